@@ -1,0 +1,53 @@
+# `make demo` and `make test` work in a fresh checkout: they create .venv first.
+PYTHON ?= python3.11
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MODEL ?= saved_models/dgn
+SAMPLES ?= samples
+OUTPUT ?= demo_output
+# One thread to a test worker: TensorFlow, BLAS and numba would each take every core.
+ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 \
+	OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+
+.PHONY: demo test lint venv lock clean
+
+demo: venv
+	$(BIN)/python -m dgn_tf.predict --saved_model=$(MODEL) --depth='$(SAMPLES)/*.png' \
+		--intrinsics="$$($(BIN)/python -m dgn_tf.sample_intrinsics $(SAMPLES))" \
+		--depth_unit=1 --output_dir=$(OUTPUT)
+	@echo "Meshes (.ply), key points (.json) and pictures (.png): $(OUTPUT)/"
+
+test: lint
+	$(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+venv: $(STAMP)
+
+# The lock is complete, so nothing is resolved: the same versions everywhere.
+$(STAMP): requirements.lock setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo "$(PYTHON) is not Python 3.11; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation -e .
+	$(BIN)/python -m pip check
+	touch $@
+
+# Resolves setup.cfg's ranges anew in an environment of its own and pins what came out.
+lock:
+	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(PYTHON) -m venv "$$scratch" && \
+	"$$scratch/bin/pip" install --quiet --disable-pip-version-check '.[serving,viz,dev]' && \
+	{ grep '^#' requirements.lock; \
+	  "$$scratch/bin/pip" freeze --all | grep -viE '^(pip==|dgn[_-]tf)' | sort -f; \
+	} > requirements.lock.part && mv requirements.lock.part requirements.lock
+
+clean:
+	rm -rf $(OUTPUT) build .pytest_cache .ruff_cache .mypy_cache

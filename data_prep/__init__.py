@@ -1,0 +1,1 @@
+"""Writers of what `dgn_tf` reads: templates, synthetic and NYU records."""

@@ -1,0 +1,39 @@
+"""Errors that a user can mend, and how the modules one runs report them."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+
+class InputError(ValueError):
+    """What was wanted, what came, and which file or flag to change, in one line."""
+
+
+def run(main: Callable[[Sequence[str]], object]) -> None:
+    """Runs an absl `main`; an InputError becomes one line on stderr and exit code 1."""
+
+    def guarded(argv):
+        if len(argv) > 1:
+            _fail(f"unexpected argument {argv[1]!r}; flags are written --name=value.")
+        try:
+            return main(argv)
+        except InputError as error:
+            _fail(str(error))
+
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv):
+    """absl's parser with its several lines about a wrong flag made one."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _fail(f"{error} See --help.")
+
+
+def _fail(message: str) -> None:
+    # os.path.basename: `python -m dgn_tf.train` has the whole path in argv[0].
+    print(f"{os.path.basename(sys.argv[0])}: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)
