@@ -1,0 +1,64 @@
+"""Layers that fit and pose the template (Sec. 3.4)."""
+
+import tensorflow as tf
+
+from dgn_tf.geometry import similarity, skinning
+from dgn_tf.template import HandTemplate
+
+
+@tf.keras.utils.register_keras_serializable("dgn_tf")
+class SimilarityFit(tf.keras.layers.Layer):
+    """Fits each part of the template to the sampled vertices (Eq. 3).
+
+    Always float32, also under mixed precision.
+
+    Call arguments:
+        points_mm: [B, V, 3] P_s, mm, camera frame.
+
+    Returns:
+        [B, P, 4, 4] camera_from_template of each part, mm. See `geometry.similarity`.
+    """
+
+    def __init__(self, template: HandTemplate | dict, scale: str = "umeyama", **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.template = HandTemplate.from_config(template)
+        self.scale = scale
+        self._basis = similarity.similarity_basis(self.template.vertices,
+                                                  self.template.skinning_weights)
+
+    def call(self, points_mm):
+        return similarity.fit_similarity_by_basis(points_mm, self._basis, self.scale)
+
+    def get_config(self):
+        return {**super().get_config(), "template": self.template.to_config(),
+                "scale": self.scale}
+
+
+@tf.keras.utils.register_keras_serializable("dgn_tf")
+class Skinning(tf.keras.layers.Layer):
+    """Poses the template by linear blend skinning (Sec. 3.4). Always float32.
+
+    Call arguments:
+        transforms: [B, P, 4, 4] camera_from_template of each part, mm.
+
+    Returns:
+        [B, V, 3] vertices P_r, camera frame, mm. Gradients reach `transforms`.
+    """
+
+    def __init__(self, template: HandTemplate | dict, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.template = HandTemplate.from_config(template)
+        self._vertices = skinning.skinning_basis(self.template.vertices,
+                                                 self.template.skinning_weights)
+        self._keypoints = skinning.skinning_basis(self.template.keypoints,
+                                                  self.template.keypoint_weights)
+
+    def call(self, transforms):
+        return skinning.skin_by_basis(tf.cast(transforms, tf.float32), self._vertices)
+
+    def keypoints(self, transforms):
+        """Poses the key points: [B, P, 4, 4] -> [B, J, 3] mm, camera frame."""
+        return skinning.skin_by_basis(tf.cast(transforms, tf.float32), self._keypoints)
+
+    def get_config(self):
+        return {**super().get_config(), "template": self.template.to_config()}
