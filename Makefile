@@ -4,8 +4,6 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-MODEL ?= saved_models/dgn
-SAMPLES ?= samples
 OUTPUT ?= demo_output
 # One thread to a test worker: TensorFlow, BLAS and numba would each take every core.
 ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 \
@@ -14,9 +12,9 @@ ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=
 .PHONY: demo test lint venv lock clean
 
 demo: venv
-	$(BIN)/python -m dgn_tf.predict --saved_model=$(MODEL) --depth='$(SAMPLES)/*.png' \
-		--intrinsics="$$($(BIN)/python -m dgn_tf.sample_intrinsics $(SAMPLES))" \
-		--depth_unit=1 --output_dir=$(OUTPUT)
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m dgn_tf.predict --saved_model=saved_models/dgn \
+		--depth='samples/*.png' --intrinsics=475,475,319.5,239.5 --depth_unit=1 \
+		--output_dir=$(OUTPUT)
 	@echo "Meshes (.ply), key points (.json) and pictures (.png): $(OUTPUT)/"
 
 test: lint
@@ -34,7 +32,7 @@ $(STAMP): requirements.lock setup.cfg pyproject.toml
 		echo "$(PYTHON) is not Python 3.11; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
 		exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		--no-build-isolation -e .
 	$(BIN)/python -m pip check

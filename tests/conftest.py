@@ -30,28 +30,54 @@ def shared_data() -> pathlib.Path:
     return folder
 
 
-def _forget_modules_with_flags():
-    for module, defined in list(flags.FLAGS.flags_by_module_dict().items()):
-        if not module.startswith(("dgn_tf.", "data_prep.")):
-            continue
-        for flag in list(defined):
+# The modules one runs define flags for a process of their own, and several define the same name
+# (--output_dir). A process of tests imports many of them: so each file of tests has those that it
+# imports at its top, and each test besides those that it imports itself.
+_OWN = ("dgn_tf.", "data_prep.", "experiments.")
+_MODULES_OF_FILE = pytest.StashKey[list]()
+
+
+def _modules_with_flags() -> list:
+    """(name, module, its flags) of those of the project that are imported."""
+    return [
+        (name, sys.modules[name], list(defined))
+        for name, defined in flags.FLAGS.flags_by_module_dict().items()
+        if name.startswith(_OWN) and name in sys.modules and defined
+    ]
+
+
+def _forget(modules) -> None:
+    for name, _, defined in modules:
+        for flag in defined:
             if flag.name in flags.FLAGS:
                 delattr(flags.FLAGS, flag.name)
-        package, _, name = module.rpartition(".")
-        vars(sys.modules[package]).pop(name, None)
-        sys.modules.pop(module, None)
+        package, _, last = name.rpartition(".")
+        vars(sys.modules[package]).pop(last, None)
+        del sys.modules[name]
 
 
-def pytest_collectstart(collector):
-    """Before a file of tests is imported: see `flags_of_one_module`."""
-    _forget_modules_with_flags()
+def _restore(modules) -> None:
+    for name, module, defined in modules:
+        sys.modules[name] = module
+        package, _, last = name.rpartition(".")
+        setattr(sys.modules[package], last, module)
+        for flag in defined:
+            flags.DEFINE_flag(flag, module_name=name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Imports each file of tests without the flags of the files before."""
+    if not isinstance(collector, pytest.Module):
+        return (yield)
+    _forget(_modules_with_flags())
+    report = yield
+    collector.stash[_MODULES_OF_FILE] = _modules_with_flags()
+    return report
 
 
 @pytest.fixture(autouse=True)
-def flags_of_one_module():
-    """Forgets the modules one runs that were imported before, with their flags.
-
-    Each defines flags for a process of its own, and several define the same name (--output_dir);
-    a process of tests imports many of them. A test that parses flags imports its module itself.
-    """
-    _forget_modules_with_flags()
+def flags_of_this_file(request):
+    """Only the modules that the test's file imports at its top are there, with their flags."""
+    _forget(_modules_with_flags())
+    _restore(request.node.getparent(pytest.Module).stash[_MODULES_OF_FILE])

@@ -1,0 +1,47 @@
+"""What the network is to predict per pixel, derived from the surface point that a pixel shows."""
+
+import tensorflow as tf
+
+
+def targets(example: dict[str, tf.Tensor], template) -> dict[str, tf.Tensor]:
+    """Adds the per-pixel targets of one embedding to a batch of rendered hands.
+
+    Records and synthesis store the surface point that a pixel shows (face and barycentrics), which
+    no embedding changes; the mesh coordinates are interpolated here.
+
+    Args:
+        example: batch with depth [B, S, S] mm, face [B, S, S] int (-1 = no hand) and barycentric
+            [B, S, S, 2], weights of the face's corners 1 and 2.
+        template: HandTemplate with the embedding in use.
+
+    Returns:
+        `example` and mesh_coords [B, S, S, 2] float32 (cells; 0 where there is no hand), mesh_layer
+        [B, S, S] int32 (0 where there is no hand), part [B, S, S] int32 (-1 = no hand) and
+        correspondence_mask [B, S, S] bool: a hand pixel with depth, off the embedding's seams.
+    """
+    face = tf.cast(example["face"], tf.int32)
+    is_hand = face >= 0
+    face = tf.maximum(face, 0)
+    # One gather of a [F, 8] table: corner 0, the edges to corners 1 and 2, layer and seam.
+    corners = tf.constant(template.face_coords, tf.float32)  # [F, 3, 2]
+    table = tf.concat(
+        [
+            corners[:, 0],
+            corners[:, 1] - corners[:, 0],
+            corners[:, 2] - corners[:, 0],
+            tf.cast(template.face_layer, tf.float32)[:, tf.newaxis],
+            tf.cast(template.face_is_seam, tf.float32)[:, tf.newaxis],
+            tf.cast(template.face_part, tf.float32)[:, tf.newaxis],
+        ],
+        axis=1,
+    )  # [F, 9]
+    row = tf.gather(table, face)  # [B, S, S, 9]
+    weights = example["barycentric"]
+    coords = row[..., 0:2] + weights[..., :1] * row[..., 2:4] + weights[..., 1:] * row[..., 4:6]
+    return {
+        **example,
+        "mesh_coords": tf.where(is_hand[..., tf.newaxis], coords, tf.zeros_like(coords)),
+        "mesh_layer": tf.where(is_hand, tf.cast(row[..., 6], tf.int32), 0),
+        "part": tf.where(is_hand, tf.cast(row[..., 8], tf.int32), -1),
+        "correspondence_mask": is_hand & (example["depth"] > 0.0) & (row[..., 7] < 0.5),
+    }

@@ -1,0 +1,309 @@
+"""Synthetic training frames: hands posed, placed, rendered into crops and seen by a sensor."""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from dgn_tf.compiled import kernel
+from dgn_tf.data import randomness as rng
+from dgn_tf.data.hand_layout import HandArrays, hand_arrays
+from dgn_tf.data.placing import place_hands
+from dgn_tf.data.posing import pose_hands
+from dgn_tf.data.scene import MAX_SOLIDS, SOLID_FIELDS, draw_scenes, render_solids
+from dgn_tf.data.sensor import observe
+from dgn_tf.data.settings import SynthesisConfig
+from dgn_tf.geometry.raster import rasterize
+
+NEAR_MM = 40.0
+_COARSE_SIZE = 32
+_CHUNK = 8  # samples a thread takes at a time
+_STREAM_CENTRE = 5
+
+
+@kernel
+def _crop_rays(camera, intrinsics, columns, rows, column_seen, row_seen):
+    """Snaps the rays of crop pixels to the native pixels that nearest neighbour picks.
+
+    Returns the largest distance of a ray from its crop pixel's centre, in crop pixels.
+    """
+    largest = 0.0
+    for axis in range(2):
+        rays = columns if axis == 0 else rows
+        seen = column_seen if axis == 0 else row_seen
+        scale = intrinsics[axis] / camera[axis]  # crop pixels per native pixel
+        offset = intrinsics[2 + axis] - scale * camera[2 + axis]
+        for i in range(rays.shape[0]):
+            native = np.floor((i - offset) / scale + 0.5)
+            rays[i] = scale * native + offset
+            seen[i] = 0.0 <= native <= camera[4 + axis] - 1.0
+        largest = max(largest, 0.5 * scale)
+    return largest + 1e-6
+
+
+@kernel
+def _render_crop(
+    vertices, faces, hand_faces, face_count, camera, centre, cube, solids, count, scratch,
+    depth, face, barycentric, intrinsics_out
+):
+    """Renders one crop without noise; returns visible hand pixels and the sum of their xyz."""
+    size = depth.shape[0]
+    focal = size * centre[2] / cube
+    middle = 0.5 * (size - 1)
+    intrinsics = (
+        focal,
+        focal,
+        middle - focal * centre[0] / centre[2],
+        middle - focal * centre[1] / centre[2],
+    )
+    columns, rows = np.empty(size), np.empty(size)
+    column_seen, row_seen = np.empty(size, np.bool_), np.empty(size, np.bool_)
+    snap = _crop_rays(camera, intrinsics, columns, rows, column_seen, row_seen)
+    for j in range(size):
+        for i in range(size):
+            depth[j, i] = np.inf
+            face[j, i] = -1
+    rasterize(
+        vertices, faces[:face_count], intrinsics, columns, rows, snap, NEAR_MM, scratch,
+        depth, face, barycentric,
+    )
+    render_solids(solids, count, intrinsics, columns, rows, depth, face)
+    x, y, z = 0.0, 0.0, 0.0
+    seen = 0
+    for j in range(size):
+        for i in range(size):
+            if not (column_seen[i] and row_seen[j]):
+                depth[j, i] = np.inf
+                face[j, i] = -1
+            if face[j, i] >= hand_faces:
+                face[j, i] = -1
+            if face[j, i] >= 0:
+                x += (columns[i] - intrinsics[2]) / focal * depth[j, i]
+                y += (rows[j] - intrinsics[3]) / focal * depth[j, i]
+                z += depth[j, i]
+                seen += 1
+            else:
+                barycentric[j, i, 0] = 0.0
+                barycentric[j, i, 1] = 0.0
+    for i in range(4):
+        intrinsics_out[i] = intrinsics[i]
+    return seen, x, y, z
+
+
+@kernel
+def _render_crops(
+    vertices, hand_vertices, faces, hand_faces, cameras, forearm, solids, counts, size, cube,
+    jitter, large_jitter, large_share, seed, rows, indices, attempts,
+    depth, face, barycentric, intrinsics, centres, pixels
+):
+    """Finds each crop's centre from a coarse rendering, then renders the crop itself."""
+    scratch = np.empty(vertices.shape[1:])
+    coarse_depth = np.empty((_COARSE_SIZE, _COARSE_SIZE))
+    coarse_face = np.empty((_COARSE_SIZE, _COARSE_SIZE), np.int32)
+    coarse_barycentric = np.empty((_COARSE_SIZE, _COARSE_SIZE, 2))
+    centre = np.empty(3)
+    for n in rows:
+        state = rng.stream(seed, indices[n], attempts[n], _STREAM_CENTRE)
+        face_count = faces.shape[0] if forearm[n] else hand_faces
+        for i in range(3):
+            centre[i] = 0.0
+            for k in range(hand_vertices):
+                centre[i] += vertices[n, k, i]
+            centre[i] /= hand_vertices
+        seen, x, y, z = _render_crop(
+            vertices[n], faces, hand_faces, face_count, cameras[n], centre, cube, solids[n],
+            counts[n, 0], scratch, coarse_depth, coarse_face, coarse_barycentric, intrinsics[n],
+        )
+        if seen > 0:
+            centre[0], centre[1], centre[2] = x / seen, y / seen, z / seen
+        sigma = large_jitter if rng.uniform(state, 0.0, 1.0) < large_share else jitter
+        for i in range(3):
+            centre[i] += rng.clipped_normal(state, sigma, 2.0 * sigma)
+        centre[2] = max(centre[2], 2.0 * NEAR_MM)
+        for i in range(3):
+            centres[n, i] = centre[i]
+        pixels[n], x, y, z = _render_crop(
+            vertices[n], faces, hand_faces, face_count, cameras[n], centre, cube, solids[n],
+            counts[n, 1], scratch, depth[n], face[n], barycentric[n], intrinsics[n],
+        )
+
+
+@kernel
+def _observe_crops(
+    settings, seed, indices, cameras, intrinsics, clean, clean_face, clean_barycentric,
+    depth, face, barycentric
+):
+    for n in range(indices.shape[0]):
+        observe(
+            settings, seed, indices[n], cameras[n, 0] / intrinsics[n, 0], intrinsics[n, 0],
+            clean[n], clean_face[n], clean_barycentric[n], depth[n], face[n], barycentric[n],
+        )
+
+
+class _Workspace:
+    """Buffers for `count` samples, kept by a thread: fresh ones cost more than what fills them."""
+
+    def __init__(self, hand: HandArrays, size: int, count: int):
+        self.key = (id(hand), size, count)
+        self.vertices = np.empty([count, len(hand.vertices) + len(hand.stub), 3])
+        self.keypoints = np.empty([count, len(hand.keypoints), 3])
+        self.cameras = np.empty([count, 6])
+        self.forearm = np.empty(count, np.bool_)
+        self.solids = np.zeros([count, MAX_SOLIDS, SOLID_FIELDS])
+        self.solid_counts = np.zeros([count, 2], np.int64)
+        self.depth = np.empty([count, size, size])
+        self.face = np.empty([count, size, size], np.int32)
+        self.barycentric = np.empty([count, size, size, 2])
+        self.intrinsics = np.empty([count, 4])
+        self.centres = np.empty([count, 3])
+        self.pixels = np.zeros(count, np.int64)
+
+    def draw_hands(self, hand: HandArrays, config: SynthesisConfig, seed, rows, indices, attempts):
+        """Poses hands and puts them before cameras, with what surrounds them."""
+        pose_hands(
+            hand, config.pose, seed, rows, indices, attempts, self.vertices, self.keypoints
+        )
+        place_hands(
+            hand, config.place, config.cube_mm, seed, rows, indices, attempts, self.vertices,
+            self.keypoints, self.cameras, self.forearm,
+        )
+        draw_scenes(
+            config.scene, len(hand.vertices), seed, rows, indices, attempts, self.vertices,
+            self.solids, self.solid_counts,
+        )
+
+
+_THREAD = threading.local()
+
+
+def _workspace(hand: HandArrays, size: int) -> _Workspace:
+    """This thread's workspace."""
+    space = getattr(_THREAD, "workspace", None)
+    if space is None or space.key != (id(hand), size, _CHUNK):
+        space = _THREAD.workspace = _Workspace(hand, size, _CHUNK)
+    return space
+
+
+def posed_hand(hand: HandArrays, config: SynthesisConfig, stream: int, index: int):
+    """Vertices (hand, then forearm) and key points of one sample, camera frame, mm; its first draw.
+
+    Args:
+        hand: HandArrays.
+        config: what to sample from.
+        stream: seed of all streams.
+        index: number of the sample.
+    """
+    space = _Workspace(hand, config.size, 1)
+    zero = np.zeros(1, np.int64)
+    space.draw_hands(hand, config, stream, zero, np.array([index], np.int64), zero)
+    return space.vertices[0], space.keypoints[0]
+
+
+def _synthesize(hand: HandArrays, config: SynthesisConfig, seed, indices, out):
+    """Fills slices `out` (a dict of arrays) with the samples of `indices`, at most _CHUNK."""
+    count = len(indices)
+    space = _workspace(hand, config.size)
+    rows = np.arange(count)  # samples without enough hand pixels as yet
+    for draw in range(config.max_draws):
+        attempts = np.full(count, draw, np.int64)
+        space.draw_hands(hand, config, seed, rows, indices, attempts)
+        _render_crops(
+            space.vertices, len(hand.vertices), hand.faces, hand.hand_faces, space.cameras,
+            space.forearm, space.solids, space.solid_counts, config.size, config.cube_mm,
+            config.centre_jitter_mm, config.large_jitter_mm, config.large_jitter_share, seed, rows,
+            indices, attempts, space.depth, space.face, space.barycentric, space.intrinsics,
+            space.centres, space.pixels,
+        )
+        rows = rows[space.pixels[rows] < config.min_hand_pixels]
+        if not len(rows):  # else drawn again; the last draw stands
+            break
+    out["vertices"][:] = space.vertices[:count, : len(hand.vertices)]
+    out["keypoints"][:] = space.keypoints[:count]
+    out["intrinsics"][:] = space.intrinsics[:count]
+    out["centre"][:] = space.centres[:count]
+    _observe_crops(
+        config.sensor, seed, indices, space.cameras, space.intrinsics, space.depth, space.face,
+        space.barycentric, out["depth"], out["face"], out["barycentric"],
+    )
+
+
+_LAID_OUT: list[tuple[object, HandArrays]] = []
+
+
+def laid_out(template) -> HandArrays:
+    """`hand_arrays(template)`, remembered for the templates used last."""
+    for known, arrays in _LAID_OUT:
+        if known is template:
+            return arrays
+    arrays = hand_arrays(template)
+    _LAID_OUT.append((template, arrays))
+    del _LAID_OUT[:-4]
+    return arrays
+
+
+_POOL_LOCK = threading.Lock()
+_POOLS: dict[int, ThreadPoolExecutor] = {}
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    with _POOL_LOCK:
+        if threads not in _POOLS:
+            _POOLS[threads] = ThreadPoolExecutor(threads, thread_name_prefix="synthesis")
+        return _POOLS[threads]
+
+
+def synthesize_batch(
+    template,
+    config: SynthesisConfig,
+    seed: int,
+    start_index: int,
+    count: int,
+    threads: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Renders samples start_index .. start_index + count - 1 of a seed.
+
+    Sample i depends on the template, the config, the seed and i alone, not on the number of
+    threads or on where a batch begins.
+
+    Args:
+        template: HandTemplate.
+        config: what to sample from.
+        seed: 0 <= seed < 2^32.
+        start_index: number of the first sample, >= 0.
+        count: B.
+        threads: how many compiled kernels run at once; None for one per processor.
+
+    Returns:
+        depth [B, S, S] float32 mm, 0 = missing; intrinsics [B, 4] of the crop, pixels; centre
+        [B, 3] mm, camera frame; cube [B] mm; vertices [B, V, 3] and keypoints [B, J, 3] float32
+        mm, camera frame; face [B, S, S] int16, the template's face that a pixel shows, -1 for none;
+        barycentric [B, S, S, 2] float32, weights of the face's corners 1 and 2.
+    """
+    hand = laid_out(template)
+    size = config.size
+    stream = seed + (config.salt << 32)
+    out: dict[str, np.ndarray] = {
+        "depth": np.empty([count, size, size], np.float32),
+        "intrinsics": np.empty([count, 4], np.float32),
+        "centre": np.empty([count, 3], np.float32),
+        "cube": np.full([count], config.cube_mm, np.float32),
+        "vertices": np.empty([count, len(hand.vertices), 3], np.float32),
+        "keypoints": np.empty([count, len(hand.keypoints), 3], np.float32),
+        "face": np.empty([count, size, size], np.int16),
+        "barycentric": np.empty([count, size, size, 2], np.float32),
+    }
+
+    def work(first):
+        part = slice(first, min(first + _CHUNK, count))
+        indices = np.arange(start_index + part.start, start_index + part.stop, dtype=np.int64)
+        _synthesize(hand, config, stream, indices, {k: v[part] for k, v in out.items()})
+
+    threads = threads or os.cpu_count() or 1
+    if threads == 1 or count <= _CHUNK:
+        for first in range(0, count, _CHUNK):
+            work(first)
+    else:
+        # list() raises what a worker raised.
+        list(_pool(threads).map(work, range(0, count, _CHUNK)))
+    return out

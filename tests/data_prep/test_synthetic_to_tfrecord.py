@@ -1,0 +1,185 @@
+"""Records: same flags same bytes, runs that go on, round trips, and errors that name the file."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgn_tf.data import SynthesisConfig, record_dataset, schema, synthesize_batch
+from dgn_tf.data.reader import record_offsets
+from dgn_tf.errors import InputError
+from dgn_tf.template import load_template
+
+COUNT, SEED = 10, 6
+
+
+@pytest.fixture(scope="module")
+def template():
+    return load_template()
+
+
+@pytest.fixture(scope="module")
+def write(template):
+    # conftest forgets modules with flags after each test: imported here, kept by the closure.
+    from data_prep.synthetic_to_tfrecord import write_records
+
+    def write(folder, shards=3, workers=1, config=None, count=COUNT, seed=SEED):
+        config = config or SynthesisConfig()
+        return write_records(folder, template, config, count, seed, shards, workers, False)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def records(write, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records") / "set"
+    write(folder)
+    return folder
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_any_number_of_workers_writes_the_same_bytes(write, records, tmp_path):
+    write(tmp_path / "two", workers=2)
+    assert contents(tmp_path / "two") == contents(records)
+    assert len(contents(records)) == 4  # three shards and their description
+
+
+def test_the_content_hash_ignores_how_records_are_sharded(write, records, tmp_path):
+    first = json.loads((records / schema.DESCRIPTION_FILE).read_text())
+    other = write(tmp_path / "one", shards=1)
+    assert first["content_hash"] == other["content_hash"]
+    assert first["files"] != other["files"]
+    assert sum(file["records"] for file in first["files"]) == COUNT
+    different = write(tmp_path / "seed", shards=1, seed=SEED + 1)
+    assert different["content_hash"] != first["content_hash"]
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(write, records, tmp_path):
+    folder = tmp_path / "set"
+    write(folder)
+    before = contents(folder)
+    # As kill -9 leaves it: plan, one shard done, one half written beside its place.
+    description = json.loads((folder / schema.DESCRIPTION_FILE).read_text())
+    plan = {k: v for k, v in description.items() if k not in (
+        "content_hash", "depth_unit_mm", "vertex_unit_mm", "features", "files", "written_with")}
+    (folder / schema.DESCRIPTION_FILE).unlink()
+    (folder / "plan.json").write_text(json.dumps(plan))
+    names = [file["name"] for file in description["files"]]
+    (folder / names[1]).rename(folder / (names[1] + ".partial"))
+    with open(folder / (names[1] + ".partial"), "r+b") as file:
+        file.truncate(100)
+    (folder / names[2]).unlink()
+    kept = (folder / names[0]).stat().st_mtime_ns
+    write(folder, workers=2)
+    assert contents(folder) == before
+    assert (folder / names[0]).stat().st_mtime_ns == kept  # not written again
+
+
+def test_a_shard_cut_short_by_a_full_disk_is_written_again(write, records, tmp_path):
+    folder = tmp_path / "set"
+    write(folder)
+    shard = sorted(folder.glob("*.tfrecord"))[0]
+    with open(shard, "r+b") as file:
+        file.truncate(shard.stat().st_size - 5)
+    write(folder)
+    assert contents(folder) == contents(records)
+
+
+def test_a_folder_of_other_records_is_refused(write, records, tmp_path):
+    with pytest.raises(InputError, match="other records .seed differ"):
+        write(records, seed=SEED + 1)
+    with pytest.raises(InputError, match="other records .config differ"):
+        write(records, config=SynthesisConfig(cube_mm=200.0))
+    (tmp_path / "x.tfrecord").write_bytes(b"")
+    with pytest.raises(InputError, match="x.tfrecord: records of unknown origin"):
+        write(tmp_path)
+
+
+def test_unwritable_places_and_too_many_shards_are_named(write, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file/set: cannot be written"):
+        write(tmp_path / "file" / "set")
+    with pytest.raises(InputError, match="--shards=30"):
+        write(tmp_path / "set", shards=30)
+    assert not (tmp_path / "set").exists()
+
+
+def test_records_return_what_was_rendered(template, records):
+    dataset = record_dataset(str(records), template, 4, shuffle=False, repeat=False)
+    batches = list(dataset.as_numpy_iterator())
+    assert [len(batch["depth"]) for batch in batches] == [4, 4, 2]
+    read = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+    truth = synthesize_batch(template, SynthesisConfig(), SEED, 0, COUNT, 1)
+    np.testing.assert_array_equal(read["index"], np.arange(COUNT))
+    for name in ("face", "intrinsics", "centre", "cube", "keypoints"):
+        np.testing.assert_array_equal(read[name], truth[name], name)
+    np.testing.assert_allclose(read["vertices"], truth["vertices"], atol=0.0051)
+    np.testing.assert_allclose(read["barycentric"], truth["barycentric"], atol=1e-5)
+    near = truth["depth"] < 6000
+    np.testing.assert_allclose(read["depth"][near], truth["depth"][near], atol=0.051)
+    assert {"mesh_coords", "mesh_layer", "correspondence_mask"} <= set(read)
+
+
+def test_a_shuffled_reader_goes_on_where_it_stopped(template, records):
+    def numbers(start, steps, seed=1):
+        dataset = record_dataset(str(records), template, 4, seed=seed, start_step=start)
+        return [batch["index"].tolist() for batch in dataset.take(steps).as_numpy_iterator()]
+
+    whole = numbers(0, 5)
+    assert whole[3:] == numbers(3, 2)
+    assert sorted(sum(whole, [])) == sorted(2 * list(range(COUNT)))  # every record, every pass
+    assert whole != numbers(0, 5, seed=2)
+    assert whole[0] != list(range(4))
+
+
+def test_a_truncated_file_is_named(template, records, tmp_path):
+    for path in records.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shard = sorted(tmp_path.glob("*.tfrecord"))[1]
+    spans = record_offsets(str(shard))
+    for size in (spans[1][0] + 50, spans[1][0] - 3):
+        with open(shard, "r+b") as file:
+            file.truncate(size)
+        with pytest.raises(InputError, match=f"{shard.name}: truncated within record 1 .*resumes"):
+            record_dataset(str(tmp_path), template, 2)
+    shard.write_bytes(b"")
+    with pytest.raises(InputError, match=f"{shard.name}: holds no record"):
+        record_dataset(str(tmp_path), template, 2)
+
+
+def test_a_missing_feature_is_named(template, records, tmp_path):
+    for path in records.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shard = sorted(tmp_path.glob("*.tfrecord"))[0]
+    serialized = next(iter(tf.data.TFRecordDataset(str(shard)))).numpy()
+    example = tf.train.Example.FromString(serialized)
+    del example.features.feature["barycentric"]
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        writer.write(example.SerializeToString())
+    with pytest.raises(InputError, match=f"{shard.name}: .*lack the feature 'barycentric'"):
+        record_dataset(str(tmp_path), template, 2)
+
+
+def test_records_of_another_template_or_an_unfinished_run_are_refused(template, records, tmp_path):
+    moved = dataclasses.replace(template, vertices=template.vertices + 1)
+    with pytest.raises(InputError, match="rendered with another template"):
+        record_dataset(str(records), moved, 2)
+    with pytest.raises(InputError, match="no record files"):
+        record_dataset(str(tmp_path), template, 2)
+    for path in records.glob("*.tfrecord"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match="description.json: cannot be read"):
+        record_dataset(str(tmp_path), template, 2)
+
+
+def test_values_that_do_not_fit_a_record_are_refused(template):
+    sample = {k: v[0] for k, v in synthesize_batch(template, SynthesisConfig(), 0, 0, 1, 1).items()}
+    with pytest.raises(ValueError, match="vertices: values do not fit"):
+        schema.encode_example({**sample, "vertices": sample["vertices"] + 1e4}, 0)
+    with pytest.raises(ValueError, match="vertices: values do not fit"):
+        schema.encode_example({**sample, "vertices": sample["vertices"] * np.nan}, 0)

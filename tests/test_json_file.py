@@ -1,0 +1,30 @@
+"""JSON files written whole or not at all."""
+
+import json
+
+import pytest
+
+from dgn_tf.errors import InputError
+from dgn_tf.json_file import write_json
+
+
+def test_writes_into_a_new_folder_and_leaves_nothing_beside(tmp_path):
+    file = tmp_path / "new" / "a.json"
+    write_json({"x": 1.5, "y": None}, file)
+    assert json.loads(file.read_text()) == {"x": 1.5, "y": None}
+    assert [entry.name for entry in file.parent.iterdir()] == ["a.json"]
+
+
+def test_nan_is_refused_and_the_old_file_stays(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text("old")
+    with pytest.raises(ValueError):
+        write_json({"x": float("nan")}, file)
+    assert file.read_text() == "old"
+
+
+def test_a_folder_in_its_place_is_an_error_that_names_the_flag(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(InputError, match="--json=.*a.json"):
+        write_json({}, tmp_path / "a.json")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
