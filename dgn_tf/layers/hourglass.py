@@ -31,9 +31,9 @@ class ResidualBlock(tf.keras.layers.Layer):
         sizes = [(filters, 3), (filters, 3)] if block == "plain" else [
             (half, 1), (half, 3), (filters, 1)]
         last = len(sizes) - 1
-        # Without a norm, branches that start at zero keep the activations' size over the depth.
+        # Branches that start at zero keep the activations' size over the depth.
         self._units = [ConvNorm(count, size, norm=norm, relu=index < last,
-                                zero_start=norm == "none" and index == last,
+                                zero_start=index == last,
                                 dtype=self.dtype_policy, name=f"conv_{index}")
                        for index, (count, size) in enumerate(sizes)]
         self._shortcut: ConvNorm | None = None
@@ -60,7 +60,7 @@ class ResidualBlock(tf.keras.layers.Layer):
 class ConvNorm(tf.keras.layers.Layer):
     """Convolution (padding same), batch norm (or, with norm 'none', a bias), ReLU if wanted.
 
-    `zero_start` begins with a kernel of zeros, for the last convolution of a residual branch.
+    `zero_start` begins with an output of zeros, for the last convolution of a residual branch.
     """
 
     def __init__(self, filters: int, kernel_size: int = 3, strides: int = 1, norm: str = "batch",
@@ -72,12 +72,13 @@ class ConvNorm(tf.keras.layers.Layer):
         self.norm, self.relu, self.zero_start = norm, relu, zero_start
         self.conv = tf.keras.layers.Conv2D(
             filters, kernel_size, strides, padding="same", use_bias=norm == "none",
-            kernel_initializer="zeros" if zero_start else "he_normal",
+            kernel_initializer="zeros" if zero_start and norm == "none" else "he_normal",
             dtype=self.dtype_policy, name="conv")
         self.batch_norm = None
         if norm == "batch":
             self.batch_norm = tf.keras.layers.BatchNormalization(
-                momentum=0.98, dtype=self.dtype_policy, name="norm")
+                momentum=0.98, gamma_initializer="zeros" if zero_start else "ones",
+                dtype=self.dtype_policy, name="norm")
 
     def call(self, inputs, training=None):
         outputs = self.conv(inputs)

@@ -1,0 +1,122 @@
+"""A trained network on disk: weights, sizes, template and flags in one folder."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+from dgn_tf.errors import InputError
+from dgn_tf.network import DualGridNet, NetworkConfig
+from dgn_tf.template import HandTemplate
+
+WEIGHTS, CONFIG, TEMPLATE, FLAGS = "weights.h5", "config.json", "template.npz", "flags.txt"
+
+
+def save_model_folder(network: DualGridNet, folder, flags: str = "", info: dict | None = None):
+    """Writes `network` so that `load_network` gives it back, each file beside, then renamed.
+
+    Args:
+        network: built; its current weights are written (averages applied by the caller).
+        folder: made where missing; other files in it stay.
+        flags: the flagfile that made the weights, written as `flags.txt`.
+        info: JSON-able facts of the run (seed, commit, step, figures), kept in `config.json`.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    template = network.template
+    description = {
+        "format": 1,
+        "network": dataclasses.asdict(network.config),
+        "embedding": template.embedding,
+        "template_hash": template.hash,
+        **(info or {}),
+    }
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
+        beside = pathlib.Path(scratch)
+        network.save_weights(str(beside / WEIGHTS), save_format="h5")
+        template.save(beside / TEMPLATE)
+        (beside / CONFIG).write_text(json.dumps(description, indent=1) + "\n")
+        (beside / FLAGS).write_text(flags)
+        for name in (WEIGHTS, TEMPLATE, CONFIG, FLAGS):
+            os.replace(beside / name, folder / name)
+
+
+def find_model_folder(path) -> pathlib.Path:
+    """The folder that holds `config.json`: `path`, the folder of a file in it, or the model
+    folder of a version (`saved_models/dgn/1`).
+
+    Raises:
+        InputError: there is none.
+    """
+    path = pathlib.Path(path)
+    for folder in (path, path.parent):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise InputError(
+        f"{path} is no model: a folder with {CONFIG}, {WEIGHTS} and {TEMPLATE} is wanted, "
+        "as dgn_tf.train writes to OUTPUT_DIR/best and saved_models/dgn holds."
+    )
+
+
+def read_description(path) -> dict:
+    """`config.json` of the model folder at `path`; raises InputError where it can't be read."""
+    file = find_model_folder(path) / CONFIG
+    try:
+        description = json.loads(file.read_text())
+        if description["format"] != 1:
+            raise InputError(f"{file}: format {description['format']} is not 1, the one known.")
+        return description
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{file}: not a model's description ({error}); export it again.") from None
+
+
+def load_network(path) -> DualGridNet:
+    """The network of a model folder (or of a version or file inside one), ready to call.
+
+    Raises:
+        InputError: a file is missing, damaged, or of another network or template.
+    """
+    folder = find_model_folder(path)
+    description = read_description(folder)
+    template = HandTemplate.load(folder / TEMPLATE, embedding=description["embedding"])
+    if template.hash != description["template_hash"]:
+        raise InputError(
+            f"{folder / TEMPLATE} has hash {template.hash[:12]}, but the weights were trained "
+            f"with {description['template_hash'][:12]}; restore the template they came with."
+        )
+    try:
+        config = NetworkConfig(**description["network"])
+    except TypeError as error:
+        raise InputError(f"{folder / CONFIG}: {error}; it is of another version.") from None
+    network = DualGridNet(template, config)
+    network(network.example_inputs())
+    load_weights(network, folder / WEIGHTS)
+    return network
+
+
+def load_weights(network: DualGridNet, file) -> None:
+    """Loads `weights.h5` into a built network; InputError where it does not fit."""
+    file = pathlib.Path(file)
+    if file.is_dir():
+        file = file / WEIGHTS
+    if not file.is_file():
+        raise InputError(f"weights {file} do not exist; --init_weights wants a weights.h5.")
+    try:
+        network.load_weights(str(file))
+    except (ValueError, OSError, KeyError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"{file} does not fit this network's sizes: {first}") from None
+
+
+def copy_model_folder(source, target) -> None:
+    """Copies the four files of a model folder into `target`."""
+    folder = find_model_folder(source)
+    target = pathlib.Path(target)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, TEMPLATE, CONFIG, FLAGS):
+        shutil.copyfile(folder / name, target / (name + ".part"))
+        os.replace(target / (name + ".part"), target / name)

@@ -1,0 +1,301 @@
+"""Dual Grid Net: a depth crop in, every output of the paper out (Sec. 3, Fig. 2)."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from dgn_tf.errors import InputError
+from dgn_tf.geometry import crop as crop_geometry
+from dgn_tf.geometry import kinematics, mesh_grid
+from dgn_tf.geometry.normals import pixel_normals
+from dgn_tf.layers import (
+    DepthToSpace,
+    Extension,
+    Hourglass,
+    Sampling,
+    SimilarityFit,
+    Skinning,
+    SpaceToDepth,
+)
+from dgn_tf.template import HandTemplate
+
+# Outputs of order one are multiplied by these, cells and cube units. Adam moves every weight of
+# a head by the learning rate: larger factors turn each step into a jump of many mm.
+COORDS_SCALE, POINTS_SCALE = 2.0, 0.3
+CONFIDENCE_SCALE_MM = 10.0  # |P_s - P_r| at which the (uncalibrated) confidence falls to 1/e
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes and choices of `DualGridNet`; the mesh grid's size belongs to the template.
+
+    Attributes:
+        image_size: side of the square depth crop, pixels.
+        shuffle: factor of the pixel shuffle on both grids (Sec. 3.6).
+        image_channels: channels of the image hourglass, finest level first.
+        mesh_channels: likewise of the mesh hourglass.
+        blocks: residual blocks at each level on the way down.
+        block: `plain` (3x3, 3x3) or `bottleneck` (1x1, 3x3, 1x1) residual blocks.
+        norm: `batch` or `none`, of the image hourglass.
+        mesh_norm: likewise of the mesh hourglass, whose inputs vary most in size.
+        features: channels of the feature map I_f.
+        kernel: cells on a side of the window of extension and sampling.
+        sigma: of Eq. 2, per squared cell.
+        normalise_extension: divide the extended features by their total weight, and add
+            its logarithm as a channel; Eq. 1 as it stands otherwise.
+        extension_stride: 1 extends every pixel; 2 extends of each 2x2 block the pixel
+            nearest to the camera, a quarter of the work.
+        points: extend each pixel's own x, y, z beside its features, and give the image
+            network x, y, z and the mask; otherwise it sees the depth alone.
+        normals: give the image network every pixel's surface normal.
+        rest_map: give the mesh network the template's own coordinate map at rest.
+        scale: how SimilarityFit finds the scale, see `dgn_tf.geometry.similarity`.
+    """
+
+    image_size: int = 64
+    shuffle: int = 2
+    image_channels: tuple[int, ...] = (32, 64, 96, 128)
+    mesh_channels: tuple[int, ...] = (96, 128)
+    blocks: int = 1
+    block: str = "plain"
+    norm: str = "none"
+    mesh_norm: str = "batch"
+    features: int = 32
+    kernel: int = 8
+    sigma: float = 0.5
+    normalise_extension: bool = True
+    extension_stride: int = 2
+    points: bool = True
+    normals: bool = True
+    rest_map: bool = True
+    scale: str = "umeyama"
+
+    def __post_init__(self):
+        for name in ("image_channels", "mesh_channels"):
+            object.__setattr__(self, name, tuple(int(c) for c in getattr(self, name)))
+        smallest = self.shuffle * 2 ** (len(self.image_channels) - 1)
+        if self.image_size < 1 or self.image_size % smallest:
+            raise InputError(
+                f"image_size {self.image_size} is not a multiple of {smallest}, which "
+                f"shuffle {self.shuffle} and {len(self.image_channels)} levels ask for."
+            )
+        if self.extension_stride not in (1, 2):
+            raise InputError(f"extension_stride is 1 or 2, not {self.extension_stride}.")
+
+
+PRESETS = {
+    "default": NetworkConfig(),
+    # Sec. 3.6 as far as the paper says; what it leaves open (channels, blocks) is the default's.
+    "paper": NetworkConfig(
+        normalise_extension=False, extension_stride=1, points=False, normals=False, rest_map=False
+    ),
+}
+
+
+@tf.keras.utils.register_keras_serializable("dgn_tf")
+class DualGridNet(tf.keras.Model):
+    """Depth crop to correspondences, vertices, part transforms and key points.
+
+    Call arguments (one dict):
+        depth: [B, S, S] mm, 0 where nothing was measured; S is `config.image_size`.
+        intrinsics: [B, 4] (fx, fy, cx, cy) of the crop, in its pixels.
+        centre: [B, 3] centre of the cube, mm, camera frame.
+        cube: [B] side of the cube, mm.
+
+    Returns a dict, everything in mm in the camera frame and float32:
+        mesh_coords: [B, S, S, 2] I_m: column and row in cells of the mesh grid.
+        mesh_layer: [B, S, S] probability of layer 1 (templates with two layers alone).
+        layer_logits: [B, S, S] its logit, for the loss.
+        valid: [B, S, S] bool, measured and inside the cube.
+        coordinate_map: [B, G, G, 3 L] J_o, mm relative to `centre`.
+        vertices_sampled: [B, V, 3] P_s.
+        transforms: [B, P, 4, 4] T of Eq. 3, camera_from_template.
+        vertices: [B, V, 3] P_r.
+        keypoints: [B, J, 3].
+        joint_angles: [B, P, 3] rad, about the bone frame's x, y, z (R = Rx Ry Rz).
+        confidence: [B, V] in 0..1, uncalibrated.
+    """
+
+    def __init__(self, template: HandTemplate | dict, config: NetworkConfig | dict = None, **kwargs):
+        super().__init__(**kwargs)
+        self.template = HandTemplate.from_config(template)
+        config = config or NetworkConfig()
+        self.config = NetworkConfig(**config) if isinstance(config, dict) else config
+        config = self.config
+        layers = self.template.num_layers
+        self._correspondence_channels = 2 + (layers - 1)
+        grid = self.template.grid_size
+
+        self.image_shuffle = SpaceToDepth(config.shuffle)
+        self.image_hourglass = Hourglass(
+            config.image_channels, config.blocks, norm=config.norm, block=config.block
+        )
+        pixels = config.shuffle**2
+        self.correspondence_head = _head(self._correspondence_channels * pixels)
+        # With stride 2 the features stay on the shuffled grid: one vector a 2x2 block.
+        per_cell = pixels if config.extension_stride == 1 else 1
+        self.feature_head = tf.keras.layers.Conv2D(config.features * per_cell, 1)
+        self.image_unshuffle = DepthToSpace(config.shuffle)
+        self.extension = Extension(
+            grid, config.kernel, config.sigma, normalise=config.normalise_extension
+        )
+        self.mesh_shuffle = SpaceToDepth(config.shuffle)
+        self.mesh_hourglass = Hourglass(
+            config.mesh_channels, config.blocks, norm=config.mesh_norm, block=config.block
+        )
+        self.coordinate_head = _head(3 * layers * config.shuffle**2)
+        self.mesh_unshuffle = DepthToSpace(config.shuffle)
+        self.sampling = Sampling(self.template, config.kernel, config.sigma)
+        self.similarity_fit = SimilarityFit(self.template, scale=config.scale)
+        self.skinning = Skinning(self.template)
+        self._rest_map = (
+            rest_coordinate_map(self.template, config.kernel, config.sigma)
+            if config.rest_map
+            else None
+        )
+
+    def call(self, inputs, training=None):
+        centre = tf.cast(inputs["centre"], tf.float32)
+        half_cube = tf.cast(inputs["cube"], tf.float32)[:, tf.newaxis, tf.newaxis] / 2
+        pixels = crop_geometry.normalise_crop(
+            inputs["depth"], inputs["intrinsics"], centre, inputs["cube"]
+        )  # [B, S, S, 4]: x, y, z in cube units, mask
+        outputs = {"valid": pixels[..., 3] > 0.5}
+        correspondences, features = self.image_network(pixels, training)
+        outputs["mesh_coords"] = correspondences[..., :2]
+        if self._correspondence_channels == 3:
+            outputs["layer_logits"] = correspondences[..., 2]
+            outputs["mesh_layer"] = tf.sigmoid(correspondences[..., 2])
+        extended = self.extend(outputs["mesh_coords"], features, pixels)
+        coordinate_map = self.mesh_network(extended, training)
+        sampled = self.sampling(coordinate_map) * half_cube + centre[:, tf.newaxis]
+        outputs |= self.refine(sampled)
+        outputs["coordinate_map"] = coordinate_map * half_cube[..., tf.newaxis]
+        occupancy = self.sampling.occupancy(extended[..., -1])
+        disparity = tf.norm(sampled - outputs["vertices"], axis=-1)
+        outputs["confidence"] = tf.clip_by_value(occupancy, 0.0, 1.0) * tf.exp(
+            -disparity / CONFIDENCE_SCALE_MM
+        )
+        return outputs
+
+    def image_network(self, pixels, training=None):
+        """I_m and I_f from [B, S, S, 4] pixels (Sec. 3.2).
+
+        Returns:
+            [B, S, S, 2 + L - 1] mesh coordinates in cells and the layer's logit, and the
+            features, [B, S, S, F] or with stride 2 [B, S/2, S/2, F].
+        """
+        seen = pixels if self.config.points else pixels[..., 2:3]
+        if self.config.normals:
+            seen = tf.concat([seen, pixel_normals(pixels[..., :3], pixels[..., 3])], axis=-1)
+        hidden = self.image_hourglass(self.image_shuffle(seen), training=training)
+        correspondences = self.image_unshuffle(self.correspondence_head(hidden))
+        middle = (self.template.grid_size - 1) / 2
+        coords = correspondences[..., :2] * COORDS_SCALE + middle
+        correspondences = tf.concat([coords, correspondences[..., 2:]], axis=-1)
+        features = self.feature_head(hidden)
+        if self.config.extension_stride == 1:
+            features = self.image_unshuffle(features)
+        return correspondences, tf.cast(features, tf.float32)
+
+    def extend(self, coords, features, pixels):
+        """Extension (Eq. 1, 2): [B, G, G, F + 1], the occupancy last."""
+        if self.config.extension_stride == 2:
+            coords, pixels = _nearest_of_blocks(coords, pixels)
+        if self.config.points:
+            features = tf.concat([features, pixels[..., :3]], axis=-1)
+        return self.extension(coords, features, pixels[..., 3])
+
+    def mesh_network(self, extended, training=None):
+        """J_o in cube units, [B, G, G, 3 L], from the extended features (Sec. 3.3)."""
+        if self._rest_map is not None:
+            rest = tf.broadcast_to(
+                tf.constant(self._rest_map, tf.float32),
+                tf.concat([tf.shape(extended)[:1], self._rest_map.shape], axis=0),
+            )
+            extended = tf.concat([extended, rest], axis=-1)
+        hidden = self.mesh_hourglass(self.mesh_shuffle(extended), training=training)
+        return self.mesh_unshuffle(self.coordinate_head(hidden)) * POINTS_SCALE
+
+    def refine(self, sampled):
+        """Eq. 3 and skinning (Sec. 3.4): what follows from P_s, `sampled` [B, V, 3] mm."""
+        transforms = self.similarity_fit(sampled)
+        return {
+            "vertices_sampled": sampled,
+            "transforms": transforms,
+            "vertices": self.skinning(transforms),
+            "keypoints": self.skinning.keypoints(transforms),
+            "joint_angles": kinematics.joint_angles(
+                transforms, self.template.bone_from_template, self.template.parents
+            ),
+        }
+
+    def example_inputs(self, batch_size: int = 1) -> dict[str, tf.Tensor]:
+        """A batch of empty crops: builds the weights and traces signatures."""
+        size = self.config.image_size
+        return {
+            "depth": tf.zeros([batch_size, size, size]),
+            "intrinsics": tf.tile([[128.0, 128.0, (size - 1) / 2, (size - 1) / 2]], [batch_size, 1]),
+            "centre": tf.tile([[0.0, 0.0, 600.0]], [batch_size, 1]),
+            "cube": tf.fill([batch_size], 300.0),
+        }
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "template": self.template.to_config(),
+            "config": dataclasses.asdict(self.config),
+        }
+
+
+def _head(channels):
+    """A linear output that begins near zero: at the grid's and the cube's middle."""
+    start = tf.keras.initializers.TruncatedNormal(stddev=0.01)
+    return tf.keras.layers.Conv2D(channels, 1, kernel_initializer=start, dtype="float32")
+
+
+def _nearest_of_blocks(coords, pixels):
+    """Of each 2x2 block, the pixel nearest to the camera (background lies at z = +1).
+
+    The nearest is a hand pixel wherever the block has one; averages would mix fingers.
+
+    Args:
+        coords: [B, S, S, 2].
+        pixels: [B, S, S, 4] x, y, z in cube units, mask.
+
+    Returns:
+        [B, S/2, S/2, 2] and [B, S/2, S/2, 4].
+    """
+
+    def blocks(values):
+        half, channels = values.shape[1] // 2, values.shape[-1]
+        return tf.reshape(tf.nn.space_to_depth(values, 2), [-1, half, half, 4, channels])
+
+    grouped = blocks(pixels)
+    nearest = tf.one_hot(tf.argmin(grouped[..., 2], axis=-1), 4, dtype=tf.float32)[..., tf.newaxis]
+    return (
+        tf.reduce_sum(blocks(coords) * nearest, axis=-2),
+        tf.reduce_sum(grouped * nearest, axis=-2),
+    )
+
+
+def rest_coordinate_map(template: HandTemplate, kernel: int, sigma: float) -> np.ndarray:
+    """The coordinate map J_o that samples to the template at rest, [G, G, 3 L].
+
+    Ridge regression through the sampling weights; in units of the template's largest
+    half extent, about the middle of its bounding box.
+    """
+    grid, layers = template.grid_size, template.num_layers
+    matrix = mesh_grid.sampling_matrix(template.mesh_coords, grid, kernel, sigma)  # [V, G*G]
+    low, high = template.vertices.min(axis=0), template.vertices.max(axis=0)
+    rest = (template.vertices - (low + high) / 2) / ((high - low).max() / 2)
+    maps = []
+    for layer in range(layers):
+        here = template.vertex_layer == layer
+        rows = np.asarray(matrix)[here].astype(np.float64)
+        gram = rows.T @ rows + 1e-3 * np.eye(grid * grid)
+        maps.append(np.linalg.solve(gram, rows.T @ rest[here]))
+    # Rounded, so that the map does not depend on the machine's linear algebra.
+    stacked = np.concatenate(maps, axis=-1).reshape(grid, grid, 3 * layers)
+    return np.round(stacked, 4).astype(np.float32)

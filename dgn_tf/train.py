@@ -1,0 +1,272 @@
+"""Trains Dual Grid Net.
+
+    python -m dgn_tf.train --flagfile=configs/synthetic.flags --output_dir=runs/synthetic
+
+A run is resumed by giving the same command again: same flags, same data position, same
+optimiser and averages.
+"""
+
+import json
+import os
+import pathlib
+
+from absl import flags, logging
+
+from dgn_tf import errors
+from dgn_tf.errors import InputError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("output_dir", None, "Folder of the run: checkpoints, best/, last/, logs.")
+flags.DEFINE_enum("data", "online", ["online", "records"], "Synthesise as it trains, or read.")
+flags.DEFINE_string("synthetic_records", "", "With --data=records: folder of synthetic records.")
+flags.DEFINE_string("synthesis_config", "", "JSON of the sampler; empty: the training sampler.")
+flags.DEFINE_string(
+    "easy_config", "configs/synthetic_easy.json", "JSON of the sampler of the first --easy_steps."
+)
+flags.DEFINE_integer(
+    "easy_steps", 0, "With --data=online: steps on easy frames at the start; 0: none.", 0
+)
+flags.DEFINE_string("template", "", "Hand template (.npz); empty: the one that ships.")
+flags.DEFINE_enum("embedding", "layered", ["layered", "atlas", "mds"], "Mesh coordinates.")
+flags.DEFINE_enum("network", "default", ["default", "paper"], "Configuration to start from.")
+flags.DEFINE_list("image_channels", None, "Channels by level, image hourglass; empty: preset's.")
+flags.DEFINE_list("mesh_channels", None, "Channels by level, mesh hourglass; empty: preset's.")
+flags.DEFINE_integer("blocks", None, "Residual blocks a level.", lower_bound=1)
+flags.DEFINE_integer("features", None, "Channels of the feature map I_f.", lower_bound=1)
+flags.DEFINE_enum("norm", None, ["batch", "none"], "Normalisation in the image hourglass.")
+flags.DEFINE_enum("mesh_norm", None, ["batch", "none"], "Normalisation in the mesh hourglass.")
+flags.DEFINE_enum("scale", None, ["umeyama", "symmetric", "none"], "Scale of SimilarityFit.")
+flags.DEFINE_integer("extension_stride", None, "1: every pixel; 2: one of each 2x2 block.", 1, 2)
+flags.DEFINE_integer("batch_size", 32, "Frames a step.", lower_bound=1)
+flags.DEFINE_integer("steps", 10_000, "Steps of the whole run.", lower_bound=1)
+flags.DEFINE_integer("steps_per_epoch", 250, "Steps between checkpoints.", lower_bound=1)
+flags.DEFINE_float("learning_rate", 2e-3, "Rate held between rise and fall.", lower_bound=0)
+flags.DEFINE_integer("warmup_steps", 300, "Steps of the rate's rise.", lower_bound=0)
+flags.DEFINE_integer(
+    "decay_start", -1, "Step at which the rate begins to fall; -1: at 60 % of --steps."
+)
+flags.DEFINE_float("weight_decay", 1e-4, "AdamW's decoupled decay.", lower_bound=0)
+flags.DEFINE_float("clip_norm", 0.0, "Gradients are clipped to this norm; 0: not.", lower_bound=0)
+flags.DEFINE_float("ema_momentum", 0.998, "Of the weights' averages; 0: none.", 0, 1)
+flags.DEFINE_integer("seed", 1, "Of the weights and the data.", lower_bound=0)
+flags.DEFINE_string("init_weights", "", "weights.h5 or model folder to start from.")
+flags.DEFINE_enum("loss", "robust", ["robust", "mse"], "Huber and L1 (mm), or Eq. 4's squares.")
+flags.DEFINE_float("correspondence_weight", 10.0, "Of the I_m term.", lower_bound=0)
+flags.DEFINE_float("alpha", 1.0, "Of the P_r term (Eq. 4).", lower_bound=0)
+flags.DEFINE_float("vertices_sampled_weight", 1.0, "Of the P_s term.", lower_bound=0)
+flags.DEFINE_float("keypoint_weight", 1.0, "Of the key points of T.", lower_bound=0)
+flags.DEFINE_float("layer_weight", 5.0, "Of the layer's cross entropy.", lower_bound=0)
+flags.DEFINE_integer("validation_frames", 480, "Frames that choose the checkpoint.", lower_bound=1)
+flags.DEFINE_string(
+    "validation_config", "configs/synthetic_val.json", "JSON of the validation split's sampler."
+)
+flags.DEFINE_bool("jit_compile", False, "XLA (slower on CPU, see BUILD.md).")
+flags.DEFINE_bool("mixed_precision", False, "float16 convolutions; for GPUs.")
+flags.DEFINE_bool("summaries", True, "TensorBoard scalars and pictures.")
+flags.DEFINE_bool("smoke", False, "A minute's run over every part of the trainer.")
+
+# A resumed run may be prolonged and its rate's fall moved: the steps done stay the same.
+MAY_CHANGE = frozenset(
+    {"steps", "decay_start", "validation_frames", "validation_config", "summaries"}
+)
+# Far from the seeds that anybody trains with; the test split has another (BUILD.md).
+VALIDATION_SEED = 1_000_001
+NOT_SETTINGS = frozenset({"output_dir"})
+SMOKE = {"steps": 12, "steps_per_epoch": 6, "batch_size": 8, "validation_frames": 8}
+
+
+def main(_):
+    if not FLAGS.output_dir:
+        raise InputError("--output_dir is wanted: the folder of the run, such as runs/synthetic.")
+    if FLAGS.data == "records" and not FLAGS.synthetic_records:
+        raise InputError(
+            "--data=records wants --synthetic_records=DIR; python -m "
+            "data_prep.synthetic_to_tfrecord --output_dir=DIR makes one."
+        )
+    if FLAGS.smoke:
+        for name, value in SMOKE.items():
+            setattr(FLAGS, name, value)
+    train(FLAGS.flag_values_dict())
+
+
+def train(values: dict) -> None:
+    """Runs or resumes the training that the flags `values` describe."""
+    import tensorflow as tf
+
+    from dgn_tf.training import callbacks, run_folder
+
+    own = {f.name for f in FLAGS.flags_by_module_dict()[_flags_module()]}
+    settings = {k: v for k, v in values.items() if k in own and k not in NOT_SETTINGS}
+    flagfile = "".join(f"--{k}={_flag_text(v)}\n" for k, v in settings.items() if v is not None)
+    template = _template(settings)
+    settings["template_hash"] = template.hash
+    folder = pathlib.Path(values["output_dir"])
+    resumed = run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE)
+
+    tf.keras.utils.set_random_seed(values["seed"])
+    model = build_model(template, settings)
+    checkpoints = run_folder.Checkpoints(folder, model.network, model.optimizer)
+    if not checkpoints.restore() and settings["init_weights"]:
+        from dgn_tf.model_folder import load_weights
+
+        load_weights(model.network, settings["init_weights"])
+        model.optimizer.build(model.network.trainable_variables)  # the averages start there
+    step = int(model.optimizer.iterations.numpy())
+    logging.info("%s at step %d of %d", "resumed" if resumed else "begun", step, values["steps"])
+    if step >= values["steps"]:
+        logging.info("nothing to do: %s has all its %d steps", folder, step)
+        return
+
+    validation = validation_batches(template, settings)
+    info = {"seed": values["seed"], "commit": run_folder.commit()}
+    per_epoch = values["steps_per_epoch"]
+    parts = [
+        callbacks.StopWhenNotFinite(),
+        callbacks.MeanTerms(),
+        callbacks.Validate(validation, folder, flagfile, info),
+        tf.keras.callbacks.CSVLogger(str(folder / "log.csv"), append=True),
+        callbacks.SaveCheckpoint(checkpoints),
+    ]
+    if values["summaries"]:
+        parts.insert(3, callbacks.Summaries(folder / "summaries", validation[0]))
+    model.fit(
+        training_data(template, settings, step),
+        initial_epoch=step // per_epoch,
+        epochs=-(-values["steps"] // per_epoch),
+        steps_per_epoch=per_epoch,
+        callbacks=parts,
+        verbose=1 if os.isatty(1) else 2,
+    )
+
+
+def build_model(template, settings: dict):
+    """The compiled `TrainingModel`, its weights and optimiser state built."""
+    import tensorflow as tf
+
+    from dgn_tf.network import DualGridNet
+    from dgn_tf.training.schedule import WarmupHoldDecay
+    from dgn_tf.training.step import LossConfig, TrainingModel
+
+    if settings["mixed_precision"]:
+        tf.keras.mixed_precision.set_global_policy("mixed_float16")
+    network = DualGridNet(template, network_config(settings))
+    network(network.example_inputs())
+    losses = LossConfig(
+        settings["correspondence_weight"],
+        settings["alpha"],
+        settings["vertices_sampled_weight"],
+        settings["keypoint_weight"],
+        settings["layer_weight"],
+        settings["loss"],
+    )
+    steps, start = settings["steps"], settings["decay_start"]
+    start = int(0.6 * steps) if start < 0 else start
+    optimizer = tf.keras.optimizers.AdamW(
+        WarmupHoldDecay(settings["learning_rate"], settings["warmup_steps"], start, steps),
+        weight_decay=settings["weight_decay"],
+        use_ema=settings["ema_momentum"] > 0,
+        ema_momentum=settings["ema_momentum"] or 0.99,
+        jit_compile=False,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    if settings["mixed_precision"]:
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    model = TrainingModel(network, losses, settings["clip_norm"])
+    model.compile(optimizer, jit_compile=settings["jit_compile"])
+    callbacks_optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    callbacks_optimizer.build(network.trainable_variables)
+    return model
+
+
+def network_config(settings: dict):
+    """The preset of --network with the sizes that flags name."""
+    import dataclasses
+
+    from dgn_tf.network import PRESETS
+
+    given = {
+        name: settings[name]
+        for name in ("blocks", "features", "norm", "mesh_norm", "scale", "extension_stride")
+        if settings[name] is not None
+    }
+    for name in ("image_channels", "mesh_channels"):
+        if settings[name]:
+            try:
+                given[name] = tuple(int(c) for c in settings[name])
+            except ValueError:
+                raise InputError(f"--{name} wants whole numbers, got {settings[name]}.") from None
+    return dataclasses.replace(PRESETS[settings["network"]], **given)
+
+
+def training_data(template, settings: dict, step: int):
+    """Batches from `step` on; the same whether the run was interrupted or not."""
+    from dgn_tf import data
+
+    if settings["data"] == "records":
+        return data.record_dataset(
+            settings["synthetic_records"],
+            template,
+            settings["batch_size"],
+            shuffle=True,
+            seed=settings["seed"],
+            start_step=step,
+            repeat=True,
+        )
+
+    def online(file, first):
+        config = _synthesis_config(file)
+        return data.online_dataset(
+            template, config, settings["seed"], settings["batch_size"], first
+        )
+
+    easy = settings["easy_steps"]
+    batches = online(settings["synthesis_config"], max(step, easy))
+    if step < easy:
+        # Palm and back look alike at first; on hands without noise they come apart sooner.
+        batches = online(settings["easy_config"], step).take(easy - step).concatenate(batches)
+    return batches
+
+
+def validation_batches(template, settings: dict) -> list:
+    """The first `validation_frames` of the validation split, with targets."""
+    import tensorflow as tf
+
+    from dgn_tf import data
+
+    config = _synthesis_config(settings["validation_config"])
+    batches = []
+    for first in range(0, settings["validation_frames"], 48):
+        count = min(48, settings["validation_frames"] - first)
+        example = data.synthesize_batch(template, config, VALIDATION_SEED, first, count)
+        batches.append(data.targets({k: tf.constant(v) for k, v in example.items()}, template))
+    return batches
+
+
+def _synthesis_config(file: str):
+    from dgn_tf import data
+
+    return data.SynthesisConfig.load(file) if file else data.SynthesisConfig()
+
+
+def _template(settings: dict):
+    from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
+
+    path = settings["template"] or DEFAULT_TEMPLATE_PATH
+    return HandTemplate.load(path, embedding=settings["embedding"])
+
+
+def _flags_module() -> str:
+    """The name under which absl keeps this module's flags (`__main__`'s file when run)."""
+    by_module = FLAGS.flags_by_module_dict()
+    return next(name for name, found in by_module.items() if any(f.name == "smoke" for f in found))
+
+
+def _flag_text(value) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    errors.run(main)

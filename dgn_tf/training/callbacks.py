@@ -1,0 +1,144 @@
+"""What happens around the steps: checkpoints, validation, pictures, the non-finite stop."""
+
+import contextlib
+import csv
+import math
+import pathlib
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from dgn_tf.errors import InputError
+from dgn_tf.model_folder import save_model_folder
+from dgn_tf.training.run_folder import Checkpoints
+from dgn_tf.training.validation import validate
+
+
+def inner_optimizer(optimizer):
+    """The optimiser below a mixed precision wrapper."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+@contextlib.contextmanager
+def averaged_weights(network, optimizer):
+    """The network with the moving averages of its weights, for the time of the block."""
+    optimizer = inner_optimizer(optimizer)
+    if not optimizer.use_ema:
+        yield
+        return
+    variables = network.trainable_variables
+    raw = [variable.numpy() for variable in variables]
+    optimizer.finalize_variable_values(variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, raw, strict=True):
+            variable.assign(value)
+
+
+class StopWhenNotFinite(tf.keras.callbacks.Callback):
+    """Ends the run by the name of the term that is not finite; its step changed no weight."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        for name, value in (logs or {}).items():
+            if name != "loss" and not math.isfinite(value):
+                step = int(self.model.optimizer.iterations.numpy())
+                raise InputError(
+                    f"the term {name!r} was not finite at step {step}: that step changed no "
+                    "weight, and the last checkpoint is intact. Lower --learning_rate, set "
+                    "--clip_norm, or look at the records, and start again to resume."
+                )
+
+
+class MeanTerms(tf.keras.callbacks.Callback):
+    """Logs each term's mean over the epoch, where `train_step` returns single steps'."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._sums, self._steps, self._start = {}, 0, time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
+        for name, value in logs.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._steps:
+            logs.update({name: total / self._steps for name, total in self._sums.items()})
+        logs["steps_per_second"] = self._steps / (time.perf_counter() - self._start)
+
+
+class Validate(tf.keras.callbacks.Callback):
+    """Measures the averaged weights at each epoch's end; keeps the best in `best/`.
+
+    The batches must be of a validation split: the best checkpoint is chosen by them.
+    """
+
+    def __init__(self, batches, folder, flags: str, info: dict):
+        super().__init__()
+        self._batches, self._flags, self._info = batches, flags, info
+        self._folder = pathlib.Path(folder)
+        self._best = self._best_so_far()
+
+    def _best_so_far(self):
+        file = self._folder / "log.csv"
+        if not file.is_file():
+            return math.inf
+        with open(file, newline="") as lines:
+            found = [float(row.get("val_keypoints_mm") or "inf") for row in csv.DictReader(lines)]
+        return min(found, default=math.inf)
+
+    def on_epoch_end(self, epoch, logs=None):
+        network = self.model.network
+        with averaged_weights(network, self.model.optimizer):
+            figures = validate(network, self._batches)
+            logs.update({f"val_{name}": value for name, value in figures.items()})
+            step = int(self.model.optimizer.iterations.numpy())
+            info = {**self._info, "step": step, "validation": figures}
+            save_model_folder(network, self._folder / "last", self._flags, info)
+            if figures["keypoints_mm"] < self._best:
+                self._best = figures["keypoints_mm"]
+                save_model_folder(network, self._folder / "best", self._flags, info)
+
+
+class SaveCheckpoint(tf.keras.callbacks.Callback):
+    """Checkpoints at each epoch's end: the places where a killed run goes on."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        super().__init__()
+        self._checkpoints = checkpoints
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._checkpoints.save(int(self.model.optimizer.iterations.numpy()))
+
+
+class Summaries(tf.keras.callbacks.Callback):
+    """TensorBoard: every logged scalar, and pictures of a few validation examples."""
+
+    def __init__(self, folder, batch, examples: int = 4):
+        super().__init__()
+        self._writer = tf.summary.create_file_writer(str(folder))
+        self._batch = {name: value[:examples] for name, value in batch.items()}
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = int(self.model.optimizer.iterations.numpy())
+        with self._writer.as_default(step=step):
+            for name, value in logs.items():
+                tf.summary.scalar(name, value)
+            tf.summary.image("examples", self._pictures(), max_outputs=len(self._batch["cube"]))
+        self._writer.flush()
+
+    def _pictures(self):
+        from dgn_tf.visualize.panels import training_panel  # Pillow and numba: here alone
+
+        network = self.model.network
+        outputs = network(self._batch, training=False)
+        picture = [
+            training_panel(
+                network.template,
+                {name: np.asarray(value[i]) for name, value in self._batch.items()},
+                {name: np.asarray(value[i]) for name, value in outputs.items()},
+            )
+            for i in range(len(self._batch["cube"]))
+        ]
+        return np.stack(picture)

@@ -1,0 +1,40 @@
+"""The learning rate over a run."""
+
+import math
+
+import tensorflow as tf
+
+
+@tf.keras.utils.register_keras_serializable("dgn_tf")
+class WarmupHoldDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly, holds, then falls by half a cosine.
+
+    Unlike a cosine over the whole run, the middle does not depend on where the run ends: a
+    run can be stopped early or prolonged by moving the fall alone.
+
+    Args:
+        peak: the rate held.
+        warmup_steps: steps of the rise from 0.
+        decay_start, decay_end: steps between which the rate falls to `final` * `peak`.
+    """
+
+    def __init__(self, peak, warmup_steps, decay_start, decay_end, final=0.01):
+        self.peak, self.warmup_steps = peak, warmup_steps
+        self.decay_start, self.decay_end, self.final = decay_start, decay_end, final
+
+    def __call__(self, step):
+        step = tf.cast(step, tf.float32)
+        rise = tf.minimum(1.0, (step + 1) / max(self.warmup_steps, 1))
+        length = max(self.decay_end - self.decay_start, 1)
+        progress = tf.clip_by_value((step - self.decay_start) / length, 0.0, 1.0)
+        fall = self.final + (1 - self.final) * (1 + tf.cos(math.pi * progress)) / 2
+        return self.peak * rise * fall
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "warmup_steps": self.warmup_steps,
+            "decay_start": self.decay_start,
+            "decay_end": self.decay_end,
+            "final": self.final,
+        }

@@ -1,0 +1,113 @@
+"""The training step: loss terms by name, their weights, and a stop where one is not finite."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from dgn_tf.losses import supervised
+from dgn_tf.network import DualGridNet
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the supervised terms; the terms themselves are logged unweighted.
+
+    Attributes:
+        correspondence: weight of the I_m term (1 in Eq. 4).
+        alpha: weight of the P_r term (Eq. 4).
+        vertices_sampled: weight of the P_s term.
+        keypoints: weight of the key points of T.
+        layer: weight of the layer's cross entropy (templates with two layers).
+        kind: `robust` (Huber in cells, L1 in mm) or `mse` (Eq. 4; alpha is per squared
+            cube unit then, so that mm^2 do not drown the cells).
+    """
+
+    correspondence: float = 10.0
+    alpha: float = 1.0
+    vertices_sampled: float = 1.0
+    keypoints: float = 1.0
+    layer: float = 5.0
+    kind: str = "robust"
+
+    def weights(self) -> dict[str, float]:
+        return {
+            "correspondence": self.correspondence,
+            "vertices_refined": self.alpha,
+            "vertices_sampled": self.vertices_sampled,
+            "keypoints": self.keypoints,
+            "layer": self.layer,
+        }
+
+
+def supervised_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]:
+    """Terms of positive weight, name -> [B]; see `LossConfig` for the units.
+
+    `outputs` are those of `DualGridNet`; `batch` is an example of `dgn_tf.data` with targets.
+    """
+    weights = config.weights()
+    pixel_kind, point_kind = ("mse", "mse") if config.kind == "mse" else ("huber", "l1")
+    # Squared errors in cube units: of the order of one, as squared cells are.
+    half_cube = batch["cube"][:, tf.newaxis, tf.newaxis] / 2 if config.kind == "mse" else 1.0
+    mask = batch["correspondence_mask"]
+    terms = {}
+    if weights["correspondence"]:
+        terms["correspondence"] = supervised.correspondence_loss(
+            outputs["mesh_coords"], batch["mesh_coords"], mask, pixel_kind
+        )
+    if weights["layer"] and "layer_logits" in outputs:
+        terms["layer"] = supervised.layer_loss(outputs["layer_logits"], batch["mesh_layer"], mask)
+    for name, output, truth in (
+        ("vertices_refined", "vertices", "vertices"),
+        ("vertices_sampled", "vertices_sampled", "vertices"),
+        ("keypoints", "keypoints", "keypoints"),
+    ):
+        if weights[name]:
+            terms[name] = supervised.point_loss(
+                outputs[output] / half_cube, batch[truth] / half_cube, point_kind
+            )
+    return terms
+
+
+class TrainingModel(tf.keras.Model):
+    """`DualGridNet` with its losses, for `fit`.
+
+    A step whose terms or gradients are not all finite changes no weight; the callback
+    `StopWhenNotFinite` then ends the run by the term's name.
+    """
+
+    def __init__(self, network: DualGridNet, losses: LossConfig, clip_norm: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+        self.loss_config = losses
+        self.clip_norm = clip_norm
+
+    def call(self, inputs, training=None):
+        return self.network(inputs, training=training)
+
+    def train_step(self, batch):
+        weights = self.loss_config.weights()
+        variables = self.network.trainable_variables
+        with tf.GradientTape() as tape:
+            outputs = self.network(batch, training=True)
+            terms = {
+                name: tf.reduce_mean(term)
+                for name, term in supervised_terms(outputs, batch, self.loss_config).items()
+            }
+            total = tf.add_n([weights[name] * term for name, term in terms.items()])
+            scaled = total
+            if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+                scaled = self.optimizer.get_scaled_loss(total)
+        gradients = tape.gradient(scaled, variables)
+        if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        norm = tf.linalg.global_norm(gradients)
+        if self.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
+        finite = tf.math.is_finite(total) & tf.math.is_finite(norm)
+
+        def apply():
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            return tf.constant(True)
+
+        tf.cond(finite, apply, lambda: tf.constant(False))
+        return {"loss": total, **terms, "gradient_norm": norm}

@@ -1,0 +1,163 @@
+"""DualGridNet and its folder on disk."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgn_tf.errors import InputError
+from dgn_tf.model_folder import load_network, load_weights, save_model_folder
+from dgn_tf.network import PRESETS, DualGridNet, NetworkConfig, rest_coordinate_map
+from tests.tiny_template import tiny_template
+
+SMALL = NetworkConfig(image_size=16, image_channels=(8, 8), mesh_channels=(8, 8), features=4)
+
+
+def network(config=SMALL, template=None):
+    tf.keras.utils.set_random_seed(3)
+    net = DualGridNet(template or tiny_template(), config)
+    net(net.example_inputs())
+    return net
+
+
+def crops(net, count=2, seed=0):
+    rng = np.random.default_rng(seed)
+    batch = net.example_inputs(count)
+    shape = batch["depth"].shape
+    depth = np.where(rng.random(shape) < 0.5, rng.uniform(500, 700, shape), 0)
+    return batch | {"depth": tf.constant(depth, tf.float32)}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_eager_graph_and_xla_agree_at_unknown_batch_size(batch_size):
+    net = network()
+    spec = [{k: tf.TensorSpec([None, *v.shape[1:]], v.dtype) for k, v in crops(net).items()}]
+    batch = crops(net, batch_size)
+    eager = net(batch)
+    for jit in (False, True):
+        graph = tf.function(net, input_signature=spec, jit_compile=jit)(batch)
+        assert graph.keys() == eager.keys()
+        for name, value in eager.items():
+            np.testing.assert_allclose(graph[name], value, rtol=1e-4, atol=2e-2, err_msg=name)
+
+
+def test_outputs_are_those_of_the_docstring():
+    net = network()
+    template = net.template
+    outputs = net(crops(net))
+    v, p, g = len(template.vertices), len(template.parents), template.grid_size
+    shapes = {name: tuple(value.shape) for name, value in outputs.items()}
+    wanted = {
+        "mesh_coords": (2, 16, 16, 2), "valid": (2, 16, 16),
+        "coordinate_map": (2, g, g, 3 * template.num_layers), "vertices_sampled": (2, v, 3),
+        "transforms": (2, p, 4, 4), "vertices": (2, v, 3), "confidence": (2, v),
+        "keypoints": (2, len(template.keypoints), 3), "joint_angles": (2, p, 3),
+    }  # fmt: skip
+    assert wanted.items() <= shapes.items()
+    confidence = outputs["confidence"].numpy()
+    assert confidence.min() >= 0 and confidence.max() <= 1
+
+
+def test_background_pixels_do_not_reach_the_mesh():
+    """Neither missing pixels nor what lies outside the cube: both are background."""
+    net = network()
+    batch = crops(net)
+    far = tf.where(batch["depth"] == 0, 5000.0, batch["depth"])
+    for name, value in net(batch).items():
+        np.testing.assert_allclose(net(batch | {"depth": far})[name], value, atol=1e-4,
+                                   err_msg=name)
+
+
+def test_moving_hand_and_cube_along_the_ray_of_the_crop_moves_the_mesh():
+    """The network sees cube units alone; shifting the crop's window changes nothing it sees."""
+    net = network()
+    batch = crops(net)
+    shift = tf.constant([40.0, -25.0, 0.0])
+    moved = dict(batch, centre=batch["centre"] + shift)
+    # The same pixels seen about a principal point that moved with the centre.
+    offset = batch["intrinsics"][:, :2] * shift[:2] / batch["centre"][:, 2:]
+    moved["intrinsics"] = tf.concat(
+        [batch["intrinsics"][:, :2], batch["intrinsics"][:, 2:] - offset], axis=-1
+    )
+    # x = (u - cx) z / f depends on z: only pixels at the centre's depth move exactly.
+    flat = tf.where(batch["depth"] > 0, batch["centre"][:, 2, None, None], 0.0)
+    before, after = (net(b | {"depth": flat}) for b in (batch, moved))
+    np.testing.assert_allclose(after["vertices"], before["vertices"] + shift, atol=2e-2)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_presets_give_finite_outputs_and_gradients_also_without_a_hand_pixel(preset):
+    sizes = {f: getattr(SMALL, f) for f in ("image_size", "image_channels", "mesh_channels",
+                                            "features")}
+    net = network(dataclasses.replace(PRESETS[preset], **sizes))
+    batch = crops(net)
+    empty = batch | {"depth": tf.zeros_like(batch["depth"])}
+    for inputs in (batch, empty):
+        with tf.GradientTape() as tape:
+            outputs = net(inputs, training=True)
+            loss = tf.reduce_mean(outputs["vertices"] ** 2) + tf.reduce_mean(outputs["mesh_coords"])
+        for gradient in tape.gradient(loss, net.trainable_variables):
+            assert gradient is None or np.isfinite(gradient).all()
+        for name, value in outputs.items():
+            assert np.isfinite(np.asarray(value, np.float32)).all(), name
+
+
+def test_refinement_gives_back_a_posed_template():
+    net = network()
+    truth = net.template.vertices[None] @ np.float32([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) + 7
+    refined = net.refine(tf.constant(truth, tf.float32))
+    np.testing.assert_allclose(refined["vertices"], truth, atol=1e-2)
+
+
+def test_keras_config_round_trip():
+    net = network()
+    again = DualGridNet.from_config(json.loads(json.dumps(net.get_config())))
+    again(again.example_inputs())
+    again.set_weights(net.get_weights())
+    batch = crops(net)
+    np.testing.assert_array_equal(again(batch)["vertices"], net(batch)["vertices"])
+
+
+def test_model_folder_round_trip(tmp_path):
+    net = network()
+    save_model_folder(net, tmp_path / "model", "--seed=1\n", {"step": 5})
+    again = load_network(tmp_path / "model")
+    batch = crops(net)
+    np.testing.assert_array_equal(again(batch)["vertices"], net(batch)["vertices"])
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {
+        "weights.h5", "config.json", "template.npz", "flags.txt"
+    }
+
+
+def test_damaged_model_folders_are_refused_by_file(tmp_path):
+    folder = tmp_path / "model"
+    with pytest.raises(InputError, match="is no model"):
+        load_network(folder)
+    save_model_folder(network(), folder)
+    other = network(dataclasses.replace(SMALL, features=6))
+    with pytest.raises(InputError, match="weights.h5 does not fit"):
+        load_weights(other, folder / "weights.h5")
+    weights = (folder / "weights.h5").read_bytes()
+    (folder / "weights.h5").write_bytes(weights[:500])
+    with pytest.raises(InputError, match="weights.h5"):
+        load_network(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(InputError, match="config.json: not a model's description"):
+        load_network(folder)
+
+
+def test_rest_map_samples_to_the_template_at_rest():
+    template = tiny_template()
+    net = network(template=template)
+    sampled = net.sampling(tf.constant(rest_coordinate_map(template, 8, 0.5)[None]))[0].numpy()
+    low, high = template.vertices.min(axis=0), template.vertices.max(axis=0)
+    rest = (template.vertices - (low + high) / 2) / ((high - low).max() / 2)
+    spread = np.linalg.norm(rest - rest.mean(axis=0), axis=1).mean()
+    assert np.linalg.norm(sampled - rest, axis=1).mean() < 0.3 * spread
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="not a multiple of 16"):
+        NetworkConfig(image_size=40)

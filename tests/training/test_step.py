@@ -1,0 +1,109 @@
+"""The training step: terms, weights, and what it does where something is not finite."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dgn_tf.errors import InputError
+from dgn_tf.network import DualGridNet, NetworkConfig
+from dgn_tf.training.callbacks import StopWhenNotFinite, averaged_weights
+from dgn_tf.training.step import LossConfig, TrainingModel, supervised_terms
+from tests.tiny_template import tiny_template
+
+
+def small_model(losses=None, clip_norm=0.0):
+    config = NetworkConfig(image_size=16, image_channels=(8, 8), mesh_channels=(8, 8), features=4)
+    network = DualGridNet(tiny_template(), config)
+    network(network.example_inputs())
+    model = TrainingModel(network, losses or LossConfig(), clip_norm)
+    model.compile(tf.keras.optimizers.AdamW(1e-3, use_ema=True, ema_momentum=0.5,
+                                            jit_compile=False))
+    model.optimizer.build(network.trainable_variables)
+    return model
+
+
+def example(model, seed=0, size=3):
+    rng = np.random.default_rng(seed)
+    network = model.network
+    batch = network.example_inputs(size)
+    shape = batch["depth"].shape
+    template = network.template
+    centre = batch["centre"][:, None]
+    depth = np.where(rng.random(shape) < 0.5, rng.uniform(550, 650, shape), 0)
+    batch |= {
+        "depth": tf.constant(depth, tf.float32),
+        "vertices": centre + np.float32(template.vertices),
+        "keypoints": centre + np.float32(template.keypoints),
+        "mesh_coords": tf.constant(rng.uniform(0, 8, [*shape, 2]), tf.float32),
+        "mesh_layer": tf.constant(rng.integers(0, 2, shape), tf.int32),
+        "correspondence_mask": tf.constant(depth > 0),
+    }
+    return batch
+
+
+def test_steps_lower_the_loss():
+    tf.keras.utils.set_random_seed(0)
+    model = small_model()
+    batch = example(model)
+    step = tf.function(model.train_step)
+    first = float(step(batch)["loss"])
+    for _ in range(40):
+        last = float(step(batch)["loss"])
+    assert last < 0.7 * first
+
+
+def test_every_weight_gets_a_gradient_from_the_default_loss():
+    tf.keras.utils.set_random_seed(0)
+    model = small_model()
+    batch = example(model)
+    step = tf.function(model.train_step)
+    before = [v.numpy() for v in model.network.trainable_variables]
+    for _ in range(3):  # the branches that start at zero pass gradients on from the second step
+        step(batch)
+    for variable, value in zip(model.network.trainable_variables, before, strict=True):
+        assert np.abs(variable.numpy() - value).max() > 0, variable.name
+
+
+def test_terms_without_weight_are_not_computed():
+    model = small_model()
+    batch = example(model)
+    outputs = model.network(batch)
+    only = LossConfig(1.0, 1.0, 0.0, 0.0, 0.0, "mse")
+    assert set(supervised_terms(outputs, batch, only)) == {"correspondence", "vertices_refined"}
+
+
+def test_a_step_that_is_not_finite_changes_no_weight_and_stops_by_name():
+    model = small_model()
+    batch = example(model)
+    step = tf.function(model.train_step)
+    step(batch)
+    before = [v.numpy() for v in model.network.variables]
+    bad = {**batch, "keypoints": batch["keypoints"] * np.nan}
+    logs = {name: float(value) for name, value in step(bad).items()}
+    for variable, value in zip(model.network.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    stop = StopWhenNotFinite()
+    stop.set_model(model)
+    with pytest.raises(InputError, match="the term 'keypoints' was not finite at step 1"):
+        stop.on_train_batch_end(0, logs)
+
+
+def test_averages_are_applied_for_the_block_alone():
+    tf.keras.utils.set_random_seed(0)
+    model = small_model()
+    batch = example(model)
+    step = tf.function(model.train_step)
+    network = model.network
+    averages = [v.numpy() for v in network.trainable_variables]
+    for _ in range(3):
+        step(batch)
+        averages = [
+            0.5 * a + 0.5 * v.numpy()
+            for a, v in zip(averages, network.trainable_variables, strict=True)
+        ]
+    raw = [v.numpy() for v in network.trainable_variables]
+    with averaged_weights(network, model.optimizer):
+        for variable, value in zip(network.trainable_variables, averages, strict=True):
+            np.testing.assert_allclose(variable.numpy(), value, atol=1e-6)
+    for variable, value in zip(network.trainable_variables, raw, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)

@@ -1,0 +1,97 @@
+"""The trainer as one runs it: resume after a kill, refusals, the non-finite stop."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = [
+    "--image_channels=8,8", "--mesh_channels=8,8", "--features=4", "--batch_size=2",
+    "--steps=6", "--steps_per_epoch=2", "--validation_frames=2", "--nosummaries",
+    "--warmup_steps=1",
+]  # fmt: skip
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "dgn_tf.train", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def weights(folder):
+    found = {}
+    with h5py.File(folder / "last" / "weights.h5") as file:
+        file.visititems(lambda name, item: found.update({name: item[()]})
+                        if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = start(*TINY, f"--output_dir={killed}")
+    deadline = time.monotonic() + 240
+    while not list(killed.glob("checkpoints/*-2.index")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    code, output = finish(start(*TINY, f"--output_dir={killed}"))
+    assert code == 0, output
+    code, output = finish(start(*TINY, f"--output_dir={whole}"))
+    assert code == 0, output
+    got, wanted = weights(killed), weights(whole)
+    assert got.keys() == wanted.keys() and len(wanted) > 10
+    for name, value in wanted.items():
+        np.testing.assert_allclose(got[name], value, rtol=0, atol=1e-6, err_msg=name)
+    steps = json.loads((killed / "last" / "config.json").read_text())["step"]
+    assert steps == 6
+
+    # The same folder refuses other arithmetic, by the flag's name.
+    code, output = finish(start(*TINY, f"--output_dir={killed}", "--learning_rate=0.5"))
+    assert code == 1
+    assert "--learning_rate was 0.002, is 0.5" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--output_dir is wanted"),
+        (["--output_dir=x", "--data=records"], "data_prep.synthetic_to_tfrecord"),
+        (["--output_dir=x", "--image_channels=8,a"], "--image_channels wants whole numbers"),
+        (["--output_dir=x", "--template=nowhere.npz"], "nowhere.npz"),
+        (["--output_dir=x", "--init_weights=nowhere.h5"], "nowhere.h5"),
+    ],
+)
+def test_bad_flags_get_one_line(arguments, message, monkeypatch, tmp_path, capsys):
+    from absl import flags
+
+    from dgn_tf import train
+    from dgn_tf.errors import InputError
+
+    monkeypatch.chdir(tmp_path)
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["train", *arguments])
+    try:
+        with pytest.raises(InputError, match=message):
+            train.main([])
+    finally:
+        for name in ("output_dir", "data", "image_channels", "template", "init_weights"):
+            flags.FLAGS[name].unparse()
