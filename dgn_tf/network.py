@@ -117,7 +117,9 @@ class DualGridNet(tf.keras.Model):
         confidence: [B, V] in 0..1, uncalibrated.
     """
 
-    def __init__(self, template: HandTemplate | dict, config: NetworkConfig | dict = None, **kwargs):
+    def __init__(
+        self, template: HandTemplate | dict, config: NetworkConfig | dict | None = None, **kwargs
+    ):
         super().__init__(**kwargs)
         self.template = HandTemplate.from_config(template)
         config = config or NetworkConfig()
@@ -234,9 +236,10 @@ class DualGridNet(tf.keras.Model):
     def example_inputs(self, batch_size: int = 1) -> dict[str, tf.Tensor]:
         """A batch of empty crops: builds the weights and traces signatures."""
         size = self.config.image_size
+        middle = (size - 1) / 2
         return {
             "depth": tf.zeros([batch_size, size, size]),
-            "intrinsics": tf.tile([[128.0, 128.0, (size - 1) / 2, (size - 1) / 2]], [batch_size, 1]),
+            "intrinsics": tf.tile([[128.0, 128.0, middle, middle]], [batch_size, 1]),
             "centre": tf.tile([[0.0, 0.0, 600.0]], [batch_size, 1]),
             "cube": tf.fill([batch_size], 300.0),
         }

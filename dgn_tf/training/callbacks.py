@@ -129,7 +129,7 @@ class Summaries(tf.keras.callbacks.Callback):
         self._writer.flush()
 
     def _pictures(self):
-        from dgn_tf.visualize.panels import training_panel  # Pillow and numba: here alone
+        from dgn_tf.training.pictures import training_panel  # Pillow and numba: here alone
 
         network = self.model.network
         outputs = network(self._batch, training=False)

@@ -23,7 +23,8 @@ def validate(network, batches) -> dict[str, float]:
             "vertices_pr_mm": _mean_distance(outputs["vertices"], batch["vertices"]),
         }
 
-    sums, frames = {}, 0
+    sums: dict[str, float] = {}
+    frames = 0
     for batch in batches:
         count = int(batch["cube"].shape[0])
         frames += count
