@@ -1,0 +1,101 @@
+"""Depth images on disk: PNG files read, checked and turned into mm.
+
+Two encodings: `u16`, 16-bit grey, depth = value * unit, 0 missing; and `nyu`, 8-bit RGB of the NYU
+Hand Pose data set, depth = G * 256 + B mm, where 0 and everything from 2001 up is missing.
+"""
+
+import pathlib
+import warnings
+
+import numpy as np
+
+from dgn_tf.errors import InputError
+
+ENCODINGS = ("u16", "nyu")
+NYU_MISSING_MM = 2001
+MAX_PIXELS = 2**23  # the largest depth cameras have 5 million
+_BITS_OF_MODE = {"1": "1-bit", "L": "8-bit grey", "P": "8-bit palette", "RGB": "8-bit RGB",
+                 "RGBA": "8-bit RGBA", "LA": "8-bit grey with alpha", "F": "float"}
+
+
+def read_depth(file, encoding: str = "u16", depth_unit: float | None = None) -> np.ndarray:
+    """Reads one depth image.
+
+    Args:
+        file: path of a PNG.
+        encoding: "u16" or "nyu".
+        depth_unit: mm for one step of a `u16` image, such as 0.125 or 1; `nyu` is in mm.
+
+    Returns:
+        [H, W] float32 mm, 0 = missing.
+
+    Raises:
+        InputError: no or a bad unit, an unreadable, damaged, too large or all-missing file, or one
+            of another bit depth or colour than the encoding wants.
+    """
+    check_encoding(encoding, depth_unit)
+    image, pixels = _read_pixels(file)
+    if encoding == "u16":
+        if pixels.ndim != 2 or not image.startswith("I"):
+            raise InputError(f"{file} is {_BITS_OF_MODE.get(image, image)}, --encoding=u16 wants "
+                             "16-bit grey; an 8-bit image has lost the depth (for NYU's frames "
+                             "use --encoding=nyu).")
+        depth = pixels.astype(np.float32) * np.float32(depth_unit)
+    else:
+        if image != "RGB":
+            raise InputError(f"{file} is {_BITS_OF_MODE.get(image, '16-bit grey')}, --encoding=nyu "
+                             "wants NYU's 8-bit RGB; use --encoding=u16 for 16-bit grey.")
+        depth = pixels[..., 1].astype(np.float32) * 256 + pixels[..., 2]
+        depth[depth >= NYU_MISSING_MM] = 0
+    if not depth.any():
+        raise InputError(f"{file} has no pixel with depth (0 is missing, for nyu also 2001 and "
+                         "more); leave the frame out, or check --encoding.")
+    return depth
+
+
+def check_encoding(encoding: str, depth_unit: float | None):
+    """Raises InputError unless the encoding is known and the unit fits it."""
+    if encoding not in ENCODINGS:
+        raise InputError(f"--encoding={encoding} is not one of {', '.join(ENCODINGS)}.")
+    if encoding == "nyu":
+        if depth_unit not in (None, 1.0):
+            raise InputError(f"--depth_unit={depth_unit:g} with --encoding=nyu, whose images are "
+                             "in mm; leave the unit out.")
+    elif depth_unit is None:
+        raise InputError("--depth_unit is missing: mm for one step of the 16-bit image, such as "
+                         "0.125 for an Intel SR305, 1 for most others.")
+    elif not (np.isfinite(depth_unit) and 0 < depth_unit <= 100):
+        raise InputError(f"--depth_unit={depth_unit:g} is not in (0, 100]; it is mm for one step "
+                         "of the 16-bit image, such as 0.125 or 1.")
+
+
+def _read_pixels(file):
+    """Pillow's mode of the image and its pixels, [H, W] or [H, W, C]."""
+    from PIL import Image, UnidentifiedImageError
+
+    file = pathlib.Path(file)
+    try:
+        if not file.stat().st_size:
+            raise InputError(f"{file} is empty; copy or record the frame again.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file, formats=["PNG"]) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise InputError(f"{file} has {image.width} x {image.height} pixels, more "
+                                     f"than the {MAX_PIXELS} of any depth camera; shrink it.")
+                image.load()
+                return image.mode, np.asarray(image)
+    except UnidentifiedImageError:
+        raise InputError(f"{file} is not a PNG image, or its header is damaged; "
+                         "--depth wants PNG depth frames.") from None
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{file}: {error}; shrink it.") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"{file} can't be read: {reason}; copy or record the frame again."
+        ) from None
+    except (SyntaxError, ValueError) as error:  # how Pillow reports damaged chunks
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{file} is damaged: {error}; copy or record the frame again.") from None

@@ -1,0 +1,284 @@
+"""From a depth frame in memory to a hand mesh, through an exported model."""
+
+import dataclasses
+import json
+import pathlib
+import zipfile
+
+import numpy as np
+
+from dgn_tf.errors import InputError
+from dgn_tf.mesh_io import left_hand_faces
+from dgn_tf.serving import allow_list
+
+HANDS = ("right", "left")
+_SIGNATURES = {
+    "serving_default": {"depth", "intrinsics", "left"},
+    "centred": {"depth", "intrinsics", "centre", "left"},
+}
+_NEAREST_MM, _FARTHEST_MM = 100, 4000  # where the localiser looks
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HandMesh:
+    """One hand. Everything in mm in the camera frame (x right, y down, z forward).
+
+    Attributes:
+        vertices: [V, 3] refined mesh P_r.
+        faces: [F, 3] corners, anticlockwise as seen from outside (also for left hands).
+        keypoints: [J, 3].
+        keypoint_names: J names, NYU's.
+        transforms: [P, 4, 4] camera_from_template of each part; for a left hand the template is
+            mirrored, x negated.
+        part_names: P names.
+        joint_angles: [P, 3] rad about the bone frame's x, y, z.
+        confidence: [V] 0..1, uncalibrated.
+        vertices_sampled: [V, 3] P_s, before the refit.
+        mesh_coords: [S, S, 2] column and row of the mesh grid for each pixel of the crop.
+        mesh_layer: [S, S] probability of the second layer.
+        valid: [S, S] bool, pixels of the crop with depth inside the cube.
+        centre: [3] centre of the cube around the hand.
+        crop_intrinsics: [4] fx, fy, cx, cy of the crop.
+        cube_mm: side of the cube.
+        grid_size: cells on a side of the mesh grid.
+        num_layers: points that a cell of the mesh grid holds.
+        hand: "right" or "left".
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    keypoints: np.ndarray
+    keypoint_names: tuple[str, ...]
+    transforms: np.ndarray
+    part_names: tuple[str, ...]
+    joint_angles: np.ndarray
+    confidence: np.ndarray
+    vertices_sampled: np.ndarray
+    mesh_coords: np.ndarray
+    mesh_layer: np.ndarray
+    valid: np.ndarray
+    centre: np.ndarray
+    crop_intrinsics: np.ndarray
+    cube_mm: float
+    grid_size: int
+    num_layers: int
+    hand: str
+
+    def keypoints_by_name(self) -> dict[str, list[float]]:
+        """Key point name to [x, y, z], mm."""
+        return dict(zip(self.keypoint_names, _rounded(self.keypoints, 3), strict=True))
+
+    def to_json(self) -> dict:
+        """What `predict` writes: JSON-able, mm, camera frame."""
+        return {
+            "unit": "mm",
+            "frame": "camera: x right, y down, z forward",
+            "hand": self.hand,
+            "centre_mm": _rounded(self.centre, 3),
+            "keypoints_mm": self.keypoints_by_name(),
+            "transforms": dict(zip(self.part_names, _rounded(self.transforms, 6), strict=True)),
+            "joint_angles_rad": dict(
+                zip(self.part_names, _rounded(self.joint_angles, 5), strict=True)
+            ),
+            "confidence": round(float(self.confidence.mean()), 4),
+            "confidence_vertices": _rounded(self.confidence, 4),
+            "confidence_is": "uncalibrated: cell occupancy * exp(-|P_s - P_r| / 10 mm)",
+        }
+
+    def panel(self, depth_mm, intrinsics, title: str = "") -> np.ndarray:
+        """A picture of the result over its frame: depth, correspondence, mesh, overlay.
+
+        Args:
+            depth_mm: [H, W] the frame that was given to the predictor.
+            intrinsics: its fx, fy, cx, cy.
+            title: a line above.
+
+        Returns:
+            uint8 RGB [H, W, 3].
+        """
+        from dgn_tf.visualize import panels, tiles
+
+        depth, camera = tiles.window(
+            np.asarray(depth_mm, np.float32), intrinsics, self.centre, self.cube_mm, panels.TILE
+        )
+        return panels.render_panel(
+            depth, camera, self.centre, self.vertices, self.faces, self.keypoints,
+            self.keypoint_names, self.mesh_coords, self.valid, self.grid_size,
+            self.mesh_layer if self.num_layers > 1 else None, self.cube_mm, title=title,
+        )
+
+
+def _rounded(values, decimals):
+    return np.round(np.asarray(values, np.float64), decimals).tolist()
+
+
+class HandMeshPredictor:
+    """Predicts the hand's mesh from depth frames.
+
+        predictor = dgn_tf.HandMeshPredictor("saved_models/dgn", intrinsics=(475, 475, 320, 240))
+        mesh = predictor(depth_mm)
+
+    Args:
+        saved_model: folder of an exported model, or of one version of it.
+        intrinsics: default fx, fy, cx, cy of the frames, pixels.
+        hand: default, "right" or "left".
+
+    Raises:
+        InputError: no model, a damaged or foreign one, or one with ops that are not allowed.
+    """
+
+    def __init__(self, saved_model, intrinsics=None, hand: str = "right"):
+        self.folder = allow_list.find_version(saved_model)
+        proto = allow_list.read_saved_model(self.folder)
+        _check_signatures(proto, self.folder)
+        self.hand_info, mesh = _read_assets(self.folder)
+        self.faces = mesh["faces"]
+        self._faces = {"right": self.faces, "left": left_hand_faces(self.faces)}
+        self.intrinsics = None if intrinsics is None else check_intrinsics(intrinsics)
+        self.hand = _check_hand(hand)
+        import tensorflow as tf
+
+        try:
+            self._model = tf.saved_model.load(str(self.folder))
+        except Exception as error:  # TensorFlow raises many kinds for a damaged model
+            raise InputError(f"--saved_model {self.folder} can't be loaded "
+                             f"({_first_line(error)}); export it anew.") from None
+
+    def __call__(self, depth_mm, intrinsics=None, centre_mm=None, hand=None,
+                 name: str = "depth_mm") -> HandMesh:
+        """Finds the hand in a frame and returns its mesh.
+
+        Args:
+            depth_mm: [H, W] real numbers, mm, 0 = missing.
+            intrinsics: fx, fy, cx, cy in pixels; the constructor's where None.
+            centre_mm: [3] the hand's centre, mm, camera frame; found where None.
+            hand: "right" or "left"; the constructor's where None.
+            name: of the frame, for error messages.
+
+        Raises:
+            InputError: an argument is of the wrong kind, or no hand can be there.
+        """
+        import tensorflow as tf
+
+        intrinsics = self.intrinsics if intrinsics is None else check_intrinsics(intrinsics)
+        if intrinsics is None:
+            raise InputError("intrinsics are missing: fx, fy, cx, cy of the depth camera, pixels.")
+        depth = check_depth(depth_mm, intrinsics, name)
+        hand = self.hand if hand is None else _check_hand(hand)
+        inputs = {
+            "depth": tf.constant(depth[np.newaxis]),
+            "intrinsics": tf.constant(intrinsics[np.newaxis]),
+            "left": tf.constant([hand == "left"]),
+        }
+        signature = "serving_default"
+        if centre_mm is not None:
+            signature = "centred"
+            inputs["centre"] = tf.constant(check_centre(centre_mm)[np.newaxis])
+        try:
+            outputs = self._model.signatures[signature](**inputs)
+        except tf.errors.OpError as error:
+            raise InputError(f"{name}: the model refused it: {_first_line(error)}") from None
+        outputs = {key: value.numpy()[0] for key, value in outputs.items()}
+        if not outputs.pop("found"):
+            raise InputError(_not_found(name, centre_mm, self.hand_info["cube_mm"]))
+        return HandMesh(
+            faces=self._faces[hand],
+            keypoint_names=tuple(self.hand_info["keypoint_names"]),
+            part_names=tuple(self.hand_info["part_names"]),
+            cube_mm=float(self.hand_info["cube_mm"]),
+            grid_size=int(self.hand_info["grid_size"]),
+            num_layers=int(self.hand_info["num_layers"]),
+            hand=hand,
+            **outputs,
+        )
+
+
+def check_depth(depth_mm, intrinsics, name: str = "depth_mm") -> np.ndarray:
+    """Checks a frame and returns it as float32 [H, W] mm; raises InputError that begins `name`."""
+    depth = np.asarray(depth_mm)
+    if depth.ndim != 2 or 0 in depth.shape:
+        raise InputError(f"{name} has shape {list(depth.shape)}; one depth frame [H, W] is wanted.")
+    if depth.dtype.kind not in "iuf":
+        raise InputError(f"{name} has dtype {depth.dtype}; numbers in mm are wanted.")
+    depth = depth.astype(np.float32)
+    # One pass over the frame: the sum is finite where all of its terms are.
+    if not np.isfinite(depth.sum()):
+        raise InputError(f"{name} has NaN or infinite pixels; mark missing depth with 0.")
+    if depth.min() < 0:
+        raise InputError(f"{name} has negative depth; it is in mm, 0 = missing.")
+    if not depth.max() > 0:
+        raise InputError(f"{name} has no pixel with depth; leave the frame out.")
+    height, width = depth.shape
+    if not (0 < intrinsics[2] < width and 0 < intrinsics[3] < height):
+        raise InputError(
+            f"{name} has {width} x {height} pixels, but the principal point cx, cy = "
+            f"{intrinsics[2]:g}, {intrinsics[3]:g} lies outside; intrinsics must be of this size."
+        )
+    return depth
+
+
+def check_intrinsics(intrinsics) -> np.ndarray:
+    """Checks fx, fy, cx, cy and returns them as float32 [4]; raises InputError."""
+    try:
+        values = np.asarray(intrinsics, np.float32)
+    except (TypeError, ValueError):
+        values = np.zeros(0, np.float32)
+    if values.shape != (4,) or not np.isfinite(values).all() or not (values[:2] > 0).all():
+        raise InputError(f"intrinsics {intrinsics!r} must be four numbers fx, fy, cx, cy in "
+                         "pixels, fx and fy positive.")
+    return values
+
+
+def check_centre(centre_mm) -> np.ndarray:
+    """Checks a centre and returns it as float32 [3] mm; raises InputError."""
+    try:
+        values = np.asarray(centre_mm, np.float32)
+    except (TypeError, ValueError):
+        values = np.zeros(0, np.float32)
+    if values.shape != (3,) or not np.isfinite(values).all() or values[2] < 10:
+        raise InputError(f"centre_mm {centre_mm!r} must be x, y, z in mm in the camera frame, "
+                         "z at least 10.")
+    return values
+
+
+def _check_hand(hand):
+    if hand not in HANDS:
+        raise InputError(f"hand {hand!r} is not one of {', '.join(HANDS)}.")
+    return hand
+
+
+def _not_found(name, centre_mm, cube):
+    if centre_mm is None:
+        return (f"{name}: no surface of a hand's size between {_NEAREST_MM} and {_FARTHEST_MM} mm; "
+                "check --depth_unit, or give --center_mm.")
+    return (f"{name}: no depth within {cube / 2:g} mm of the given centre; check --center_mm "
+            "(x, y, z in mm, camera frame) and --depth_unit.")
+
+
+def _check_signatures(proto, folder):
+    graph = proto.meta_graphs[0]
+    for name, inputs in _SIGNATURES.items():
+        found = graph.signature_def.get(name) if name in graph.signature_def else None
+        if found is None or set(found.inputs) != inputs or "vertices" not in found.outputs:
+            raise InputError(
+                f"--saved_model {folder} is not a hand model: its signature {name!r} is missing or "
+                "differs; use one that python -m dgn_tf.export made."
+            )
+
+
+def _read_assets(folder):
+    assets = pathlib.Path(folder) / "assets"
+    try:
+        hand = json.loads((assets / "hand.json").read_text())
+        with np.load(assets / "mesh.npz", allow_pickle=False) as archive:
+            mesh = {name: archive[name] for name in ("faces", "rest_vertices")}
+        for name in ("keypoint_names", "part_names", "cube_mm", "grid_size", "num_layers"):
+            hand[name]  # noqa: B018 (a KeyError is the answer)
+    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"--saved_model {folder}: {assets} lacks the hand's names and faces or "
+                         f"is damaged ({_first_line(error)}); export the model anew.") from None
+    return hand, mesh
+
+
+def _first_line(error) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

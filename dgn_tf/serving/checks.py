@@ -1,0 +1,119 @@
+"""Checks of a request inside the exported graph: InvalidArgumentError that says what is wrong.
+
+`tf.raw_ops.Assert` is used as it is: `tf.debugging.Assert` wraps each in a conditional, which
+costs more than the check. Inside a `tf.function` the returned tensor depends on the check, so that
+nothing is computed from an input that failed it.
+"""
+
+import tensorflow as tf
+
+MAX_SIDE = 8192  # pixels
+MAX_PIXELS = 2**23  # of one frame; the largest depth cameras have 5 million
+MAX_REQUEST_PIXELS = 2**27  # of all frames of a request: 512 MiB of float32
+
+
+def require(condition, message: str, *values) -> tf.Operation:
+    """Fails with `message` and `values` where the scalar `condition` is false."""
+    return tf.raw_ops.Assert(condition=condition, data=[message, *values], summarize=8)
+
+
+def frames(depth, intrinsics, left):
+    """Checks whole frames; returns `depth` [B, H, W], `intrinsics` [B, 4], `left` [B]."""
+    shape = tf.shape(depth, out_type=tf.int64)
+    batch, height, width = shape[0], shape[1], shape[2]
+    checks = [
+        require(batch > 0, "depth: the batch is empty"),
+        require(
+            (height > 0) & (width > 0) & (height <= MAX_SIDE) & (width <= MAX_SIDE),
+            f"depth: height and width must be 1 to {MAX_SIDE}; got [B, H, W] =", shape,
+        ),
+        _same_batch("intrinsics", intrinsics, batch),
+        _same_batch("left", left, batch),
+        # One pass: a sum is finite where all its terms are (float32 depth in mm cannot overflow
+        # it unless it is absurd).
+        require(
+            tf.math.is_finite(tf.reduce_sum(depth)),
+            "depth: NaN or infinite values; mark missing pixels with 0",
+        ),
+        require(tf.reduce_min(depth) >= 0.0, "depth: negative values; it is in mm, 0 = missing"),
+        *_intrinsics(intrinsics, tf.cast(width, tf.float32), tf.cast(height, tf.float32)),
+    ]
+    with tf.control_dependencies(checks):
+        return tf.identity(depth), tf.identity(intrinsics), tf.identity(left)
+
+
+def crops(depth, intrinsics, centre, cube, left):
+    """Checks ready crops; returns the five inputs."""
+    batch = tf.shape(depth, out_type=tf.int64)[0]
+    checks = [
+        require(batch > 0, "depth: the batch is empty"),
+        _same_batch("intrinsics", intrinsics, batch),
+        _same_batch("cube", cube, batch),
+        _same_batch("left", left, batch),
+        require(
+            tf.math.is_finite(tf.reduce_sum(depth)),
+            "depth: NaN or infinite values; mark missing pixels with 0",
+        ),
+        require(
+            tf.reduce_all(tf.math.is_finite(cube) & (cube >= 10.0) & (cube <= 10000.0)),
+            "cube: the side must be 10 to 10000 mm; got", cube,
+        ),
+        *_focal(intrinsics),
+        *_centre(centre, batch),
+    ]
+    with tf.control_dependencies(checks):
+        return [tf.identity(value) for value in (depth, intrinsics, centre, cube, left)]
+
+
+def centres(centre, depth):
+    """Checks centres [B, 3] mm for the frames `depth` and returns them."""
+    batch = tf.shape(depth, out_type=tf.int64)[0]
+    with tf.control_dependencies(_centre(centre, batch)):
+        return tf.identity(centre)
+
+
+def _same_batch(name, value, batch):
+    count = tf.shape(value, out_type=tf.int64)[0]
+    return require(
+        tf.equal(count, batch), f"{name}: first dimension differs from depth's; got", count, batch
+    )
+
+
+def _focal(intrinsics):
+    return [
+        require(
+            tf.reduce_all(tf.math.is_finite(intrinsics)),
+            "intrinsics: NaN or infinite values; got", intrinsics,
+        ),
+        require(
+            tf.reduce_all(intrinsics[:, :2] > 0.0),
+            "intrinsics: fx and fy must be positive (fx, fy, cx, cy in pixels); got", intrinsics,
+        ),
+    ]
+
+
+def _intrinsics(intrinsics, width, height):
+    """Also refuses a principal point outside the image: of another resolution, or out of order."""
+    cx, cy = intrinsics[:, 2], intrinsics[:, 3]
+    inside = (cx > 0.0) & (cx < width) & (cy > 0.0) & (cy < height)
+    return [
+        *_focal(intrinsics),
+        require(
+            tf.reduce_all(inside),
+            "intrinsics: cx, cy must lie in the image (are they of another resolution?); got",
+            intrinsics, "width, height", width, height,
+        ),
+    ]
+
+
+def _centre(centre, batch):
+    return [
+        _same_batch("centre", centre, batch),
+        require(
+            tf.reduce_all(tf.math.is_finite(centre)), "centre: NaN or infinite values; got", centre
+        ),
+        require(
+            tf.reduce_all(centre[:, 2] >= 10.0),
+            "centre: z must be at least 10 mm (x, y, z in mm, camera frame); got", centre,
+        ),
+    ]

@@ -1,0 +1,117 @@
+"""Writes a trained network as a SavedModel, with its assets, checked against the network."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import tensorflow as tf
+
+from dgn_tf.serving import allow_list
+from dgn_tf.serving.module import CUBE_MM, OUTPUTS, ServingModule
+
+AGREEMENT_MM = 0.05  # largest difference of a vertex between network and exported model
+
+
+def save_model(network, folder) -> None:
+    """Saves the SavedModel of `network` as `folder`, which must not exist.
+
+    Args:
+        network: built `DualGridNet` with its weights.
+        folder: written beside, checked (ops allowed, outputs agree with the network), renamed.
+
+    Raises:
+        RuntimeError: the saved model disagrees with the network.
+    """
+    folder = pathlib.Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stage = folder.parent / f".{folder.name}.writing-{os.getpid()}"
+    sources = folder.parent / f".{folder.name}.assets-{os.getpid()}"
+    try:
+        module = ServingModule(network)
+        module.assets = [tf.saved_model.Asset(str(file)) for file in write_assets(network, sources)]
+        # Without the gradient functions: the model is for inference, weights.h5 for training.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, str(stage), module.signatures(), options)
+        allow_list.read_saved_model(stage)
+        _check_agreement(network, stage)
+        stage.rename(folder)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+        shutil.rmtree(sources, ignore_errors=True)
+
+
+def write_assets(network, folder) -> list[pathlib.Path]:
+    """Writes what a client needs beside the numbers: names, faces, licence. Returns the files."""
+    template = network.template
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True)
+    hand = {
+        "format": 1,
+        "handedness": "right",
+        "unit": "mm",
+        "frame": "camera: x right, y down, z forward",
+        "keypoint_names": list(template.keypoint_names),
+        "evaluated": [int(index) for index in template.evaluated],
+        "part_names": list(template.part_names),
+        "parents": [int(parent) for parent in template.parents],
+        "image_size": network.config.image_size,
+        "cube_mm": CUBE_MM,
+        "grid_size": int(template.grid_size),
+        "num_layers": int(template.num_layers),
+        "embedding": template.embedding,
+        "template": template.name,
+        "template_hash": template.hash,
+        "template_licence": template.licence,
+        "template_source": template.source,
+        "confidence": "uncalibrated",
+        "outputs": OUTPUTS,
+    }
+    (folder / "hand.json").write_text(json.dumps(hand, indent=1) + "\n")
+    np.savez_compressed(
+        folder / "mesh.npz",
+        faces=np.asarray(template.faces, np.int32),
+        rest_vertices=template.vertices,
+        mesh_coords=template.mesh_coords,
+        vertex_layer=template.vertex_layer,
+    )
+    (folder / "LICENCE.txt").write_text(
+        f"Hand template {template.name}: {template.licence}\nSource: {template.source}\n"
+        "Weights and graph: Apache-2.0.\n"
+    )
+    return sorted(folder.iterdir())
+
+
+def _check_agreement(network, folder):
+    inputs = example_crops(network.config.image_size)
+    expected = network({name: tf.constant(value) for name, value in inputs.items()}, training=False)
+    exported = tf.saved_model.load(str(folder)).signatures["crop"]
+    actual = exported(
+        left=tf.zeros([len(inputs["cube"])], tf.bool),
+        **{name: tf.constant(value) for name, value in inputs.items()},
+    )
+    for name in ("vertices", "vertices_sampled", "keypoints"):
+        difference = np.abs(actual[name].numpy() - expected[name].numpy()).max()
+        if not difference <= AGREEMENT_MM:
+            raise RuntimeError(f"the exported model's {name} differ by {difference:.3g} mm from "
+                               "the network's; nothing was written.")
+
+
+def example_crops(size: int, batch_size: int = 2, seed: int = 0) -> dict:
+    """Crops of a lumpy ball, numpy: inputs on which two models can be compared."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:size, :size] / (size - 1) * 2 - 1
+    depth = np.zeros([batch_size, size, size], np.float32)
+    for image in depth:
+        a, b = rng.uniform(4, 9, 2)
+        surface = 600 - 60 * np.sqrt(np.maximum(0.4 - rows**2 - columns**2, 0))
+        surface += 12 * np.sin(a * columns) * np.cos(b * rows)
+        image[:] = np.where(rows**2 + columns**2 < 0.4, surface, 0)
+    middle = (size - 1) / 2
+    return {
+        "depth": depth,
+        "intrinsics": np.full([batch_size, 4], [2 * size, 2 * size, middle, middle], np.float32),
+        "centre": np.full([batch_size, 3], [0, 0, 590], np.float32),
+        "cube": np.full([batch_size], 300, np.float32),
+    }

@@ -1,0 +1,1 @@
+"""Pictures of depth, correspondences and meshes, made with numpy and Pillow alone."""

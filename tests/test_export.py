@@ -1,0 +1,88 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from absl import flags
+
+from dgn_tf import model_folder
+from dgn_tf.errors import InputError
+from dgn_tf.serving import saving
+from tests.exported_model import exported_model, network
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Export without its slow part: the SavedModel is made once for all tests."""
+    monkeypatch.setattr(
+        saving, "save_model", lambda _, folder: shutil.copytree(exported_model() / "1", folder)
+    )
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "best"
+    model_folder.save_model_folder(network(), folder, flags="--seed=3\n")
+    return folder
+
+
+def run(weights, output, *arguments):
+    from dgn_tf import export
+
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["export", f"--weights={weights}", f"--output_dir={output}", *arguments])
+    export.main([])
+
+
+def test_writes_a_version_and_the_trainable_files_beside(quick, weights, tmp_path):
+    run(weights, tmp_path / "dgn", "--version=3")
+    names = {file.name for file in (tmp_path / "dgn").iterdir()}
+    assert names == {"3", "weights.h5", "flags.txt", "config.json", "template.npz"}
+    assert (tmp_path / "dgn" / "flags.txt").read_text() == "--seed=3\n"
+    reloaded = model_folder.load_network(tmp_path / "dgn" / "3")
+    for actual, expected in zip(reloaded.weights, network().weights, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_a_version_is_replaced_only_when_asked(quick, weights, tmp_path):
+    run(weights, tmp_path)
+    mark = tmp_path / "1" / "mark"
+    mark.touch()
+    with pytest.raises(InputError, match="--overwrite"):
+        run(weights, tmp_path)
+    assert mark.exists()
+    run(weights, tmp_path, "--overwrite")
+    assert not mark.exists()
+
+
+def test_exports_again_from_its_own_folder(quick, weights, tmp_path):
+    run(weights, tmp_path)
+    run(tmp_path, tmp_path, "--version=2")
+    assert (tmp_path / "2" / "saved_model.pb").exists()
+
+
+def test_a_failed_export_leaves_nothing(weights, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("disagrees")
+
+    monkeypatch.setattr(saving, "_check_agreement", fail)
+    with pytest.raises(RuntimeError, match="disagrees"):
+        saving.save_model(network(), tmp_path / "1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no model"):
+        run(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_assets_name_the_hand_its_licence_and_its_parts():
+    hand = json.loads((exported_model() / "1" / "assets" / "hand.json").read_text())
+    template = network().template
+    assert hand["keypoint_names"] == list(template.keypoint_names)
+    assert hand["part_names"] == list(template.part_names)
+    assert hand["template_licence"] == "CC0" and hand["template_hash"] == template.hash
+    assert "CC0" in (exported_model() / "1" / "assets" / "LICENCE.txt").read_text()
+    with np.load(exported_model() / "1" / "assets" / "mesh.npz") as mesh:
+        np.testing.assert_array_equal(mesh["faces"], template.faces)

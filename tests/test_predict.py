@@ -1,0 +1,237 @@
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import trimesh
+from absl import flags
+from PIL import Image
+
+import dgn_tf
+from dgn_tf.errors import InputError
+from tests.exported_model import INTRINSICS, SIZE, blob_frame, exported_model
+
+K, UNIT = "300,300,160,120", "--depth_unit=0.125"
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return dgn_tf.HandMeshPredictor(exported_model(), INTRINSICS)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("frames")
+    for index in range(2):
+        frame = blob_frame(u=150 + 20 * index)
+        Image.fromarray((frame * 8).astype(np.uint16)).save(folder / f"frame{index}.png")
+    return folder
+
+
+def run(output, *arguments):
+    """Runs the module's main in this process; later flags replace earlier ones."""
+    from dgn_tf import predict
+
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["predict", f"--saved_model={exported_model()}", f"--intrinsics={K}",
+                 f"--output_dir={output}", *arguments])  # fmt: skip
+    predict.main([])
+
+
+def command(output, *arguments):
+    """Runs `python -m dgn_tf.predict` as a user would."""
+    return subprocess.run(
+        [sys.executable, "-m", "dgn_tf.predict", f"--saved_model={exported_model()}",
+         f"--intrinsics={K}", f"--output_dir={output}", *arguments],
+        capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[1],
+    )  # fmt: skip
+
+
+def test_writes_mesh_key_points_and_picture_of_each_frame(frames, tmp_path):
+    result = command(tmp_path / "a" / "b", f"--depth={frames}/*.png", "--depth_unit=0.125")
+    assert result.returncode == 0, result.stderr
+    written = sorted(file.name for file in (tmp_path / "a" / "b").iterdir())
+    assert written == [f"frame{i}.{end}" for i in (0, 1) for end in ("json", "ply", "png")]
+    description = json.loads((tmp_path / "a" / "b" / "frame0.json").read_text())
+    names = list(description["keypoints_mm"])
+    assert len(names) == 36 and names[0] == "F1_KNU3_A" and names[-1] == "PALM_6"
+    assert np.shape(list(description["keypoints_mm"].values())) == (36, 3)
+    assert np.shape(list(description["transforms"].values()))[1:] == (4, 4)
+    assert set(description["transforms"]) == set(description["joint_angles_rad"])
+    assert description["unit"] == "mm" and 0 <= description["confidence"] <= 1
+    mesh = trimesh.load(tmp_path / "a" / "b" / "frame0.ply", process=False)
+    assert len(mesh.vertices) == len(description["confidence_vertices"])
+    with Image.open(tmp_path / "a" / "b" / "frame0.png") as picture:
+        assert picture.width == 1200
+
+
+@pytest.mark.parametrize("format", ["obj", "glb"])
+def test_writes_other_mesh_formats(format, frames, tmp_path):
+    run(tmp_path, f"--depth={frames}/frame0.png", UNIT, f"--format={format}")
+    assert {file.suffix for file in tmp_path.iterdir()} == {f".{format}", ".json", ".png"}
+
+
+def test_reads_nyu_frames(tmp_path):
+    frame = blob_frame().astype(int)
+    coded = np.where(frame > 0, frame, 2001)
+    pixels = np.stack([0 * coded, coded // 256, coded % 256], -1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "nyu.png")
+    run(tmp_path / "out", f"--depth={tmp_path}/nyu.png", "--encoding=nyu")
+    assert (tmp_path / "out" / "nyu.ply").exists()
+
+
+def test_a_wrong_call_prints_one_line_and_writes_nothing(frames, tmp_path):
+    cases = [
+        ([f"--depth={frames}/*.png"], "--depth_unit is missing"),
+        ([f"--depth={frames}/*.png", "--encoding=u8"], "--encoding=u8"),
+        ([f"--depth={tmp_path}/*.png", "--depth_unit=1"], "matches no file"),
+        (["--depth_unit=1"], "depth"),
+    ]
+    for arguments, message in cases:
+        result = command(tmp_path / "out", *arguments)
+        assert result.returncode == 1 and result.stdout == ""
+        assert message in result.stderr and result.stderr.count("\n") == 1, result.stderr
+        assert "Traceback" not in result.stderr
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ("--intrinsics=300,300,160", "--intrinsics=300,300,160 must be 4 numbers"),
+    ("--intrinsics=300,x,160,120", "must be 4 numbers, fx,fy,cx,cy"),
+    ("--intrinsics=300,-1,160,120", "positive"),
+    ("--intrinsics=300,nan,160,120", "positive"),
+    ("--intrinsics=600,600,320,240", "not near the middle"),
+    ("--intrinsics=150,150,80,60", "not near the middle"),
+    ("--depth_unit=100.0", "check --depth_unit"),
+    ("--depth_unit=1e-3", "check --depth_unit"),
+    ("--depth_unit=-1.0", "not in"),
+    ("--center_mm=1,2", "--center_mm=1,2 must be 3 numbers"),
+    ("--center_mm=0,0,-500", "z at least 10"),
+    ("--center_mm=0,0,5000", "check --center_mm"),
+    ("--saved_model=nowhere", "no such folder"),
+])  # fmt: skip
+def test_wrong_values_are_refused_and_nothing_is_written(change, message, frames, tmp_path):
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "out", f"--depth={frames}/*.png", UNIT, change)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_bad_frame_among_good_ones_leaves_no_output(frames, tmp_path):
+    for file in frames.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    Image.fromarray(np.zeros([240, 320], np.uint16)).save(tmp_path / "zzz.png")
+    with pytest.raises(InputError, match=r"zzz\.png has no pixel with depth"):
+        run(tmp_path / "out", f"--depth={tmp_path}/*.png", UNIT)
+    assert not (tmp_path / "out").exists()
+    speck = np.zeros([240, 320], np.uint16)
+    speck[100, 100] = 4000  # good enough to read, no hand: found out after the first frames
+    Image.fromarray(speck).save(tmp_path / "zzz.png")
+    with pytest.raises(InputError, match=r"zzz\.png: no surface"):
+        run(tmp_path / "out", f"--depth={tmp_path}/*.png", UNIT)
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_of_an_earlier_run_survive_a_failure(frames, tmp_path):
+    run(tmp_path, f"--depth={frames}/frame0.png", UNIT)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(InputError):
+        run(tmp_path, f"--depth={frames}/frame0.png", UNIT, "--center_mm=0,0,5000")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_frames_that_would_overwrite_each_other_are_refused(frames, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes((frames / "frame0.png").read_bytes())
+    with pytest.raises(InputError, match="both be written"):
+        run(tmp_path / "out", f"--depth={tmp_path}/*/x.png", UNIT)
+
+
+def test_an_output_folder_that_is_a_file_or_read_only_is_refused(frames, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"):
+        run(tmp_path / "file", f"--depth={frames}/*.png", UNIT)
+    with pytest.raises(InputError, match="can't be written"):
+        run(tmp_path / "file" / "below", f"--depth={frames}/*.png", UNIT)
+    if os.geteuid():  # root may write anywhere
+        tmp_path.chmod(0o500)
+        with pytest.raises(InputError, match="can't be written"):
+            run(tmp_path / "out", f"--depth={frames}/*.png", UNIT)
+
+
+def test_the_predictor_returns_a_mesh(predictor):
+    mesh = predictor(blob_frame())
+    assert mesh.vertices.shape == mesh.vertices_sampled.shape and mesh.hand == "right"
+    assert mesh.faces.max() < len(mesh.vertices) == len(mesh.confidence)
+    assert mesh.keypoints.shape == (36, 3) == (len(mesh.keypoint_names), 3)
+    assert mesh.mesh_coords.shape == (SIZE, SIZE, 2)
+    assert all(
+        np.isfinite(value).all() for value in dataclasses.asdict(mesh).values()
+        if isinstance(value, np.ndarray)
+    )
+
+
+def test_the_predictor_takes_integers_and_a_call_may_override_its_defaults(predictor):
+    frame = np.round(blob_frame())
+    expected = predictor(frame)
+    np.testing.assert_allclose(predictor(frame.astype(np.uint16)).vertices, expected.vertices,
+                               atol=1e-3)
+    moved = predictor(frame, intrinsics=(300, 300, 150, 120))
+    assert abs(moved.centre[0] - expected.centre[0]) > 5
+    given = predictor(frame, centre_mm=expected.centre)
+    np.testing.assert_allclose(given.vertices, expected.vertices, atol=2e-2)
+
+
+def test_a_left_hand_has_outward_faces_and_a_mirrored_mesh(predictor):
+    frame = blob_frame()
+    right = predictor(frame)
+    left = predictor(np.ascontiguousarray(frame[:, ::-1]), (300, 300, 319 - 160, 120),
+                     right.centre * [-1, 1, 1], "left")
+    assert left.hand == "left" and (left.faces != right.faces).any()
+    volume = [trimesh.Trimesh(m.vertices, m.faces, process=False).volume for m in (left, right)]
+    assert np.sign(volume[0]) == np.sign(volume[1])
+    assert np.abs(left.vertices - right.vertices * [-1, 1, 1]).mean() < 3
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda frame: frame * np.nan, "NaN"),
+    (lambda frame: np.where(frame > 0, frame, np.inf), "infinite"),
+    (lambda frame: frame - 1, "negative"),
+    (lambda frame: frame * 0, "no pixel with depth"),
+    (lambda frame: frame[None], "shape"),
+    (lambda frame: frame[:0], "shape"),
+    (lambda frame: frame > 0, "dtype bool"),
+    (lambda frame: frame.astype(str), "dtype"),
+    (lambda frame: frame[:100, :100] + 500, "principal point"),
+    (lambda frame: frame * 50, "no surface"),
+])  # fmt: skip
+def test_the_predictor_refuses_frames_it_cannot_mean(change, message, predictor):
+    with pytest.raises(InputError, match=message) as error:
+        predictor(change(blob_frame()), name="frame 7")
+    assert "frame 7" in str(error.value)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"intrinsics": (1, 2, 3)}, "four numbers"), ({"intrinsics": "abcd"}, "four numbers"),
+    ({"intrinsics": (0, 1, 2, 3)}, "positive"), ({"centre_mm": (0, 0)}, "x, y, z"),
+    ({"centre_mm": (0, 0, np.nan)}, "x, y, z"), ({"hand": "both"}, "right, left"),
+])  # fmt: skip
+def test_the_predictor_refuses_bad_arguments(arguments, message, predictor):
+    with pytest.raises(InputError, match=message):
+        predictor(blob_frame(), **arguments)
+
+
+def test_intrinsics_must_come_from_somewhere():
+    with pytest.raises(InputError, match="intrinsics are missing"):
+        dgn_tf.HandMeshPredictor(exported_model())(blob_frame())
+
+
+@pytest.mark.parametrize("module", ["predict", "export"])
+def test_importing_the_package_and_what_one_runs_loads_no_tensorflow(module):
+    script = (f"import sys, dgn_tf, dgn_tf.{module}; "
+              "sys.exit(bool({'tensorflow', 'trimesh', 'numba'} & set(sys.modules)))")
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
