@@ -1,0 +1,1 @@
+"""Measurements of speed that hold on any machine: ratios, taken within one run."""

@@ -1,0 +1,57 @@
+"""Facts of the NYU test set that its figures rest on (Tompson et al. 2014), and its text form."""
+
+import gzip
+import os
+
+import numpy as np
+
+from dgn_tf.errors import InputError
+
+# Of all three cameras; reproduces the published means to three decimals.
+INTRINSICS = (588.036865, 587.075073, 320.0, 240.0)
+TEST_FRAMES = 8252
+SUBJECT1_FRAMES = 2440  # test frames [0, 2440) show the subject of the training frames
+
+
+def xyz_from_uvd(uvd: np.ndarray, intrinsics=INTRINSICS) -> np.ndarray:
+    """Lifts [..., 3] (column px, row px, depth mm) to mm, camera frame, y down."""
+    uvd = np.asarray(uvd, np.float64)
+    fx, fy, cx, cy = intrinsics
+    x = (uvd[..., 0] - cx) * uvd[..., 2] / fx
+    y = (uvd[..., 1] - cy) * uvd[..., 2] / fy
+    return np.stack([x, y, uvd[..., 2]], axis=-1)
+
+
+def read_uvd(path: str | os.PathLike, joints: int = 14) -> np.ndarray:
+    """Reads the field's prediction file: one line a frame, `joints` x (u px, v px, d mm).
+
+    Args:
+        path: text, or text compressed by gzip where the name ends in .gz.
+        joints: J.
+
+    Returns:
+        [N, J, 3] float64.
+
+    Raises:
+        InputError: the file can't be read, is empty, or a line has another number of values; the
+            message names file and line.
+    """
+    opener = gzip.open if os.fspath(path).endswith(".gz") else open
+    frames = []
+    try:
+        with opener(path, "rt", encoding="ascii") as lines:
+            for number, line in enumerate(lines, 1):
+                values = line.split()
+                if len(values) != 3 * joints:
+                    raise InputError(
+                        f"{path}, line {number}: wanted {3 * joints} numbers (u v d of {joints} "
+                        f"joints), got {len(values)}."
+                    )
+                frames.append([float(value) for value in values])
+    except (OSError, EOFError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: can't be read as a text of u v d triples ({error}).") from None
+    if not frames:
+        raise InputError(f"{path}: is empty; wanted one line of u v d triples a frame.")
+    return np.asarray(frames).reshape(-1, joints, 3)

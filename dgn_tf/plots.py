@@ -1,0 +1,59 @@
+"""Plots of evaluation: the success curve and the error of each joint."""
+
+import os
+import pathlib
+
+import numpy as np
+
+from dgn_tf.errors import InputError
+from dgn_tf.metrics.joints import success_curve
+
+MAX_MM = 80.0
+
+
+def check_plot_file(file, flag: str = "--plot") -> None:
+    """Raises InputError where matplotlib has no writer for the file's ending."""
+    if pathlib.Path(file).suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise InputError(f"{flag}={file}: the name is to end in .png, .pdf or .svg.")
+
+
+def plot_errors(errors: dict[str, np.ndarray], joint_names, file) -> None:
+    """Writes one picture: success curves on the left, mean errors by joint on the right.
+
+    Args:
+        errors: label -> [N, J] mm joint errors of the evaluated key points.
+        joint_names: [J].
+        file: .png, .pdf or .svg; written beside, then renamed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
+    from matplotlib.figure import Figure
+
+    check_plot_file(file)
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
+    thresholds = np.linspace(0.0, MAX_MM, 321)
+    places = np.arange(len(joint_names))
+    width = 0.8 / len(errors)
+    for number, (label, values) in enumerate(errors.items()):
+        curve = success_curve(values, thresholds)
+        left.plot(thresholds, curve, label=f"{label}: {values.mean():.2f} mm")
+        shift = (number - (len(errors) - 1) / 2) * width
+        right.bar(places + shift, values.mean(axis=0), width, label=label)
+    left.set(
+        xlim=(0, MAX_MM), ylim=(0, 100),
+        xlabel="largest joint error of a frame at most (mm)", ylabel="frames (%)",
+    )
+    left.grid(alpha=0.3)
+    left.legend(loc="lower right")
+    right.set(ylabel="mean error (mm)")
+    right.set_xticks(places, joint_names, rotation=60, ha="right")
+    right.grid(axis="y", alpha=0.3)
+    file = pathlib.Path(file)
+    beside = file.with_name(f".{file.stem}.writing{file.suffix}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(beside, dpi=120)
+        os.replace(beside, file)
+    except OSError as error:
+        raise InputError(f"{file}: can't be written ({error.strerror}).") from None

@@ -1,0 +1,49 @@
+"""The frames that ship: what they claim to be, and how they come about."""
+
+import dataclasses
+import json
+
+import numpy as np
+from PIL import Image
+
+from dgn_tf.data import SynthesisConfig, render_frame
+from dgn_tf.template import load_template
+
+
+def test_shipped_frames_show_the_hand_where_their_key_points_say(checkout):
+    described = json.loads((checkout / "samples" / "intrinsics.json").read_text())
+    assert described["depth_unit_mm"] == 1.0
+    camera = described["intrinsics"]
+    assert len(described["frames"]) == 6
+    for name, truth in described["frames"].items():
+        depth = np.array(Image.open(checkout / "samples" / f"{name}.png"))
+        assert depth.shape == (480, 640) and depth.dtype == np.uint16
+        points = np.array(list(truth["keypoints_mm"].values()))
+        assert points.shape == (36, 3)
+        column = np.rint(camera["fx"] * points[:, 0] / points[:, 2] + camera["cx"]).astype(int)
+        row = np.rint(camera["fy"] * points[:, 1] / points[:, 2] + camera["cy"]).astype(int)
+        assert (column >= 0).all() and (column < 640).all()
+        assert (row >= 0).all() and (row < 480).all()
+        seen = depth[row, column].astype(float)
+        # Most points lie just behind the surface that the camera sees there.
+        behind = points[:, 2] - seen
+        assert np.mean((seen > 0) & (behind > -20) & (behind < 80)) > 0.6, name
+        # The hand is the nearest thing.
+        assert abs(np.percentile(depth[depth > 0], 0.5) - points[:, 2].min()) < 60
+
+
+def test_frames_are_reproducible_and_true_to_their_vertices():
+    template = load_template()
+    config = SynthesisConfig()
+    config = dataclasses.replace(config, sensor=config.sensor._replace(clean_share=1.0))
+    first, again = (render_frame(template, config, 2, 3, 160, 120, (120, 120, 80, 60))
+                    for _ in range(2))
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+    row, column = np.nonzero(first["face"] >= 0)
+    assert len(row) > 50
+    corners = template.faces[first["face"][row, column]]
+    weights = first["barycentric"][row, column]
+    weights = np.concatenate([1 - weights.sum(axis=1, keepdims=True), weights], axis=1)
+    z = (first["vertices"][corners][..., 2] * weights).sum(axis=1)
+    np.testing.assert_allclose(first["depth"][row, column], z, atol=0.51)

@@ -1,0 +1,107 @@
+"""The pages' commands name modules, flags and files that exist."""
+
+import ast
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+PAGES = ("README.md", "BUILD.md")
+ABSL = {"flagfile", "help", "helpfull"}
+# Made by a command above the one that names it, or by the reader.
+MADE = ("runs/", "data/", "demo_output", "saved_models/mine")
+RUNNABLE = (
+    "dgn_tf.train", "dgn_tf.evaluate", "dgn_tf.predict", "dgn_tf.export", "dgn_tf.benchmark",
+)
+
+
+def commands(checkout):
+    """(page, arguments) of each `python -m` of the project in the pages' blocks of commands."""
+    found = []
+    for page in PAGES:
+        for line in (checkout / page).read_text().splitlines():
+            if line.startswith("    python -m ") and "python -m pip" not in line:
+                found.append((page, shlex.split(line)[2:]))
+    return found
+
+
+def flags_of(checkout, module):
+    """Names that a module (or one of the project's that it imports at once) defines as flags."""
+    source = (checkout / module.replace(".", "/")).with_suffix(".py")
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "").startswith("DEFINE_"):
+            names.add(node.args[0].value)
+    return names
+
+
+def test_readme_begins_with_the_two_commands_and_then_a_picture(checkout):
+    lines = (checkout / "README.md").read_text().splitlines()
+    blocks = [line.split("#")[0].strip() for line in lines if line.startswith("    ")]
+    assert blocks[:2] == ["make demo", "make test"]
+    assert lines.index(next(line for line in lines if line.startswith("!["))) < 12
+
+
+def test_there_are_commands_to_check(checkout):
+    modules = {arguments[0] for _, arguments in commands(checkout)}
+    assert {*RUNNABLE, "data_prep.synthetic_to_tfrecord", "data_prep.build_template"} <= modules
+
+
+def test_flags_in_the_pages_are_defined_by_their_modules(checkout):
+    for page, (module, *arguments) in commands(checkout):
+        known = flags_of(checkout, module) | ABSL
+        for argument in arguments:
+            name = argument.removeprefix("--").split("=")[0]
+            assert name in known, f"{page}: {module} has no flag {argument}"
+
+
+def test_flags_mentioned_in_the_readmes_text_exist_somewhere(checkout):
+    known = set(ABSL) | {"no-deps", "logdir"}
+    for module in (*RUNNABLE, "data_prep.synthetic_to_tfrecord", "data_prep.build_template"):
+        known |= flags_of(checkout, module)
+    for page in PAGES:
+        for name in re.findall(r"`--([a-z][\w-]*)", (checkout / page).read_text()):
+            assert name in known, f"{page}: --{name}"
+
+
+def test_files_in_the_pages_commands_exist_or_are_made(checkout):
+    for page, (_, *arguments) in commands(checkout):
+        for argument in arguments:
+            value = argument.partition("=")[2]
+            if "/" not in value or value.startswith(MADE):
+                continue
+            assert list(checkout.glob(value)), f"{page}: {value}"
+
+
+def test_links_lead_to_files(checkout):
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)]+)\)", (checkout / page).read_text()):
+            assert (checkout / target).exists(), f"{page}: {target}"
+
+
+def test_demo_uses_the_sample_frames_own_camera(checkout):
+    camera = json.loads((checkout / "samples" / "intrinsics.json").read_text())
+    values = ",".join(f"{camera['intrinsics'][name]:g}" for name in ("fx", "fy", "cx", "cy"))
+    for page in ("Makefile", "README.md"):
+        assert f"--intrinsics={values} " in (checkout / page).read_text(), page
+    frames = sorted((checkout / "samples").glob("*.png"))
+    assert len(frames) >= 4
+    for frame in frames:
+        with Image.open(frame) as picture:
+            assert picture.size == (camera["width"], camera["height"])
+            assert picture.mode.startswith("I"), "16-bit grey"
+
+
+@pytest.mark.parametrize("module", RUNNABLE)
+def test_help_does_not_wait_for_tensorflow(module):
+    code = (
+        f"import sys, {module}\n"
+        "slow = {'tensorflow', 'matplotlib', 'numba'} & set(sys.modules)\n"
+        "sys.exit(f'imports {slow} at once' if slow else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,138 @@
+"""The module one runs: records in, figures, table and plot out; errors in one line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dgn_tf.metrics.report import KEYS
+from tests.records import SIZE, write_records
+from tests.tiny_template import tiny_template
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Records, and an untrained model of their template in both forms."""
+    from dgn_tf.model_folder import save_model_folder
+    from tests.exported_model import exported_model, network
+
+    folder = tmp_path_factory.mktemp("evaluate")
+    assert network().config.image_size == SIZE
+    write_records(folder / "records", tiny_template())
+    save_model_folder(network(), folder / "model")
+    (folder / "model" / "1").symlink_to(exported_model() / "1")
+    return folder
+
+
+def evaluate(world, *arguments):
+    command = [sys.executable, "-m", "dgn_tf.evaluate", *arguments]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        command, cwd=world, env=environment, capture_output=True, text=True, timeout=600
+    )
+
+
+def test_weights_and_saved_model_give_the_same_figures(world):
+    from dgn_tf.data import record_dataset
+    from dgn_tf.evaluation.frame_errors import frame_errors
+    from dgn_tf.evaluation.predictions import NetworkPredictions, SavedModelPredictions
+    from tests.exported_model import network
+
+    template = tiny_template()
+    found = []
+    for predict in (
+        NetworkPredictions(network()),
+        SavedModelPredictions(world / "model", template),
+    ):
+        batches = record_dataset(
+            str(world / "records"), template, 4, shuffle=False, repeat=False
+        )
+        found.append(frame_errors(predict, batches, template))
+    weights, saved = found
+    assert set(weights) == set(saved) and len(weights["joints"]) == 6
+    for name, values in weights.items():
+        np.testing.assert_allclose(saved[name], values, atol=0.1)  # mm
+
+
+def test_command_writes_json_with_the_protocols_keys_table_and_plot(world):
+    done = evaluate(
+        world, "--records=records", "--saved_model=model", "--json=out/figures.json",
+        "--plot=out/plot.png", "--limit=5", "--batch_size=2",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "14 key points, mean" in done.stdout
+    figures = json.loads((world / "out" / "figures.json").read_text())
+    assert tuple(sorted(figures)) == tuple(sorted(KEYS))
+    assert figures["frames"] == 5 and figures["subject1"] is None
+    assert len(figures["per_joint_mm"]) == 14
+    assert list(figures["per_joint_mm"])[0] == "F1_KNU3_A"
+    assert figures["surface_mm"] > 0 and figures["correspondence_mm"] > 0
+    assert f"{figures['mean_mm']:.2f} mm" in done.stdout
+    assert sorted(p.name for p in (world / "out").iterdir()) == ["figures.json", "plot.png"]
+
+
+def test_evaluate_network_agrees_with_the_command_and_takes_a_dataset(world):
+    from dgn_tf.data import record_dataset
+    from dgn_tf.evaluate import evaluate_network
+    from tests.exported_model import network
+
+    template = tiny_template()
+    batches = record_dataset(str(world / "records"), template, 3, shuffle=False, repeat=False)
+    figures = evaluate_network(network(), batches, template)
+    assert tuple(figures) == KEYS
+    assert figures["frames"] == 6 and figures["surface_mm"] is None
+    json.dumps(figures, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "--saved_model=DIR and --weights=DIR"),
+        (["--weights=model", "--saved_model=model"], "one of --saved_model=DIR"),
+        (["--weights=model"], "--records"),
+        (["--weights=model", "--records=none"], "none"),
+        (["--weights=none", "--records=records"], "none is no model"),
+        (["--saved_model=none", "--records=records"], "--saved_model"),
+        (["--weights=model", "--records=records", "--plot=a.txt"], "--plot=a.txt"),
+        (["--weights=model", "--records=records", "--json=model"], "--json=model is a folder"),
+        (["--weights=model", "--records=cut"], "truncated"),
+        (["--weights=model", "--records=other"], "another template"),
+    ],
+)
+def test_bad_input_is_one_error_that_names_its_flag_or_file(world, arguments, message, monkeypatch):
+    from absl import flags
+
+    from dgn_tf import evaluate as module
+    from dgn_tf.errors import InputError
+
+    prepare_bad_records(world)
+    monkeypatch.chdir(world)
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["evaluate", *arguments])
+    with pytest.raises(InputError) as caught:
+        module.main([])
+    assert message in str(caught.value)
+
+
+def test_an_error_ends_the_command_with_code_1_one_line_and_no_file(world):
+    done = evaluate(
+        world, "--records=records", "--weights=model", "--json=never.json", "--plot=a.txt"
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1 and "--plot=a.txt" in done.stderr
+    assert done.stdout == "" and not (world / "never.json").exists()
+
+
+def prepare_bad_records(world):
+    if (world / "cut").exists():
+        return
+    write_records(world / "cut", tiny_template())
+    file = next((world / "cut").glob("*.tfrecord"))
+    file.write_bytes(file.read_bytes()[:-100])
+    write_records(world / "other", tiny_template())
+    description = json.loads((world / "other" / "description.json").read_text())
+    description["mesh_hash"] = "0" * 64
+    (world / "other" / "description.json").write_text(json.dumps(description))
