@@ -30,7 +30,7 @@ _NOWHERE = (0.0, 0.0, 500.0)  # mm; a crop around it is finite
 
 
 class BlobConfig(NamedTuple):
-    """Lengths in mm, areas in cm^2."""
+    """Lengths in mm, areas in cm^2; prices and gains chosen on synthetic frames alone."""
 
     nearest_mm: float = 100.0  # depth out of this range is missing
     farthest_mm: float = 4000.0
@@ -43,9 +43,9 @@ class BlobConfig(NamedTuple):
     around_price: float = 1.5  # cm^2 inside that 1 cm^2 around costs
     border_price: float = 3.0  # the same of 1 cm^2 at the frame's border
     local_mm: float = 40.0  # radius of a disc of which a finger fills little, an arm most
-    thin_gain: float = 2.0  # how much more thin parts count
-    depth_price: float = 0.3  # cm^2 that 1 mm behind the nearest surface costs
-    below_price: float = 0.05  # cm^2 that 1 mm down costs: arms come from below more often
+    thin_gain: float = 3.0  # how much more thin parts count
+    depth_price: float = 0.25  # cm^2 that 1 mm behind the nearest surface costs
+    below_price: float = 0.0  # cm^2 that 1 mm down costs
     iterations: int = 5
 
 
