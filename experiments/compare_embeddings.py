@@ -26,7 +26,7 @@ flags.DEFINE_integer("seed", 1, "Of every row.", lower_bound=0)
 flags.DEFINE_list("rows", None, "Rows to train, by name; empty: all.")
 flags.DEFINE_bool("table_only", False, "Write the table of what is there; train nothing.")
 
-BATCH_SIZE, EPOCHS = 48, 4
+BATCH_SIZE, EPOCHS, EASY_STEPS = 32, 5, 500
 ROWS = {
     "layered": ["--flagfile=configs/synthetic.flags", "--embedding=layered"],
     "mds": ["--flagfile=configs/synthetic.flags", "--embedding=mds"],
@@ -65,6 +65,7 @@ def train_row(name: str, folder: pathlib.Path) -> None:
         f"--output_dir={folder}",
         f"--seed={FLAGS.seed}",
         f"--batch_size={BATCH_SIZE}",
+        f"--easy_steps={EASY_STEPS}",
         f"--steps={per_epoch * EPOCHS}",
         f"--steps_per_epoch={per_epoch}",
         f"--decay_start={per_epoch * EPOCHS}",

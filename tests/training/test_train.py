@@ -32,7 +32,7 @@ def start(*arguments):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     return process.returncode, output
 
 
@@ -47,7 +47,7 @@ def weights(folder):
 def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = start(*TINY, f"--output_dir={killed}")
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not list(killed.glob("checkpoints/*-2.index")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
