@@ -77,10 +77,10 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_stops_by_name():
     batch = example(model)
     step = tf.function(model.train_step)
     step(batch)
-    before = [v.numpy() for v in model.network.variables]
+    before = [v.numpy() for v in model.network.trainable_variables]
     bad = {**batch, "keypoints": batch["keypoints"] * np.nan}
     logs = {name: float(value) for name, value in step(bad).items()}
-    for variable, value in zip(model.network.variables, before, strict=True):
+    for variable, value in zip(model.network.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
     stop = StopWhenNotFinite()
     stop.set_model(model)
