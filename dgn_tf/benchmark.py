@@ -87,6 +87,7 @@ def measure_network(settings: dict, what: set, rounds: int, profile_dir: str = "
     file = settings["synthesis_config"]
     config = data.SynthesisConfig.load(file) if file else data.SynthesisConfig()
     model = train.build_model(template, settings)
+    train.build_optimizer(model)
     size, seed = settings["batch_size"], settings["seed"]
     batch = training.training_batch(template, config, seed, max(size, 32))
     result = {}

@@ -102,16 +102,18 @@ def train(values: dict) -> None:
     template = _template(settings)
     settings["template_hash"] = template.hash
     folder = pathlib.Path(values["output_dir"])
-    resumed = run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE)
-
     tf.keras.utils.set_random_seed(values["seed"])
     model = build_model(template, settings)
-    checkpoints = run_folder.Checkpoints(folder, model.network, model.optimizer)
-    if not checkpoints.restore() and settings["init_weights"]:
+    if settings["init_weights"] and not run_folder.has_checkpoint(folder):
         from dgn_tf.model_folder import load_weights
 
         load_weights(model.network, settings["init_weights"])
-        model.optimizer.build(model.network.trainable_variables)  # the averages start there
+    # Only now: flags that are wrong so far leave no folder behind.
+    resumed = run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE)
+    # Not before: the averages begin at the weights that the optimiser is built with.
+    build_optimizer(model)
+    checkpoints = run_folder.Checkpoints(folder, model.network, model.optimizer)
+    checkpoints.restore()
     step = int(model.optimizer.iterations.numpy())
     logging.info("%s at step %d of %d", "resumed" if resumed else "begun", step, values["steps"])
     if step >= values["steps"]:
@@ -141,7 +143,7 @@ def train(values: dict) -> None:
 
 
 def build_model(template, settings: dict):
-    """The compiled `TrainingModel`, its weights and optimiser state built."""
+    """The compiled `TrainingModel` with its weights; see `build_optimizer` for the rest."""
     import tensorflow as tf
 
     from dgn_tf.network import DualGridNet
@@ -174,9 +176,13 @@ def build_model(template, settings: dict):
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
     model = TrainingModel(network, losses, settings["clip_norm"])
     model.compile(optimizer, jit_compile=settings["jit_compile"])
-    callbacks_optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    callbacks_optimizer.build(network.trainable_variables)
     return model
+
+
+def build_optimizer(model) -> None:
+    """Makes the optimiser's moments and averages; the averages begin at the present weights."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer.build(model.network.trainable_variables)
 
 
 def network_config(settings: dict):

@@ -72,6 +72,11 @@ def write_beside(file: pathlib.Path, text: str) -> None:
     os.replace(part, file)
 
 
+def has_checkpoint(folder) -> bool:
+    """Whether a run in `folder` has come to its first checkpoint."""
+    return tf.train.latest_checkpoint(str(pathlib.Path(folder) / "checkpoints")) is not None
+
+
 class Checkpoints:
     """The last checkpoints of network, optimiser (moments, averages, step count)."""
 
