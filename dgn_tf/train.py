@@ -87,6 +87,12 @@ def main(_):
     if FLAGS.smoke:
         for name, value in SMOKE.items():
             setattr(FLAGS, name, value)
+    if FLAGS.steps % FLAGS.steps_per_epoch:
+        # Checkpoints and validation lie at the ends of epochs: the last steps would have neither.
+        raise InputError(
+            f"--steps={FLAGS.steps} is no multiple of --steps_per_epoch={FLAGS.steps_per_epoch}; "
+            "change one of them."
+        )
     train(FLAGS.flag_values_dict())
 
 
@@ -181,8 +187,9 @@ def build_model(template, settings: dict):
 
 def build_optimizer(model) -> None:
     """Makes the optimiser's moments and averages; the averages begin at the present weights."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    optimizer.build(model.network.trainable_variables)
+    from dgn_tf.training.callbacks import inner_optimizer
+
+    inner_optimizer(model.optimizer).build(model.network.trainable_variables)
 
 
 def network_config(settings: dict):

@@ -104,6 +104,7 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
     [
         ([], "--output_dir is wanted"),
         (["--output_dir=x", "--data=records"], "data_prep.synthetic_to_tfrecord"),
+        (["--output_dir=x", "--steps=100"], "--steps=100 is no multiple of --steps_per_epoch=250"),
         (["--output_dir=x", "--image_channels=8,a"], "--image_channels wants whole numbers"),
         (["--output_dir=x", "--template=nowhere.npz"], "nowhere.npz"),
         (["--output_dir=x", "--init_weights=nowhere.h5"], "nowhere.h5"),
@@ -123,5 +124,6 @@ def test_bad_flags_get_one_line(arguments, message, monkeypatch, tmp_path, capsy
             train.main([])
         assert not pathlib.Path("x").exists()  # a second try with the flag mended is not refused
     finally:
-        for name in ("output_dir", "data", "image_channels", "template", "init_weights"):
+        for name in ("output_dir", "data", "image_channels", "template", "init_weights",
+                     "steps"):
             flags.FLAGS[name].unparse()
