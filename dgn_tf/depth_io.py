@@ -34,22 +34,41 @@ def read_depth(file, encoding: str = "u16", depth_unit: float | None = None) -> 
             of another bit depth or colour than the encoding wants.
     """
     check_encoding(encoding, depth_unit)
-    image, pixels = _read_pixels(file)
     if encoding == "u16":
+        image, pixels = _read_pixels(file)
         if pixels.ndim != 2 or not image.startswith("I"):
             raise InputError(f"{file} is {_BITS_OF_MODE.get(image, image)}, --encoding=u16 wants "
                              "16-bit grey; an 8-bit image has lost the depth (for NYU's frames "
                              "use --encoding=nyu).")
         depth = pixels.astype(np.float32) * np.float32(depth_unit)
     else:
-        if image != "RGB":
-            raise InputError(f"{file} is {_BITS_OF_MODE.get(image, '16-bit grey')}, --encoding=nyu "
-                             "wants NYU's 8-bit RGB; use --encoding=u16 for 16-bit grey.")
-        depth = pixels[..., 1].astype(np.float32) * 256 + pixels[..., 2]
-        depth[depth >= NYU_MISSING_MM] = 0
+        depth = read_nyu(file, wanted_by="--encoding=nyu").astype(np.float32)
     if not depth.any():
         raise InputError(f"{file} has no pixel with depth (0 is missing, for nyu also 2001 and "
                          "more); leave the frame out, or check --encoding.")
+    return depth
+
+
+def read_nyu(file, wanted_by: str = "NYU's layout") -> np.ndarray:
+    """Reads a frame of the NYU Hand Pose data set.
+
+    Args:
+        file: path of a PNG.
+        wanted_by: what a message about another kind of image blames.
+
+    Returns:
+        [H, W] uint16 mm, 0 = missing; all of it may be.
+
+    Raises:
+        InputError: an unreadable, damaged or too large file, or one that is not 8-bit RGB.
+    """
+    image, pixels = _read_pixels(file)
+    if image != "RGB":
+        raise InputError(f"{file} is {_BITS_OF_MODE.get(image, '16-bit grey')}, {wanted_by} wants "
+                         "8-bit RGB, depth = G * 256 + B mm; 16-bit grey is --encoding=u16 of "
+                         "dgn_tf.predict.")
+    depth = (pixels[..., 1].astype(np.uint16) << 8) | pixels[..., 2]
+    depth[depth >= NYU_MISSING_MM] = 0
     return depth
 
 
@@ -87,7 +106,7 @@ def _read_pixels(file):
                 return image.mode, np.asarray(image)
     except UnidentifiedImageError:
         raise InputError(f"{file} is not a PNG image, or its header is damaged; "
-                         "--depth wants PNG depth frames.") from None
+                         "wanted a PNG depth frame.") from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{file}: {error}; shrink it.") from None
     except OSError as error:

@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import struct
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,26 +14,27 @@ from dgn_tf.data import schema
 from dgn_tf.data.pixel_targets import targets
 from dgn_tf.errors import InputError
 
-_REMEDY = "delete it and run data_prep.synthetic_to_tfrecord again, which resumes"
+SYNTHETIC_WRITER = "data_prep.synthetic_to_tfrecord"
 
 
-def record_files(pattern: str) -> list[str]:
-    """Files of a pattern, or of a folder's shards, sorted; InputError if there are none."""
+def record_files(pattern: str, writer: str = SYNTHETIC_WRITER) -> list[str]:
+    """Files of a pattern, or of a folder's shards, sorted; InputError if there are none.
+
+    `writer` is the module that makes such records: errors name it.
+    """
     if os.path.isdir(pattern):
         pattern = os.path.join(pattern, "*.tfrecord")
     files = sorted(glob.glob(pattern))
     if not files:
-        raise InputError(
-            f"{pattern}: no record files; write some with data_prep.synthetic_to_tfrecord."
-        )
+        raise InputError(f"{pattern}: no record files; write some with {writer}.")
     return files
 
 
-def record_offsets(path: str) -> np.ndarray:
+def record_offsets(path: str, writer: str = SYNTHETIC_WRITER) -> np.ndarray:
     """[N, 2] int64 byte offset and length of each record's data, by walking the file's framing.
 
     Raises:
-        InputError: the file is unreadable, or ends within a record.
+        InputError: the file is unreadable, or ends within a record; names the `writer` to run.
     """
     spans: list[tuple[int, int]] = []
     try:
@@ -45,7 +47,7 @@ def record_offsets(path: str) -> np.ndarray:
                 if position + 16 + length > end:
                     raise InputError(
                         f"{path}: truncated within record {len(spans)} (byte {position} of {end}); "
-                        f"{_REMEDY}."
+                        f"{_remedy(writer)}."
                     )
                 spans.append((position + 12, length))
                 position += 16 + length
@@ -53,31 +55,104 @@ def record_offsets(path: str) -> np.ndarray:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     if not spans:
-        raise InputError(f"{path}: holds no record; {_REMEDY}.")
+        raise InputError(f"{path}: holds no record; {_remedy(writer)}.")
     return np.array(spans, np.int64)
 
 
-def read_description(folder: str) -> dict:
-    """The description.json beside records; InputError if it is missing or damaged."""
+def _remedy(writer):
+    return f"delete it and run {writer} again, which resumes"
+
+
+def read_description(
+    folder: str, version: int = schema.FORMAT_VERSION, writer: str = SYNTHETIC_WRITER
+) -> dict:
+    """The description.json beside records of a format; InputError if missing or damaged."""
     path = os.path.join(folder, schema.DESCRIPTION_FILE)
     try:
         with open(path, encoding="utf-8") as file:
             description = json.load(file)
-        if description["format_version"] != schema.FORMAT_VERSION:
+        if description["format_version"] != version:
             raise InputError(
-                f"{path}: records of format {description['format_version']}, wanted "
-                f"{schema.FORMAT_VERSION}; write them again."
+                f"{path}: records of format {description['format_version']}, wanted {version}; "
+                "write them again."
             )
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); the writer makes it when all shards are "
-            "done: let data_prep.synthetic_to_tfrecord finish."
+            f"done: let {writer} finish."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: damaged ({error}); {_REMEDY}.") from error
+        raise InputError(f"{path}: damaged ({error}); {_remedy(writer)}.") from error
     return description
+
+
+class RecordStore:
+    """Records of several files by their number, in the order of the files.
+
+    Args:
+        files: paths.
+        writer: the module that makes such records: errors name it.
+
+    Raises:
+        InputError: a file is unreadable, empty or truncated.
+    """
+
+    def __init__(self, files: Sequence[str], writer: str = SYNTHETIC_WRITER):
+        spans = [record_offsets(path, writer) for path in files]
+        self.files = list(files)
+        self.counts = [len(span) for span in spans]
+        self.owner = np.repeat(np.arange(len(spans)), self.counts)  # [N] number of the file
+        self.spans = np.concatenate(spans)  # [N, 2] byte offset, length
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def read(self, row: int) -> bytes:
+        """The data of record `row`."""
+        offset, length = self.spans[row]
+        with open(self.files[self.owner[row]], "rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def first_of_files(self) -> Iterator[tuple[bytes, str]]:
+        """Data of each file's first record, and where it stands: what a format is checked on."""
+        for path, row in zip(self.files, np.cumsum([0, *self.counts[:-1]]), strict=True):
+            yield self.read(row), f"{path}: record 0"
+
+
+def endless_order(total: int, shuffle: bool, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The order in which examples come, pass after pass.
+
+    Each pass is a permutation drawn from (seed, pass) alone, or the order itself without
+    `shuffle`: example k is the same whether a run began at 0 or resumed at k.
+
+    Returns:
+        A function from numbers of examples, [B] int64 >= 0, to their rows [B] in 0 .. total - 1.
+    """
+
+    @functools.lru_cache(maxsize=2)
+    def order(number):
+        if not shuffle:
+            return np.arange(total)
+        return np.random.default_rng([seed, number]).permutation(total)
+
+    def rows_of(numbers):
+        rows = np.empty(len(numbers), np.int64)
+        for number in np.unique(numbers // total):
+            here = numbers // total == number
+            rows[here] = order(int(number))[numbers[here] % total]
+        return rows
+
+    return rows_of
+
+
+def unsharded() -> tf.data.Options:
+    """Options of a dataset with Python state: the graph must not be sharded or sent elsewhere."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options
 
 
 def record_dataset(
@@ -122,29 +197,18 @@ def record_dataset(
             "again or pass that template."
         )
     size = description["config"]["size"]
-    spans = [record_offsets(path) for path in files]
-    for path, span in zip(files, spans, strict=True):
-        schema.check_example(_read(path, *span[0]), f"{path}: record 0")
-    owner = np.repeat(np.arange(len(files)), [len(span) for span in spans])
-    spans = np.concatenate(spans)
-    total = len(spans)
-
-    @functools.lru_cache(maxsize=2)
-    def order(number):
-        if not shuffle:
-            return np.arange(total)
-        return np.random.default_rng([seed, number]).permutation(total)
+    store = RecordStore(files)
+    for serialized, where in store.first_of_files():
+        schema.check_example(serialized, where)
+    total = len(store)
+    rows_of = endless_order(total, shuffle, seed)
 
     def load(step):
         first = int(step) * batch_size
         numbers = np.arange(first, first + batch_size)
         if not repeat:
             numbers = numbers[numbers < total]
-        rows = np.empty(len(numbers), np.int64)
-        for number in np.unique(numbers // total):
-            here = numbers // total == number
-            rows[here] = order(int(number))[numbers[here] % total]
-        return np.array([_read(files[owner[row]], *spans[row]) for row in rows], object)
+        return np.array([store.read(row) for row in rows_of(numbers)], object)
 
     def parse(step):
         serialized = tf.numpy_function(load, [step], tf.string)
@@ -152,13 +216,5 @@ def record_dataset(
         return targets(schema.decode_batch(serialized, template, size), template)
 
     last = tf.int64.max if repeat else -(-total // batch_size)
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     steps = tf.data.Dataset.range(start_step, last)
-    return steps.map(parse).prefetch(prefetch).with_options(options)
-
-
-def _read(path: str, offset: int, length: int) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(offset)
-        return file.read(length)
+    return steps.map(parse).prefetch(prefetch).with_options(unsharded())

@@ -18,6 +18,7 @@ Mesh coordinates are not stored: they follow from face, barycentrics and the tem
 import hashlib
 import io
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -95,17 +96,22 @@ def encode_example(sample: dict[str, np.ndarray], index: int) -> bytes:
 
 def check_example(serialized: bytes, where: str) -> None:
     """Raises InputError naming `where` and the feature that a record lacks."""
+    check_features(serialized, where, feature_spec(1), "data_prep.synthetic_to_tfrecord")
+
+
+def check_features(serialized: bytes, where: str, names: Iterable[str], writer: str) -> None:
+    """Raises InputError naming `where`, the first of `names` that a record lacks, its `writer`."""
     example = tf.train.Example()
     try:
         example.ParseFromString(serialized)
     except Exception as error:  # protobuf's DecodeError differs between its implementations
         raise InputError(f"{where}: not a tf.train.Example; write the records again.") from error
     present = set(example.features.feature)
-    missing = [name for name in feature_spec(1) if name not in present]
+    missing = [name for name in names if name not in present]
     if missing:
         raise InputError(
             f"{where}: records lack the feature {missing[0]!r}; write them with "
-            "data_prep.synthetic_to_tfrecord of this version."
+            f"{writer} of this version."
         )
 
 

@@ -1,0 +1,109 @@
+"""Where the crops are centred: mm, camera frame."""
+
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+
+from dgn_tf.errors import InputError
+
+MODES = ("joint", "com", "file")
+ORACLE = "joint (oracle: the true palm centre)"
+_FARTHEST_FLIPPED_MM = 150.0  # half the usual cube: beyond, the crop misses the hand
+
+
+def centre_file(pattern: str, split: str, camera: int) -> pathlib.Path:
+    """The file of a camera and split: {split} and {camera} in the pattern stand for them."""
+    return pathlib.Path(pattern.replace("{split}", split).replace("{camera}", str(camera)))
+
+
+def check_pattern(pattern: str, splits: tuple[str, ...], cameras: tuple[int, ...]) -> None:
+    """Raises InputError where one file would serve several splits or cameras, or none is named."""
+    if not pattern:
+        raise InputError("--center=file wants --center_file: a text of `x y z`, mm, one a frame.")
+    for values, word, flag in ((splits, "{split}", "splits"), (cameras, "{camera}", "cameras")):
+        if len(values) > 1 and word not in pattern:
+            raise InputError(
+                f"--center_file={pattern} is one file for --{flag}="
+                f"{','.join(map(str, values))}; write {word} into its name, or convert one."
+            )
+
+
+def read_centres(path: str | os.PathLike) -> tuple[np.ndarray, str]:
+    """Reads a public centre file: one line `x y z` a frame, mm, camera frame, y down.
+
+    Returns:
+        [N, 3] float64, NaN for a line of three words `invalid`; and the file's sha256.
+
+    Raises:
+        InputError: unreadable, or a line that is not three numbers with z > 0.
+    """
+    try:
+        data = pathlib.Path(path).read_bytes()
+        lines = data.decode("ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"--center_file={path}: can't be read ({reason}).") from None
+    centres = np.full([len(lines), 3], np.nan)
+    for number, line in enumerate(lines):
+        words = line.replace(",", " ").split()
+        if words == ["invalid"] * 3:
+            continue
+        try:
+            centres[number] = [float(word) for word in words]
+            good = np.isfinite(centres[number]).all() and centres[number, 2] > 0
+        except ValueError:
+            good = False
+        if not good:
+            raise InputError(
+                f"--center_file={path}, line {number + 1}: wanted `x y z` in mm with z > 0, got "
+                f"{line[:60]!r}."
+            )
+    return centres, hashlib.sha256(data).hexdigest()
+
+
+def check_centres(path, centres: np.ndarray, frames: int, palm: np.ndarray | None) -> None:
+    """Raises InputError unless centres [N, 3] fit a split of `frames` and its palms [N, 3]."""
+    if len(centres) != frames:
+        raise InputError(
+            f"--center_file={path}: {len(centres)} lines for {frames} frames; give the file of "
+            "this split."
+        )
+    if palm is None:
+        return
+    known = np.isfinite(centres[:, 2]) & np.isfinite(palm[:, 2])
+    if not known.any():
+        return
+    off = np.median(np.linalg.norm((centres - palm)[known], axis=-1))
+    flipped = np.median(np.linalg.norm((centres * [1, -1, 1] - palm)[known], axis=-1))
+    if off > _FARTHEST_FLIPPED_MM or flipped < off / 2:
+        raise InputError(
+            f"--center_file={path}: half of its centres are more than {off:.0f} mm from the palm's "
+            f"label ({flipped:.0f} with y negated); wanted mm, camera frame, y down, this camera."
+        )
+
+
+class BlobCentres:
+    """Centres of mass of the nearest hand-sized blob, as `dgn_tf.predict` finds hands."""
+
+    def __init__(self):
+        import tensorflow as tf
+
+        from dgn_tf.localize.nearest_blob import nearest_blob
+
+        signature = [tf.TensorSpec([None, None, None]), tf.TensorSpec([None, 4])]
+        self._find = tf.function(lambda depth, camera: nearest_blob(depth, camera), signature)
+
+    def __call__(self, depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+        """Finds them.
+
+        Args:
+            depth: [B, H, W] mm, 0 = missing.
+            intrinsics: [B, 4] (fx, fy, cx, cy), pixels.
+
+        Returns:
+            [B, 3] float64 mm, camera frame; NaN where nothing is found.
+        """
+        centre, found = self._find(depth.astype(np.float32), intrinsics.astype(np.float32))
+        return np.where(found.numpy()[:, None], centre.numpy().astype(np.float64), np.nan)

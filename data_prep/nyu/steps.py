@@ -1,0 +1,199 @@
+"""Makes the record of one time step out of frames, labels, rig and centres."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep.nyu import centres, frames
+from data_prep.nyu.rig import Rig
+from dgn_tf.data import view_schema
+from dgn_tf.errors import InputError
+from dgn_tf.template.hand_template import nyu_keypoint_names
+
+WINDOW_PER_CUBE = 1.5  # room for crops that are turned, moved and scaled
+DEPTH_UNIT_MM = 1.0
+NO_HAND = "no pixel with depth in the cube around the centre"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Steps:
+    """What the records of a split are made of; row = index - 1 where arrays have all frames.
+
+    Attributes:
+        folder: of the split.
+        cameras: [C] numbers, from 1.
+        rig: of all cameras from 1 on.
+        listing: the steps.
+        centre: [C, N, 3] mm of those cameras, NaN where not known; or what finds them in frames.
+        keypoints: [C, N, 36, 3] mm of those cameras, NaN where invalid; None keeps none.
+        cube_mm: side of the crops' cube.
+        skip_bad: a bad frame makes an invalid view, not an error.
+    """
+
+    folder: pathlib.Path
+    cameras: tuple[int, ...]
+    rig: Rig
+    listing: frames.Listing
+    centre: np.ndarray | centres.BlobCentres
+    keypoints: np.ndarray | None
+    cube_mm: float
+    skip_bad: bool
+
+    def encode(self, number: int) -> bytes:
+        """The record of step `number`; InputError names a bad frame."""
+        return view_schema.encode_step(self.step(number)[0])
+
+    def step(self, number: int) -> tuple[dict, list[tuple[str, str, bool]]]:
+        """Reads one time step.
+
+        Returns:
+            What `view_schema.encode_step` wants; and (file, why, whether it is a bad frame) of
+            each view that is not valid.
+        """
+        listing, count = self.listing, len(self.cameras)
+        index = int(listing.indices[number])
+        names = [frames.frame_name(camera, index) for camera in self.cameras]
+        lost = []
+        depths: list[np.ndarray | None] = []
+        for name, there in zip(names, listing.there[number], strict=True):
+            depth, why = self._read(self.folder / name) if there else (None, "no such file")
+            if depth is None:
+                lost.append((f"{self.folder.name}/{name}", why, True))
+            depths.append(depth)
+        places = np.asarray(self.cameras) - 1
+        intrinsics = self.rig.intrinsics[places]
+        centre = self._centres(index - 1, depths, intrinsics)
+        windows = np.tile(np.array(view_schema.NO_WINDOW, np.int64), (count, 1))
+        valid = np.zeros(count, np.int64)
+        views = [np.zeros([1, 1], np.uint16)] * count
+        for view, depth in enumerate(depths):
+            if depth is None:
+                continue
+            why = "no centre: its label is masked, its line says so or nothing was found"
+            if np.isfinite(centre[view]).all():
+                why = NO_HAND
+                window = window_around(centre[view], self.cube_mm * WINDOW_PER_CUBE,
+                                       intrinsics[view], depth.shape)
+                if _sees(depth, centre[view], self.cube_mm, intrinsics[view]):
+                    left, top, width, height = windows[view] = window
+                    views[view] = depth[top : top + height, left : left + width]
+                    valid[view] = 1
+            if not valid[view]:
+                lost.append((f"{self.folder.name}/{names[view]}", why, False))
+        keypoints, known = self._keypoints(index - 1)
+        step = {
+            "index": index,
+            "cameras": np.asarray(self.cameras),
+            "frames": [f"{self.folder.name}/{name}" for name in names],
+            "depth": views,
+            "depth_unit": DEPTH_UNIT_MM,
+            "window": windows,
+            "intrinsics": intrinsics,
+            "camera_from_rig": self.rig.camera_from_rig[places],
+            "rig_known": int(self.rig.known),
+            "centre": np.where(valid[:, None] == 1, centre, 0.0),
+            "view_valid": valid,
+            "cube": self.cube_mm,
+            "keypoints": keypoints,
+            "keypoints_valid": known,
+        }
+        return step, lost
+
+    def _read(self, path):
+        try:
+            return frames.read_frame(path, self.rig.frame_size), ""
+        except InputError as error:
+            if self.skip_bad:
+                return None, str(error)
+            raise InputError(
+                f"{error} (Or leave bad frames out with --skip_bad_frames; finished shards are "
+                "kept.)"
+            ) from None
+
+    def _centres(self, row, depths, intrinsics):
+        if isinstance(self.centre, np.ndarray):
+            return self.centre[:, row].astype(np.float64)
+        found = np.full([len(depths), 3], np.nan)
+        there = [view for view, depth in enumerate(depths) if depth is not None]
+        if there:
+            found[there] = self.centre(
+                np.stack([depths[view] for view in there]) * np.float32(DEPTH_UNIT_MM),
+                intrinsics[there],
+            )
+        return found
+
+    def _keypoints(self, row):
+        shape = [len(self.cameras), len(nyu_keypoint_names())]
+        if self.keypoints is None:
+            return np.zeros([*shape, 3], np.float32), np.zeros(shape, np.int64)
+        points = self.keypoints[:, row]
+        known = np.isfinite(points).all(axis=-1)
+        return np.where(known[..., None], points, 0.0), known.astype(np.int64)
+
+
+def window_around(centre, side_mm: float, intrinsics, shape) -> tuple[int, int, int, int]:
+    """Left, top, width, height of the frame's pixels around a point's projection.
+
+    Args:
+        centre: [3] mm, camera frame.
+        side_mm: side of the window's square at the centre's depth.
+        intrinsics: (fx, fy, cx, cy), pixels.
+        shape: height, width of the frame.
+
+    Returns:
+        The whole pixels that the square touches, cut to the frame; width or height may be 0.
+    """
+    focal, principal = np.asarray(intrinsics[:2]), np.asarray(intrinsics[2:])
+    middle = principal + focal * centre[:2] / centre[2]
+    reach = focal * (side_mm / 2 / centre[2])
+    limits = np.asarray(shape[::-1])
+    # Pixel p covers p - 0.5 to p + 0.5.
+    low = np.clip(np.floor(middle - reach + 0.5), 0, limits).astype(int)
+    high = np.clip(np.floor(middle + reach + 0.5) + 1, 0, limits).astype(int)
+    left, top = low
+    width, height = np.maximum(high - low, 0)
+    return int(left), int(top), int(width), int(height)
+
+
+def _sees(depth, centre, cube_mm, intrinsics):
+    """Whether any pixel of the crop lies within the cube's depths."""
+    left, top, width, height = window_around(centre, cube_mm, intrinsics, depth.shape)
+    away = depth[top : top + height, left : left + width] * DEPTH_UNIT_MM
+    return bool(np.any((away > 0) & (np.abs(away - centre[2]) <= cube_mm / 2)))
+
+
+def account(steps: Steps, records: Callable[[], Iterable[bytes]]) -> dict:
+    """Counts what records hold, and says why views are not valid by reading their frames again.
+
+    Returns:
+        "views", "keypoints_valid", "keypoints_masked": counts; "skipped" and "without_hand":
+        [{"file", "why"}].
+    """
+    counts = {"views": 0, "keypoints_valid": 0, "keypoints_masked": 0}
+    skipped = list(steps.listing.skipped)
+    without_hand: list[dict] = []
+    known_missing = {entry["file"] for entry in skipped}
+    for number, example in enumerate(_parsed(records)):
+        valid = np.array(example.features.feature["view_valid"].int64_list.value)
+        known = np.array(example.features.feature["keypoints_valid"].int64_list.value)
+        counts["views"] += int(valid.sum())
+        counts["keypoints_valid"] += int(known.sum())
+        if steps.keypoints is not None:
+            counts["keypoints_masked"] += int(np.sum(known == 0))
+        if valid.all():
+            continue
+        named = example.features.feature["frames"].bytes_list.value
+        why_of = {file: (why, bad) for file, why, bad in steps.step(number)[1]}
+        for file in (name.decode() for name, good in zip(named, valid, strict=True) if not good):
+            why, bad = why_of.get(file, ("was bad when it was converted", True))
+            if file not in known_missing:
+                (skipped if bad else without_hand).append({"file": file, "why": why})
+    return {**counts, "skipped": skipped, "without_hand": without_hand}
+
+
+def _parsed(records) -> Iterator[tf.train.Example]:
+    for serialized in records():
+        yield tf.train.Example.FromString(serialized)

@@ -1,0 +1,306 @@
+"""Writes the NYU Hand Pose data set as multi-view TFRecord files, one record per time step.
+
+    python -m data_prep.nyu_to_tfrecord --nyu_dir=DIR --output_dir=data/nyu_records
+
+What a record holds is dgn_tf/data/view_schema.py's to say. The same flags give the same bytes,
+whatever --workers is, and a run that was killed goes on with the shards that are missing.
+
+--center=joint crops at the labelled palm centre. That is the field's usual protocol and an oracle:
+a hand in use has no label. The description and every figure scored on such records say so.
+"""
+
+import os
+import pathlib
+import time
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from data_prep.nyu import centres, frames, labels, steps
+from data_prep.nyu import rig as rigs
+from data_prep.sharded_records import write_set
+from dgn_tf import errors
+from dgn_tf.data import view_schema
+from dgn_tf.errors import InputError
+from dgn_tf.metrics.nyu import SUBJECT1_FRAMES, TEST_FRAMES
+from dgn_tf.template.hand_template import nyu_keypoint_names
+
+SPLITS = ("train", "test")
+_LISTED = 10  # of skipped frames on the screen; description.json has them all
+
+_NYU_DIR = flags.DEFINE_string(
+    "nyu_dir", None, "Folder that holds train/ and test/, as NYU distributes them.", required=True
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Folder for the records; each split gets one in it.", required=True
+)
+_SPLITS = flags.DEFINE_list("splits", "train,test", "Which of train and test.")
+_CAMERAS = flags.DEFINE_list("cameras", "1,2,3", "Numbers of the cameras, from 1.")
+_CENTER = flags.DEFINE_enum(
+    "center", "joint", centres.MODES,
+    "Centre of the crops: the palm's label (an oracle), the centre of mass of the nearest blob "
+    "(what is possible without labels), or lines of --center_file.",
+)  # fmt: skip
+_CENTER_FILE = flags.DEFINE_string(
+    "center_file", "", "Text of one `x y z` a frame, mm, camera frame, y down; {split} and "
+    "{camera} in the name stand for them. Empty unless --center=file.",
+)  # fmt: skip
+_LABELS = flags.DEFINE_enum(
+    "labels", "auto", ("auto", "none"),
+    "auto keeps the key points of joint_data.mat where it is; none keeps no key points.",
+)  # fmt: skip
+_CALIBRATION = flags.DEFINE_string(
+    "calibration", "", "JSON file of the rig; empty to find the rig from the labels."
+)
+_CUBE_MM = flags.DEFINE_float(
+    "cube_mm", 300.0, "Side of the crops' cube, mm.", lower_bound=50.0, upper_bound=2000.0
+)
+_WORKERS = flags.DEFINE_integer(
+    "workers", 0, "Shards written at once; 0 for one per processor.", lower_bound=0
+)
+_STEPS_PER_SHARD = flags.DEFINE_integer(
+    "steps_per_shard", 256, "Time steps in a file, about.", lower_bound=1
+)
+_SKIP_BAD_FRAMES = flags.DEFINE_boolean(
+    "skip_bad_frames", False,
+    "Leave out unreadable and missing frames, frames without label and key points that are NaN: "
+    "counted, and listed in description.json. Otherwise the first is an error.",
+)  # fmt: skip
+
+
+def convert_split(
+    nyu_dir: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    split: str,
+    cameras: tuple[int, ...] = (1, 2, 3),
+    center: str = "joint",
+    center_file: str = "",
+    keep_labels: bool = True,
+    calibration: str = "",
+    cube_mm: float = 300.0,
+    workers: int = 0,
+    steps_per_shard: int = 256,
+    skip_bad_frames: bool = False,
+    progress: bool = True,
+) -> dict:
+    """Converts one split into `output_dir`/`split`; the flags of this module, one by one.
+
+    Returns:
+        The description.
+
+    Raises:
+        InputError: names the file or the flag; finished shards are kept, half ones removed.
+    """
+    folder = pathlib.Path(nyu_dir) / split
+    listed = frames.list_frames(folder, cameras)
+    found = _read_labels(folder, cameras, center, keep_labels)
+    listing = frames.match_labels(
+        folder, listed, found and found.xyz.shape[1], labels.LABEL_FILE
+    )
+    bad = labels.bad_labels(found, cameras, listing.indices - 1) if found else []
+    if not skip_bad_frames:
+        _refuse(folder, listing.skipped + bad)
+    if not len(listing.indices):
+        raise InputError(f"{folder}: no frame has a label; wrong --nyu_dir or joint_data.mat?")
+    rig = _find_rig(calibration, found, cameras)
+    places = np.asarray(cameras) - 1
+    # Rows run to the last index: without labels, that of the frames.
+    centre, centre_hashes = _find_centres(
+        center, center_file, split, cameras, found, int(listing.indices[-1])
+    )
+    kept = found.xyz[places] if found and keep_labels else None
+    made = steps.Steps(folder, cameras, rig, listing, centre, kept, cube_mm, skip_bad_frames)
+    plan = {
+        "format_version": view_schema.FORMAT_VERSION,
+        "kind": view_schema.KIND,
+        "split": split,
+        "cameras": list(cameras),
+        "count": len(listing.indices),
+        "shards": -(-len(listing.indices) // steps_per_shard),
+        "keypoints": list(nyu_keypoint_names()),
+        "cube_mm": cube_mm,
+        "centre": {"joint": centres.ORACLE, "com": "com"}.get(
+            center, f"file:{os.path.basename(center_file)}"
+        ),
+        "labels": kept is not None,
+        "listing_sha256": listing.hash(),
+        "labels_sha256": found.sha256 if found else None,
+        "centre_sha256": centre_hashes,
+        "calibration": rig.calibration,
+        "skip_bad_frames": skip_bad_frames,
+    }
+
+    def batches(numbers):
+        for number in numbers:
+            yield [made.encode(number)]
+
+    def details(records):
+        counted = steps.account(made, records)
+        return {
+            "frames": plan["count"],
+            **{key: counted[key] for key in ("views", "keypoints_valid", "keypoints_masked")},
+            "depth_unit_mm": steps.DEPTH_UNIT_MM,
+            "window_per_cube": steps.WINDOW_PER_CUBE,
+            "extrinsics": _describe_rig(rig, cameras),
+            "reprojection_px": found.reprojection_px if found else None,
+            "subject1_frames": _subject1(split, found),
+            "skipped": [*bad, *counted["skipped"]],
+            "without_hand": counted["without_hand"],
+            "features": {
+                name: f"{spec.dtype.name} {list(spec.shape)}"
+                for name, spec in view_schema.feature_spec(
+                    len(cameras), len(nyu_keypoint_names())
+                ).items()
+            },
+        }
+
+    return write_set(
+        pathlib.Path(output_dir) / split, plan, "nyu", batches, details, workers, progress,
+        frames_per_record=len(cameras),
+    )  # fmt: skip
+
+
+def _read_labels(folder, cameras, center, keep_labels):
+    """Labels where there are any; an error where they are needed."""
+    path = folder / labels.LABEL_FILE
+    if path.exists():
+        return labels.read_labels(path, cameras)
+    if center == "joint":
+        raise InputError(
+            f"{path}: no such file, and --center=joint crops at its palm centres; copy it there, "
+            "or use --center=com."
+        )
+    if keep_labels:
+        print(f"{path}: no such file; the records hold no key points, as with --labels=none.")
+    return None
+
+
+def _refuse(folder, bad):
+    if not bad:
+        return
+    first = bad[0]
+    more = f"; {len(bad) - 1} more like it" if len(bad) > 1 else ""
+    raise InputError(
+        f"{folder.parent / first['file']}: {first['why'].removesuffix('; masked')}{more}. Copy "
+        "what is wrong again, or leave it out with --skip_bad_frames."
+    )
+
+
+def _find_rig(calibration, found, cameras):
+    last = max(cameras)
+    if calibration:
+        rig = rigs.read_calibration(calibration, last)
+        return rigs.check_against_labels(rig, found.xyz[:last]) if found else rig
+    return rigs.rig_from_labels(found.xyz, cameras) if found else rigs.unknown_rig(last)
+
+
+def _find_centres(center, center_file, split, cameras, found, last):
+    """[C, N, 3] mm, or what finds them in frames; and the sha256 of each file."""
+    places = np.asarray(cameras) - 1
+    palm = found.xyz[places, :, labels.CENTRE_JOINT] if found else None
+    if center == "joint":
+        return palm, None
+    if center == "com":
+        return centres.BlobCentres(), None
+    centres.check_pattern(center_file, (split,), cameras)
+    read, hashes = [], []
+    for place, camera in enumerate(cameras):
+        path = centres.centre_file(center_file, split, camera)
+        one, digest = centres.read_centres(path)
+        count = last if palm is None else palm.shape[1]
+        centres.check_centres(path, one, count, None if palm is None else palm[place])
+        read.append(one)
+        hashes.append(digest)
+    return np.stack(read), hashes
+
+
+def _describe_rig(rig, cameras):
+    residual = rig.residual_mm
+    if residual is not None:
+        residual = {camera: v for camera, v in residual.items() if int(camera) in cameras}
+    return {
+        "source": rig.source,
+        "residual_mm": residual,
+        "camera_from_rig": {str(c): rig.camera_from_rig[c - 1].tolist() for c in cameras},
+    }
+
+
+def _subject1(split, found):
+    whole = split == "test" and found is not None and found.xyz.shape[1] == TEST_FRAMES
+    return SUBJECT1_FRAMES if whole else None
+
+
+def _report(description, folder, seconds):
+    cameras = description["cameras"]
+    print(
+        f"{folder}: {description['frames']} steps, {description['views']} of "
+        f"{description['frames'] * len(cameras)} views, {description['keypoints_valid']} key "
+        f"points, {description['keypoints_masked']} masked; {seconds:.1f} s; "
+        f"content {description['content_hash'][:16]}"
+    )
+    print(f"  centre: {description['centre']}")
+    extrinsics = description["extrinsics"]
+    print(f"  extrinsics: {extrinsics['source']}")
+    for camera, residual in (extrinsics["residual_mm"] or {}).items():
+        values = ", ".join(f"{name} {residual[name]:g}" for name in ("mean", "p95", "max"))
+        print(f"    camera {camera} to 1, residual in mm: {values}; {residual['left_out']} frames "
+              "far off")
+    for camera, off in (description["reprojection_px"] or {}).items():
+        print(f"    camera {camera}, joint_xyz off joint_uvd, px: mean {off['mean']:g}, max "
+              f"{off['max']:g}")
+    for key, what in (("skipped", "skipped"), ("without_hand", "views without a hand")):
+        found = description[key]
+        print(f"  {what}: {len(found)}")
+        for entry in found[:_LISTED]:
+            print(f"    {entry['file']}: {entry['why']}")
+        if len(found) > _LISTED:
+            print(f"    and {len(found) - _LISTED} more, in description.json")
+
+
+def _flag_cameras():
+    try:
+        cameras = tuple(int(camera) for camera in _CAMERAS.value)
+    except ValueError:
+        cameras = ()
+    if not cameras or min(cameras) < 1 or len(set(cameras)) < len(cameras):
+        raise InputError(
+            f"--cameras={','.join(_CAMERAS.value)}: wanted different numbers from 1 on, such as "
+            "1,3."
+        )
+    return tuple(sorted(cameras))
+
+
+def main(_):
+    cameras = _flag_cameras()
+    splits = tuple(_SPLITS.value)
+    if not splits or set(splits) - set(SPLITS) or len(set(splits)) < len(splits):
+        raise InputError(f"--splits={','.join(splits)}: wanted train, test or both.")
+    if _CENTER.value == "file":
+        centres.check_pattern(_CENTER_FILE.value, splits, cameras)
+    elif _CENTER_FILE.value:
+        raise InputError(f"--center_file with --center={_CENTER.value}; add --center=file.")
+    # Sums of several threads round differently from one time to the next.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    for split in splits:
+        begin = time.monotonic()
+        description = convert_split(
+            _NYU_DIR.value,
+            _OUTPUT_DIR.value,
+            split,
+            cameras,
+            _CENTER.value,
+            _CENTER_FILE.value,
+            _LABELS.value == "auto",
+            _CALIBRATION.value,
+            _CUBE_MM.value,
+            _WORKERS.value,
+            _STEPS_PER_SHARD.value,
+            _SKIP_BAD_FRAMES.value,
+        )
+        folder = os.path.join(_OUTPUT_DIR.value, split)
+        _report(description, folder, time.monotonic() - begin)
+
+
+if __name__ == "__main__":
+    errors.run(main)

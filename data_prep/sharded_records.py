@@ -1,0 +1,238 @@
+"""Sets of sharded TFRecord files: written in parallel, resumable and reproducible.
+
+A record depends on its number and the set's plan alone; a shard holds a run of numbers. So the same
+plan gives the same bytes, whatever the number of workers is, and a run that was killed goes on with
+the shards that are missing. Each is written beside its place and then renamed. description.json is
+written last: where it lies, the set is complete.
+
+Records are written with tf.io, not with tensorflow-datasets: a builder of that library starts a
+killed preparation from the beginning, and spreads examples over shards by a hash of their keys.
+"""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import threading
+from collections.abc import Callable, Iterable
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from dgn_tf.data.reader import record_offsets
+from dgn_tf.data.schema import DESCRIPTION_FILE
+from dgn_tf.errors import InputError
+
+PLAN_FILE = "plan.json"
+
+
+def shard_name(prefix: str, shard: int, shards: int) -> str:
+    """File name of shard `shard` of `shards`."""
+    return f"{prefix}-{shard:05d}-of-{shards:05d}.tfrecord"
+
+
+def shard_range(shard: int, shards: int, count: int) -> range:
+    """Record numbers of a shard; shards differ in length by one at most."""
+    return range(shard * count // shards, (shard + 1) * count // shards)
+
+
+def write_set(
+    output_dir: str | os.PathLike,
+    plan: dict,
+    prefix: str,
+    batches: Callable[[range], Iterable[list[bytes]]],
+    details: Callable[[Callable[[], Iterable[bytes]]], dict],
+    workers: int = 0,
+    progress: bool = True,
+    frames_per_record: int = 1,
+) -> dict:
+    """Writes what is missing of a set of records, then its description.json.
+
+    Args:
+        output_dir: folder, made if need be.
+        plan: what the records depend on, as JSON values; `count` records in `shards` files.
+        prefix: of the files' names.
+        batches: gives the serialised records of the numbers, in their order, a few at a time; it
+            runs in several threads at once.
+        details: gives further entries of the description when all shards are there; its argument
+            goes through all records, in the order of their numbers.
+        workers: shards written at once, 0 for one per processor.
+        progress: show a bar.
+        frames_per_record: what the bar counts.
+
+    Returns:
+        The description.
+
+    Raises:
+        InputError: the folder holds other records, another run is writing there, it cannot be
+            written, or the run was interrupted. Finished shards are kept, half ones removed.
+    """
+    folder = pathlib.Path(output_dir)
+    count, shards = plan["count"], plan["shards"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            _claim(folder, plan)
+            missing = [s for s in range(shards) if not _is_done(folder, prefix, s, shards, count)]
+            _write_shards(folder, prefix, plan, batches, missing, workers, progress,
+                          frames_per_record)
+            return _describe(folder, prefix, plan, details)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+        raise InputError(
+            f"{output_dir}: cannot be written ({reason}); choose another --output_dir or make "
+            "room, then run again: finished shards are kept."
+        ) from error
+    except KeyboardInterrupt:
+        raise InputError(
+            f"{output_dir}: interrupted; run the same command again to go on: finished shards are "
+            "kept."
+        ) from None
+
+
+@contextlib.contextmanager
+def _alone(folder):
+    """Keeps a second run out of the folder; the lock goes with the process, however it ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder}: another run is writing there; wait for it or choose another "
+                "--output_dir."
+            ) from None
+        except OSError:
+            pass  # A file system without locks.
+        yield
+    finally:
+        os.close(handle)
+
+
+def _claim(folder, plan):
+    """Makes sure that the folder is empty or holds the beginning of this very set of records."""
+    for name in (PLAN_FILE, DESCRIPTION_FILE):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+        differing = [key for key, value in plan.items() if found.get(key) != value]
+        if differing:
+            raise InputError(
+                f"{path}: the folder holds other records ({', '.join(differing)} differ); choose "
+                "another --output_dir or delete it."
+            )
+        break
+    else:
+        strangers = sorted(path.name for path in folder.glob("*.tfrecord"))
+        if strangers:
+            raise InputError(
+                f"{folder / strangers[0]}: records of unknown origin; choose another --output_dir "
+                "or delete them."
+            )
+        _replace(folder / PLAN_FILE, json.dumps(plan, indent=2) + "\n")
+    for path in folder.glob("*.partial"):
+        path.unlink()
+
+
+def _replace(path, text):
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _is_done(folder, prefix, shard, shards, count):
+    path = folder / shard_name(prefix, shard, shards)
+    if not path.exists():
+        return False
+    try:
+        return len(record_offsets(str(path))) == len(shard_range(shard, shards, count))
+    except InputError:
+        return False  # Truncated, by a full disk say: written again.
+
+
+def _write_shards(folder, prefix, plan, batches, missing, workers, progress, frames):
+    count, shards = plan["count"], plan["shards"]
+    total = sum(len(shard_range(s, shards, count)) for s in missing)
+    bar = tqdm(
+        total=count * frames, initial=(count - total) * frames, unit="frame", desc=folder.name,
+        disable=not progress, smoothing=0.05,
+    )  # fmt: skip
+    stop, lock = threading.Event(), threading.Lock()
+
+    def write(shard):
+        path = folder / shard_name(prefix, shard, shards)
+        partial = path.with_name(path.name + ".partial")
+        try:
+            with tf.io.TFRecordWriter(str(partial)) as writer:
+                for batch in batches(shard_range(shard, shards, count)):
+                    if stop.is_set():
+                        return
+                    for serialized in batch:
+                        writer.write(serialized)
+                    with lock:
+                        bar.update(len(batch) * frames)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)  # There only after an error.
+
+    # Threads: decoders, kernels and zlib run without the interpreter lock.
+    with bar, concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        futures = [pool.submit(write, shard) for shard in missing]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        except BaseException:
+            stop.set()
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def _describe(folder, prefix, plan, details):
+    """Hashes all shards and writes description.json, which marks the set as complete."""
+    content = hashlib.sha256()
+    paths = [folder / shard_name(prefix, s, plan["shards"]) for s in range(plan["shards"])]
+    files = []
+    for path in paths:
+        data = path.read_bytes()
+        spans = record_offsets(str(path))
+        for offset, length in spans:
+            content.update(hashlib.sha256(data[offset : offset + length]).digest())
+        files.append(
+            {
+                "name": path.name,
+                "records": len(spans),
+                "bytes": len(data),
+                "sha256": hashlib.sha256(data).hexdigest(),
+            }
+        )
+
+    def records():
+        for path in paths:
+            data = path.read_bytes()
+            for offset, length in record_offsets(str(path)):
+                yield data[offset : offset + length]
+
+    description = {
+        **plan,
+        # Of the records in the order of their numbers: the same for any number of shards.
+        "content_hash": content.hexdigest(),
+        **details(records),
+        "files": files,
+        "written_with": {"tensorflow": tf.__version__, "python": platform.python_version()},
+    }
+    _replace(folder / DESCRIPTION_FILE, json.dumps(description, indent=2) + "\n")
+    (folder / PLAN_FILE).unlink(missing_ok=True)
+    return description
