@@ -1,18 +1,20 @@
 """Dual Grid Net: a depth crop in, every output of the paper out (Sec. 3, Fig. 2)."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import crop as crop_geometry
-from dgn_tf.geometry import kinematics, mesh_grid
+from dgn_tf.geometry import kinematics, mesh_grid, upright
 from dgn_tf.geometry.normals import pixel_normals
 from dgn_tf.layers import (
     DepthToSpace,
     Extension,
     Hourglass,
+    PalmDirection,
     Sampling,
     SimilarityFit,
     Skinning,
@@ -49,6 +51,8 @@ class NetworkConfig:
         points: extend each pixel's own x, y, z beside its features, and give the image
             network x, y, z and the mask; otherwise it sees the depth alone.
         normals: give the image network every pixel's surface normal.
+        upright: let the networks see every hand straight on and its palm upright, see
+            `dgn_tf.geometry.upright`; the palm's direction is found first.
         rest_map: give the mesh network the template's own coordinate map at rest.
         scale: how SimilarityFit finds the scale, see `dgn_tf.geometry.similarity`.
     """
@@ -68,6 +72,7 @@ class NetworkConfig:
     extension_stride: int = 2
     points: bool = True
     normals: bool = True
+    upright: bool = True
     rest_map: bool = True
     scale: str = "umeyama"
 
@@ -88,7 +93,8 @@ PRESETS = {
     "default": NetworkConfig(),
     # Sec. 3.6 as far as the paper says; what it leaves open (channels, blocks) is the default's.
     "paper": NetworkConfig(
-        normalise_extension=False, extension_stride=1, points=False, normals=False, rest_map=False
+        normalise_extension=False, extension_stride=1, points=False, normals=False, upright=False,
+        rest_map=False,
     ),
 }
 
@@ -115,6 +121,8 @@ class DualGridNet(tf.keras.Model):
         keypoints: [B, J, 3].
         joint_angles: [B, P, 3] rad, about the bone frame's x, y, z (R = Rx Ry Rz).
         confidence: [B, V] in 0..1, uncalibrated.
+        palm_direction: [B, 2] x and y of the palm's axis, seen along the ray through the
+            centre, see `PalmDirection` (with `config.upright` alone).
     """
 
     def __init__(
@@ -129,6 +137,7 @@ class DualGridNet(tf.keras.Model):
         self._correspondence_channels = 2 + (layers - 1)
         grid = self.template.grid_size
 
+        self.palm_direction = PalmDirection() if config.upright else None
         self.image_shuffle = SpaceToDepth(config.shuffle)
         self.image_hourglass = Hourglass(
             config.image_channels, config.blocks, norm=config.norm, block=config.block
@@ -164,14 +173,21 @@ class DualGridNet(tf.keras.Model):
             inputs["depth"], inputs["intrinsics"], centre, inputs["cube"]
         )  # [B, S, S, 4]: x, y, z in cube units, mask
         outputs = {"valid": pixels[..., 3] > 0.5}
-        correspondences, features = self.image_network(pixels, training)
+        seen, view = self.see(pixels, centre, training)
+        correspondences, features = self.image_network(seen, training)
+        extended = self.extend(correspondences[..., :2], features, seen)
+        coordinate_map = self.mesh_network(extended, training)
+        sampled = self.sampling(coordinate_map)
+        if view is not None:
+            outputs["palm_direction"] = view.palm_direction
+            correspondences = _turned(correspondences, view.crop_from_turned)
+            coordinate_map = _rotate_map(coordinate_map, view.camera_from_view)
+            sampled = upright.rotate(sampled, view.camera_from_view)
         outputs["mesh_coords"] = correspondences[..., :2]
         if self._correspondence_channels == 3:
             outputs["layer_logits"] = correspondences[..., 2]
             outputs["mesh_layer"] = tf.sigmoid(correspondences[..., 2])
-        extended = self.extend(outputs["mesh_coords"], features, pixels)
-        coordinate_map = self.mesh_network(extended, training)
-        sampled = self.sampling(coordinate_map) * half_cube + centre[:, tf.newaxis]
+        sampled = sampled * half_cube + centre[:, tf.newaxis]
         outputs |= self.refine(sampled)
         outputs["coordinate_map"] = coordinate_map * half_cube[..., tf.newaxis]
         occupancy = self.sampling.occupancy(extended[..., -1])
@@ -181,16 +197,48 @@ class DualGridNet(tf.keras.Model):
         )
         return outputs
 
-    def image_network(self, pixels, training=None):
-        """I_m and I_f from [B, S, S, 4] pixels (Sec. 3.2).
+    def see(self, pixels, centre, training=None):
+        """What the image network gets: points, mask and normals, upright where that is wanted.
+
+        Args:
+            pixels: [B, S, S, 4] x, y, z in cube units, mask.
+            centre: [B, 3] centre of the cube, mm, camera frame.
+
+        Returns:
+            [B, S, S, 4] or, with normals, [B, S, S, 7]; and the `_View` in which it is seen, None
+            without `config.upright`.
+        """
+        seen = pixels
+        if self.config.normals:
+            seen = tf.concat([seen, pixel_normals(pixels[..., :3], pixels[..., 3])], axis=-1)
+        if self.palm_direction is None:
+            return seen, None
+        background = tf.constant([0.0, 0.0, 1.0] + [0.0] * (seen.shape[-1] - 3))
+        view_from_camera = upright.view_from_camera(centre)
+        seen = tf.where(pixels[..., 3:] > 0.5, _rotate_seen(seen, view_from_camera), background)
+        direction = self.palm_direction(seen, training=training)
+        # The lookup has no gradient, so the direction learns by its own loss alone.
+        turned_from_crop = upright.rotation_to_upright(tf.stop_gradient(direction))
+        size = self.config.image_size
+        index, inside = upright.turned_lookup(turned_from_crop, size)
+        turn = upright.about_view(turned_from_crop)
+        seen = _rotate_seen(upright.look_up(seen, index), turn)
+        seen = tf.where(tf.reshape(inside, [-1, size, size, 1]), seen, background)
+        return seen, _View(
+            direction,
+            tf.linalg.matrix_transpose(turned_from_crop),
+            tf.matmul(view_from_camera, turn, transpose_a=True, transpose_b=True),
+        )
+
+    def image_network(self, seen, training=None):
+        """I_m and I_f from the pixels of `see` (Sec. 3.2).
 
         Returns:
             [B, S, S, 2 + L - 1] mesh coordinates in cells and the layer's logit, and the
             features, [B, S, S, F] or with stride 2 [B, S/2, S/2, F].
         """
-        seen = pixels if self.config.points else pixels[..., 2:3]
-        if self.config.normals:
-            seen = tf.concat([seen, pixel_normals(pixels[..., :3], pixels[..., 3])], axis=-1)
+        if not self.config.points:
+            seen = tf.concat([seen[..., 2:3], seen[..., 4:]], axis=-1)
         hidden = self.image_hourglass(self.image_shuffle(seen), training=training)
         correspondences = self.image_unshuffle(self.correspondence_head(hidden))
         middle = (self.template.grid_size - 1) / 2
@@ -204,7 +252,7 @@ class DualGridNet(tf.keras.Model):
     def extend(self, coords, features, pixels):
         """Extension (Eq. 1, 2): [B, G, G, F + 1], the occupancy last."""
         if self.config.extension_stride == 2:
-            coords, pixels = _nearest_of_blocks(coords, pixels)
+            coords, pixels = _nearest_of_blocks(coords, pixels[..., :4])
         if self.config.points:
             features = tf.concat([features, pixels[..., :3]], axis=-1)
         return self.extension(coords, features, pixels[..., 3])
@@ -258,8 +306,36 @@ def _head(channels):
     return tf.keras.layers.Conv2D(channels, 1, kernel_initializer=start, dtype="float32")
 
 
+class _View(NamedTuple):
+    """How the networks see a crop (`geometry.upright`)."""
+
+    palm_direction: tf.Tensor  # [B, 2]
+    crop_from_turned: tf.Tensor  # [B, 2, 2] of the pixels
+    camera_from_view: tf.Tensor  # [B, 3, 3] of points and normals
+
+
+def _rotate_seen(seen, rotation):
+    """Rotates points and, where there are any, normals of [B, S, S, 4 or 7]."""
+    parts = [upright.rotate(seen[..., :3], rotation), seen[..., 3:4]]
+    if seen.shape[-1] > 4:
+        parts.append(upright.rotate(seen[..., 4:], rotation))
+    return tf.concat(parts, axis=-1)
+
+
+def _turned(pixels, rotation):
+    """Turns [B, S, S, C] about the middle; what comes from beyond the border is the border's."""
+    index, _ = upright.turned_lookup(rotation, pixels.shape[1])
+    return upright.look_up(pixels, index)
+
+
+def _rotate_map(coordinate_map, rotation):
+    """Rotates every point of J_o, [B, G, G, 3 L]."""
+    points = tf.reshape(coordinate_map, [tf.shape(coordinate_map)[0], -1, 3])
+    return tf.reshape(upright.rotate(points, rotation), tf.shape(coordinate_map))
+
+
 def _nearest_of_blocks(coords, pixels):
-    """Of each 2x2 block, the pixel nearest to the camera (background lies at z = +1).
+    """Of each 2x2 block, the measured pixel nearest to the camera.
 
     The nearest is a hand pixel wherever the block has one; averages would mix fingers.
 
@@ -276,7 +352,8 @@ def _nearest_of_blocks(coords, pixels):
         return tf.reshape(tf.nn.space_to_depth(values, 2), [-1, half, half, 4, channels])
 
     grouped = blocks(pixels)
-    nearest = tf.one_hot(tf.argmin(grouped[..., 2], axis=-1), 4, dtype=tf.float32)[..., tf.newaxis]
+    away = grouped[..., 2] - 4 * grouped[..., 3]  # background behind all that was measured
+    nearest = tf.one_hot(tf.argmin(away, axis=-1), 4, dtype=tf.float32)[..., tf.newaxis]
     return (
         tf.reduce_sum(blocks(coords) * nearest, axis=-2),
         tf.reduce_sum(grouped * nearest, axis=-2),

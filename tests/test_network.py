@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dgn_tf.errors import InputError
+from dgn_tf.geometry import crop as crop_geometry
+from dgn_tf.geometry import upright
 from dgn_tf.model_folder import load_network, load_weights, save_model_folder
 from dgn_tf.network import PRESETS, DualGridNet, NetworkConfig, rest_coordinate_map
 from tests.tiny_template import tiny_template
@@ -72,7 +75,7 @@ def test_background_pixels_do_not_reach_the_mesh():
 
 def test_moving_hand_and_cube_along_the_ray_of_the_crop_moves_the_mesh():
     """The network sees cube units alone; shifting the crop's window changes nothing it sees."""
-    net = network()
+    net = network(dataclasses.replace(SMALL, upright=False))
     batch = crops(net)
     shift = tf.constant([40.0, -25.0, 0.0])
     moved = dict(batch, centre=batch["centre"] + shift)
@@ -85,6 +88,62 @@ def test_moving_hand_and_cube_along_the_ray_of_the_crop_moves_the_mesh():
     flat = tf.where(batch["depth"] > 0, batch["centre"][:, 2, None, None], 0.0)
     before, after = (net(b | {"depth": flat}) for b in (batch, moved))
     np.testing.assert_allclose(after["vertices"], before["vertices"] + shift, atol=2e-2)
+
+
+def test_turning_the_camera_about_its_axis_turns_the_outputs():
+    """Given the palm's direction, nothing else depends on how the camera is held."""
+    net = network()
+    batch = crops(net)
+    direction = tf.constant([[0.31, 0.74], [-0.83, 0.17]])
+
+    def outputs(depth, direction):
+        with mock.patch.object(net, "palm_direction", lambda *_, **__: direction):
+            return net(batch | {"depth": depth})
+
+    before = outputs(batch["depth"], direction)
+    quarter = np.float32([[0, -1, 0], [1, 0, 0], [0, 0, 1]])  # x to y: clockwise in the image
+    after = outputs(tf.image.rot90(batch["depth"][..., None], 3)[..., 0],
+                    direction @ quarter[:2, :2].T)
+    for name in ("vertices", "vertices_sampled", "keypoints"):
+        np.testing.assert_allclose(after[name], before[name] @ quarter.T, atol=2e-2)
+    coords = tf.image.rot90(before["mesh_coords"], 3)
+    np.testing.assert_allclose(after["mesh_coords"], coords, atol=1e-3)
+
+
+def test_turning_the_camera_about_its_place_turns_the_outputs():
+    """A hand at the image's side is seen as the same hand straight ahead."""
+    net = network()
+    batch = crops(net)
+    centre = tf.constant([[250.0, -180.0, 520.0]] * 2)
+    view = upright.view_from_camera(centre)
+    pixels = crop_geometry.normalise_crop(
+        batch["depth"], batch["intrinsics"], batch["centre"], batch["cube"]
+    )
+    ahead, _ = net.see(pixels, tf.constant([[0.0, 0.0, 600.0]] * 2))
+    aside = tf.concat(
+        [upright.rotate(pixels[..., :3], tf.linalg.matrix_transpose(view)), pixels[..., 3:]], -1
+    )
+    # Background keeps its own place: (0, 0, 1), wherever the hand is.
+    aside = tf.where(pixels[..., 3:] > 0.5, aside, pixels)
+    seen, _ = net.see(aside, centre)
+    np.testing.assert_allclose(seen[..., :4], ahead[..., :4], atol=1e-4)
+
+
+def test_upright_view_turns_what_the_direction_points_at_up():
+    net = network()
+    pixels = crop_geometry.normalise_crop(*(
+        tf.constant(value, tf.float32) for value in (
+            np.where(np.arange(16) == 12, 600.0, 0)[None, None].repeat(16, 1),  # a bar, right
+            [[128.0, 128, 7.5, 7.5]], [[0.0, 0, 600]], [300.0])
+    ))
+    with mock.patch.object(net, "palm_direction", lambda *_, **__: tf.constant([[1.0, 0.0]])):
+        seen, view = net.see(pixels, tf.constant([[0.0, 0.0, 600.0]]))
+    mask = seen[0, ..., 3].numpy()
+    assert mask[3].all() and mask.sum() == 16  # row 15 - 12: above the middle
+    y = seen[0, 3, :, 1].numpy()
+    np.testing.assert_allclose(y, -(12 - 7.5) / 128 * 600 / 150, atol=1e-5)
+    np.testing.assert_allclose(view.camera_from_view[0] @ [[0.0], [-1], [0]], [[1], [0], [0]],
+                               atol=1e-5)
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

@@ -1,23 +1,26 @@
-"""What the network is to predict per pixel, derived from the surface point that a pixel shows."""
+"""What the network is to predict, derived from the posed mesh and the point that a pixel shows."""
 
 import tensorflow as tf
 
+from dgn_tf.geometry.upright import palm_axis_weights
+
 
 def targets(example: dict[str, tf.Tensor], template) -> dict[str, tf.Tensor]:
-    """Adds the per-pixel targets of one embedding to a batch of rendered hands.
+    """Adds the per-pixel targets of one embedding, and the palm's axis, to rendered hands.
 
     Records and synthesis store the surface point that a pixel shows (face and barycentrics), which
     no embedding changes; the mesh coordinates are interpolated here.
 
     Args:
-        example: batch with depth [B, S, S] mm, face [B, S, S] int (-1 = no hand) and barycentric
-            [B, S, S, 2], weights of the face's corners 1 and 2.
+        example: batch with depth [B, S, S] mm, face [B, S, S] int (-1 = no hand), barycentric
+            [B, S, S, 2], weights of the face's corners 1 and 2, and vertices [B, V, 3] mm.
         template: HandTemplate with the embedding in use.
 
     Returns:
         `example` and mesh_coords [B, S, S, 2] float32 (cells; 0 where there is no hand), mesh_layer
-        [B, S, S] int32 (0 where there is no hand), part [B, S, S] int32 (-1 = no hand) and
-        correspondence_mask [B, S, S] bool: a hand pixel with depth, off the embedding's seams.
+        [B, S, S] int32 (0 where there is no hand), part [B, S, S] int32 (-1 = no hand),
+        correspondence_mask [B, S, S] bool: a hand pixel with depth, off the embedding's seams, and
+        palm_axis [B, 3], from the wrist to the fingers, camera frame, of unit length but for shape.
     """
     face = tf.cast(example["face"], tf.int32)
     is_hand = face >= 0
@@ -38,8 +41,10 @@ def targets(example: dict[str, tf.Tensor], template) -> dict[str, tf.Tensor]:
     row = tf.gather(table, face)  # [B, S, S, 9]
     weights = example["barycentric"]
     coords = row[..., 0:2] + weights[..., :1] * row[..., 2:4] + weights[..., 1:] * row[..., 4:6]
+    axis_weights = tf.constant(palm_axis_weights(template))
     return {
         **example,
+        "palm_axis": tf.einsum("v,bvc->bc", axis_weights, example["vertices"]),
         "mesh_coords": tf.where(is_hand[..., tf.newaxis], coords, tf.zeros_like(coords)),
         "mesh_layer": tf.where(is_hand, tf.cast(row[..., 6], tf.int32), 0),
         "part": tf.where(is_hand, tf.cast(row[..., 8], tf.int32), -1),

@@ -26,7 +26,7 @@ def correspondence_loss(mesh_coords, true_coords, mask, kind="huber", delta=0.5)
         pixel = square
     else:
         raise ValueError(f"kind of correspondence loss is huber or mse, not {kind!r}.")
-    return _masked_mean(pixel, counted)
+    return masked_mean(pixel, counted)
 
 
 def layer_loss(layer_logits, true_layer, mask):
@@ -37,23 +37,48 @@ def layer_loss(layer_logits, true_layer, mask):
     """
     labels = tf.cast(true_layer, tf.float32)
     pixel = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=layer_logits)
-    return _masked_mean(pixel, tf.cast(mask, tf.float32))
+    return masked_mean(pixel, tf.cast(mask, tf.float32))
 
 
-def point_loss(points, true_points, kind="l1"):
+def direction_loss(direction, true_direction):
+    """Distance of [B, 2] directions in the image from the true ones, unit axes projected: [B].
+
+    Not of their angles: how far a foreshortened axis is turned matters little.
+    """
+    square = tf.reduce_sum((direction - true_direction) ** 2, axis=-1)
+    return tf.sqrt(square + 1e-8)  # the offset keeps the gradient finite at 0
+
+
+def point_loss(points, true_points, kind="l1", valid=None):
     """Points against true points, [B, N, 3] mm both; the second term of Eq. 4 with `mse`.
+
+    Args:
+        points: predicted.
+        true_points: finite everywhere, also where `valid` is 0.
+        kind: see below.
+        valid: [B, N] 0 or 1, the points that count; None: all do.
 
     Returns:
         [B]: mean absolute coordinate difference in mm (`l1`), or mean squared
-        distance in mm^2 (`mse`).
+        distance in mm^2 (`mse`), over the points that count; 0 where none does.
     """
     if kind == "l1":
-        return tf.reduce_mean(tf.abs(points - true_points), axis=[1, 2])
-    if kind == "mse":
-        return tf.reduce_mean(tf.reduce_sum((points - true_points) ** 2, axis=-1), axis=1)
-    raise ValueError(f"kind of point loss is l1 or mse, not {kind!r}.")
+        point = tf.reduce_mean(tf.abs(points - true_points), axis=-1)
+    elif kind == "mse":
+        point = tf.reduce_sum((points - true_points) ** 2, axis=-1)
+    else:
+        raise ValueError(f"kind of point loss is l1 or mse, not {kind!r}.")
+    if valid is None:
+        return tf.reduce_mean(point, axis=1)
+    return masked_mean(point, valid)
 
 
-def _masked_mean(values, mask):
-    total = tf.reduce_sum(mask, axis=[1, 2])
-    return tf.reduce_sum(values * mask, axis=[1, 2]) / tf.maximum(total, 1.0)
+def masked_mean(values, mask):
+    """Means of each example's `values` [B, ...] where `mask`, likewise, is 1; 0 for an empty one.
+
+    Values must be finite, also where they do not count.
+    """
+    axes = list(range(1, len(mask.shape)))
+    mask = tf.cast(mask, values.dtype)
+    total = tf.reduce_sum(mask, axis=axes)
+    return tf.reduce_sum(values * mask, axis=axes) / tf.maximum(total, 1.0)

@@ -4,6 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from dgn_tf.geometry import upright
 from dgn_tf.losses import supervised
 from dgn_tf.network import DualGridNet
 
@@ -18,6 +19,9 @@ class LossConfig:
         vertices_sampled: weight of the P_s term.
         keypoints: weight of the key points of T.
         layer: weight of the layer's cross entropy (templates with two layers).
+        palm_direction: weight of the palm's direction (`NetworkConfig.upright`); it reaches the
+            layers that find the direction and no other.
+        real_keypoints: weight of the labelled key points of real frames, where a batch has them.
         kind: `robust` (Huber in cells, L1 in mm) or `mse` (Eq. 4; alpha is per squared
             cube unit then, so that mm^2 do not drown the cells).
     """
@@ -28,6 +32,8 @@ class LossConfig:
     keypoints: float = 1.0
     layer: float = 5.0
     kind: str = "robust"
+    real_keypoints: float = 1.0
+    palm_direction: float = 10.0
 
     def weights(self) -> dict[str, float]:
         return {
@@ -36,6 +42,8 @@ class LossConfig:
             "vertices_sampled": self.vertices_sampled,
             "keypoints": self.keypoints,
             "layer": self.layer,
+            "palm_direction": self.palm_direction,
+            "real_keypoints": self.real_keypoints,
         }
 
 
@@ -45,27 +53,66 @@ def supervised_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]
     `outputs` are those of `DualGridNet`; `batch` is an example of `dgn_tf.data` with targets.
     """
     weights = config.weights()
-    pixel_kind, point_kind = ("mse", "mse") if config.kind == "mse" else ("huber", "l1")
-    # Squared errors in cube units: of the order of one, as squared cells are.
-    half_cube = batch["cube"][:, tf.newaxis, tf.newaxis] / 2 if config.kind == "mse" else 1.0
     mask = batch["correspondence_mask"]
     terms = {}
     if weights["correspondence"]:
         terms["correspondence"] = supervised.correspondence_loss(
-            outputs["mesh_coords"], batch["mesh_coords"], mask, pixel_kind
+            outputs["mesh_coords"],
+            batch["mesh_coords"],
+            mask,
+            "mse" if config.kind == "mse" else "huber",
         )
     if weights["layer"] and "layer_logits" in outputs:
         terms["layer"] = supervised.layer_loss(outputs["layer_logits"], batch["mesh_layer"], mask)
+    if weights["palm_direction"] and "palm_direction" in outputs:
+        axis = upright.rotate(batch["palm_axis"], upright.view_from_camera(batch["centre"]))
+        terms["palm_direction"] = supervised.direction_loss(
+            outputs["palm_direction"], axis[:, :2]
+        )
     for name, output, truth in (
         ("vertices_refined", "vertices", "vertices"),
         ("vertices_sampled", "vertices_sampled", "vertices"),
         ("keypoints", "keypoints", "keypoints"),
     ):
         if weights[name]:
-            terms[name] = supervised.point_loss(
-                outputs[output] / half_cube, batch[truth] / half_cube, point_kind
-            )
+            terms[name] = _point_term(outputs[output], batch[truth], batch["cube"], config)
     return terms
+
+
+def _point_term(points, truth, cube, config: LossConfig, valid=None):
+    """`point_loss` in mm, or of `mse` in cube units: of the order of one, as squared cells are."""
+    if config.kind != "mse":
+        return supervised.point_loss(points, truth, "l1", valid)
+    half_cube = cube[:, tf.newaxis, tf.newaxis] / 2
+    return supervised.point_loss(points / half_cube, truth / half_cube, "mse", valid)
+
+
+def mean_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]:
+    """Terms of positive weight, name -> mean over the frames that have their truth.
+
+    In a batch with `is_real` (see `dgn_tf.training.real_frames.mix`) the terms of
+    `supervised_terms` are the synthetic frames' and `real_keypoints` the real ones'. So weights
+    mean the same whatever the share of real frames is.
+    """
+    if "is_real" not in batch:
+        terms = supervised_terms(outputs, batch, config)
+        return {name: tf.reduce_mean(term) for name, term in terms.items()}
+    terms = {}
+    if "vertices" in batch:
+        synthetic = ~batch["is_real"]
+        for name, term in supervised_terms(outputs, batch, config).items():
+            terms[name] = _mean_of(term, synthetic)
+    if config.real_keypoints:
+        valid = batch["keypoints_valid"]
+        term = _point_term(outputs["keypoints"], batch["keypoints"], batch["cube"], config, valid)
+        labelled = batch["is_real"] & (tf.reduce_sum(valid, axis=1) > 0)
+        terms["real_keypoints"] = _mean_of(term, labelled)
+    return terms
+
+
+def _mean_of(term, frames):
+    """Mean of `term` [B] over the frames of a mask [B]; 0 where there is none."""
+    return supervised.masked_mean(term[tf.newaxis], frames[tf.newaxis])[0]
 
 
 class TrainingModel(tf.keras.Model):
@@ -89,10 +136,7 @@ class TrainingModel(tf.keras.Model):
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
             outputs = self.network(batch, training=True)
-            terms = {
-                name: tf.reduce_mean(term)
-                for name, term in supervised_terms(outputs, batch, self.loss_config).items()
-            }
+            terms = mean_terms(outputs, batch, self.loss_config)
             total = tf.add_n([weights[name] * term for name, term in terms.items()])
             scaled = total
             if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):

@@ -69,6 +69,15 @@ class SupervisedLossTest(tf.test.TestCase):
         self.assertAllClose(point_loss(points, truth, "l1"), [2.0])  # (3 + 4 + 5) / 6
         self.assertAllClose(point_loss(points, truth, "mse"), [25.0])  # (9 + 41) / 2
 
+    def test_points_that_are_not_valid_do_not_count(self):
+        truth = np.zeros([2, 3, 3], np.float32)
+        points = np.array([[[3, 0, 0], [0, 4, -5], [100, 100, 100]], [[1, 1, 1]] * 3], np.float32)
+        valid = np.array([[1, 1, 0], [0, 0, 0]], np.float32)
+        self.assertAllClose(point_loss(points, truth, "l1", valid), [2.0, 0.0])
+        self.assertAllClose(point_loss(points, truth, "mse", valid), [25.0, 0.0])
+        everywhere = point_loss(points, truth, "l1", np.ones_like(valid))
+        self.assertAllClose(everywhere, point_loss(points, truth, "l1"))
+
     def test_layer_loss_is_the_negative_log_likelihood(self):
         logits = tf.constant([[[2.0, -1.0], [0.0, 9.0]]])
         mask = tf.constant([[[True, True], [True, False]]])

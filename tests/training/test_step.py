@@ -5,9 +5,11 @@ import pytest
 import tensorflow as tf
 
 from dgn_tf.errors import InputError
+from dgn_tf.geometry.upright import palm_axis_weights
 from dgn_tf.network import DualGridNet, NetworkConfig
 from dgn_tf.training.callbacks import StopWhenNotFinite, averaged_weights
-from dgn_tf.training.step import LossConfig, TrainingModel, supervised_terms
+from dgn_tf.training.real_frames import SYNTHETIC_TRUTH
+from dgn_tf.training.step import LossConfig, TrainingModel, mean_terms, supervised_terms
 from tests.tiny_template import tiny_template
 
 
@@ -37,6 +39,7 @@ def example(model, seed=0, size=3):
         "mesh_coords": tf.constant(rng.uniform(0, 8, [*shape, 2]), tf.float32),
         "mesh_layer": tf.constant(rng.integers(0, 2, shape), tf.int32),
         "correspondence_mask": tf.constant(depth > 0),
+        "palm_axis": tf.tile([palm_axis_weights(template) @ template.vertices], [size, 1]),
     }
     return batch
 
@@ -47,7 +50,7 @@ def test_steps_lower_the_loss():
     batch = example(model)
     step = tf.function(model.train_step)
     first = float(step(batch)["loss"])
-    for _ in range(40):
+    for _ in range(60):
         last = float(step(batch)["loss"])
     assert last < 0.7 * first
 
@@ -68,8 +71,77 @@ def test_terms_without_weight_are_not_computed():
     model = small_model()
     batch = example(model)
     outputs = model.network(batch)
-    only = LossConfig(1.0, 1.0, 0.0, 0.0, 0.0, "mse")
+    only = LossConfig(1.0, 1.0, 0.0, 0.0, 0.0, "mse", palm_direction=0.0)
     assert set(supervised_terms(outputs, batch, only)) == {"correspondence", "vertices_refined"}
+
+
+def test_the_direction_loss_reaches_the_direction_alone():
+    tf.keras.utils.set_random_seed(0)
+    model = small_model()
+    batch = example(model)
+    only = LossConfig(0.0, 0.0, 0.0, 0.0, 0.0, "robust", 0.0, palm_direction=1.0)
+    with tf.GradientTape() as tape:
+        (term,) = supervised_terms(model.network(batch), batch, only).values()
+        total = tf.reduce_sum(term)
+    gradients = tape.gradient(total, model.network.trainable_variables)
+    reached = {
+        v.ref() for v, g in zip(model.network.trainable_variables, gradients, strict=True)
+        if g is not None
+    }  # fmt: skip
+    assert reached == {v.ref() for v in model.network.palm_direction.trainable_variables}
+
+
+def mixed(batch, labelled):
+    """`batch` with its first frame turned real: no mesh, key points `labelled` [J] 0 or 1."""
+    size = len(batch["cube"])
+    real = np.arange(size) == 0
+    valid = np.ones([size, len(labelled)], np.float32)
+    valid[0] = labelled
+    result = {**batch, "is_real": tf.constant(real), "keypoints_valid": tf.constant(valid)}
+    for name in SYNTHETIC_TRUTH:
+        keep = tf.reshape(tf.constant(~real), [-1] + [1] * (len(batch[name].shape) - 1))
+        result[name] = tf.where(keep, batch[name], tf.zeros_like(batch[name]))
+    return result
+
+
+def test_each_frame_counts_in_the_terms_whose_truth_it_has():
+    model = small_model()
+    batch = example(model)
+    labelled = np.arange(36) % 3 > 0
+    outputs = model.network(batch)
+    for config in (LossConfig(), LossConfig(1.0, 1.0, 0.0, 0.0, 0.0, "mse", 2.0, 0.0)):
+        terms = mean_terms(outputs, mixed(batch, labelled), config)
+        synthetic = supervised_terms(outputs, batch, config)
+        for name, term in synthetic.items():
+            np.testing.assert_allclose(terms[name], np.mean(term[1:]), rtol=1e-5, err_msg=name)
+        error = (outputs["keypoints"] - batch["keypoints"])[0].numpy()[labelled]
+        half_cube = float(batch["cube"][0]) / 2
+        wanted = np.abs(error).mean()
+        if config.kind == "mse":
+            wanted = (error**2).sum(axis=-1).mean() / half_cube**2
+        np.testing.assert_allclose(terms["real_keypoints"], wanted, rtol=1e-4)
+        assert set(terms) == {*synthetic, "real_keypoints"}
+
+
+def test_real_frames_without_labels_cost_nothing():
+    model = small_model()
+    batch = mixed(example(model), np.zeros(36))
+    terms = mean_terms(model.network(batch), batch, LossConfig())
+    assert float(terms["real_keypoints"]) == 0.0
+
+
+def test_real_frames_alone_lower_their_own_loss():
+    tf.keras.utils.set_random_seed(0)
+    model = small_model()
+    batch = example(model)
+    real = {name: batch[name] for name in ("depth", "intrinsics", "centre", "cube", "keypoints")}
+    real |= {"is_real": tf.ones([3], tf.bool), "keypoints_valid": tf.ones([3, 36])}
+    step = tf.function(model.train_step)
+    first = step(real)
+    assert set(first) == {"loss", "real_keypoints", "gradient_norm"}
+    for _ in range(60):
+        last = step(real)
+    assert float(last["real_keypoints"]) < 0.7 * float(first["real_keypoints"])
 
 
 def test_a_step_that_is_not_finite_changes_no_weight_and_stops_by_name():

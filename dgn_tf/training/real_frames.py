@@ -1,0 +1,188 @@
+"""Frames with key-point labels alone, beside synthetic ones in every batch (Sec. 3.4)."""
+
+import dataclasses
+import pathlib
+
+import tensorflow as tf
+
+from dgn_tf.data.schema import DESCRIPTION_FILE
+from dgn_tf.data.view_crops import AugmentConfig
+from dgn_tf.data.views import WRITER, view_dataset, view_description
+from dgn_tf.errors import InputError
+
+# What both kinds of frame have, and what synthetic ones have besides.
+SHARED = ("depth", "intrinsics", "centre", "cube", "keypoints")
+SYNTHETIC_TRUTH = (
+    "vertices", "mesh_coords", "mesh_layer", "correspondence_mask", "palm_axis",
+)  # fmt: skip
+
+NYU_TRAINING_FRAMES = 72_757  # time steps of NYU's training split
+EXPERIMENT = "experiment: not NYU's whole training split; these weights are not to be shipped"
+HELD_OUT_SEED = 1_000_002  # of the choice among the held-out views
+HELD_OUT_BATCH = 48
+
+
+@dataclasses.dataclass(frozen=True)
+class RealFrames:
+    """A split of multi-view records, each view an example of its own.
+
+    Attributes:
+        folder: of the training split's records (`--real_records`).
+        cameras: numbers (from 1) of those whose views are used; none: every one.
+        labelled_fraction: share of the time steps whose labels are used at all, evenly
+            spread: of those learnt from as of those held out.
+        held_out: share of the time steps, in blocks, that no training step sees.
+        size: side of the crops, pixels.
+    """
+
+    folder: str
+    cameras: tuple[int, ...] = ()
+    labelled_fraction: float = 1.0
+    held_out: float = 0.1
+    size: int = 64
+
+    def description(self, template) -> dict:
+        """`description.json` of the records, once they are fit to learn from.
+
+        Raises:
+            InputError: nothing there, records of another kind, of the test split or without
+                labels, key points other than the template's, a camera that they lack.
+        """
+        flag, folder = f"--real_records={self.folder}", pathlib.Path(self.folder)
+        if not (folder / DESCRIPTION_FILE).is_file():
+            if (folder / "train").is_dir():
+                raise InputError(f"{flag}: the folder of several splits; name {folder / 'train'}.")
+            output = folder.parent if folder.name == "train" else folder
+            raise InputError(
+                f"{flag}: no finished records there; python -m {WRITER} --nyu_dir=DIR "
+                f"--output_dir={output} writes them to {output / 'train'}."
+            )
+        description = view_description(self.folder)
+        if description["split"] == "test":
+            raise InputError(f"{flag} is the test split, which nothing may learn from.")
+        if not description["labels"]:
+            raise InputError(
+                f"{flag}: converted with --labels=none; convert again with --labels=auto."
+            )
+        if tuple(description["keypoints"]) != tuple(template.keypoint_names):
+            raise InputError(f"{flag}: the key points are not those of template {template.name}.")
+        for camera in self.cameras:
+            if camera not in description["cameras"]:
+                known = ", ".join(str(number) for number in description["cameras"])
+                raise InputError(
+                    f"--real_cameras={camera}: {folder} has cameras {known}; name some of them."
+                )
+        return description
+
+    def facts(self, template) -> dict:
+        """What a model's `config.json` and its card are to say of the real frames behind it.
+
+        Raises:
+            InputError: see `description`.
+        """
+        description = self.description(template)
+        whole = description["frames"] + len(description["skipped"]) >= NYU_TRAINING_FRAMES
+        return {
+            "content_hash": description["content_hash"],
+            "time_steps": description["frames"],
+            "cameras": list(self.cameras) or description["cameras"],
+            "centre": description["centre"],
+            "labelled_fraction": self.labelled_fraction,
+            "held_out": self.held_out,
+            "status": "NYU's training split" if whole else EXPERIMENT,
+        }
+
+    def training(self, batch_size: int, seed: int, start_step: int = 0) -> tf.data.Dataset:
+        """Endless augmented batches of what is not held out; batch k depends on seed and k."""
+        return view_dataset(
+            self.folder,
+            batch_size,
+            camera=self.cameras,
+            augment=AugmentConfig(),
+            shuffle=True,
+            seed=seed,
+            start_step=start_step,
+            repeat=True,
+            labelled_fraction=self.labelled_fraction,
+            part="train",
+            held_out=self.held_out,
+            size=self.size,
+        )
+
+    def held_out_batches(self, frames: int) -> list[dict]:
+        """Up to `frames` held-out views as they are, not augmented; the same at each call.
+
+        Returns:
+            batches of `view_dataset`; none where nothing is held out.
+        """
+        if not self.held_out:
+            return []
+        batch_size = min(frames, HELD_OUT_BATCH)
+        views = view_dataset(
+            self.folder,
+            batch_size,
+            camera=self.cameras,
+            augment=None,
+            shuffle=True,
+            seed=HELD_OUT_SEED,
+            repeat=False,
+            labelled_fraction=self.labelled_fraction,
+            part="held_out",
+            held_out=self.held_out,
+            size=self.size,
+        )
+        batches = []
+        for batch in views.take(-(-frames // batch_size)):
+            batches.append({name: value[:frames] for name, value in batch.items()})
+            frames -= len(batches[-1]["cube"])
+        return batches
+
+
+def real_count(batch_size: int, real_fraction: float) -> int:
+    """Real frames in each batch; the rest is synthetic.
+
+    Raises:
+        InputError: the fraction leaves no real frame.
+    """
+    count = round(batch_size * real_fraction)
+    if not count:
+        raise InputError(
+            f"--real_fraction={real_fraction} of --batch_size={batch_size} is no frame; raise one."
+        )
+    return count
+
+
+def mix(real: tf.data.Dataset, synthetic: tf.data.Dataset | None) -> tf.data.Dataset:
+    """Joins each batch of views with one of synthetic frames, the real frames first.
+
+    Args:
+        real: batches of `view_dataset`.
+        synthetic: batches of `dgn_tf.data` with targets; None: the real frames go alone.
+
+    Returns:
+        Batches of `SHARED`, `keypoints_valid` [B, J] float32, `is_real` [B] bool and, with
+        synthetic frames, `SYNTHETIC_TRUTH`: zeros where `is_real`.
+    """
+    if synthetic is None:
+        return real.map(_alone).prefetch(2)
+    return tf.data.Dataset.zip((real, synthetic)).map(_join).prefetch(2)
+
+
+def _alone(real):
+    batch = {name: real[name] for name in (*SHARED, "keypoints_valid")}
+    return {**batch, "is_real": tf.ones(real["cube"].shape, tf.bool)}
+
+
+def _join(real, synthetic):
+    def after(first, second):
+        return tf.concat([first, second], axis=0)
+
+    count = real["cube"].shape[0]
+    ones = tf.ones(tf.shape(synthetic["keypoints"])[:2])
+    batch = {name: after(real[name], synthetic[name]) for name in SHARED}
+    batch["keypoints_valid"] = after(real["keypoints_valid"], ones)
+    batch["is_real"] = after(tf.ones([count], tf.bool), tf.zeros_like(synthetic["cube"], tf.bool))
+    for name in SYNTHETIC_TRUTH:
+        truth = synthetic[name]
+        batch[name] = after(tf.zeros([count, *truth.shape[1:]], truth.dtype), truth)
+    return batch
