@@ -27,6 +27,25 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "easy_steps", 0, "With --data=online: steps on easy frames at the start; 0: none.", 0
 )
+flags.DEFINE_string(
+    "real_records", "", "Folder of labelled frames, such as data/nyu_records/train; empty: none."
+)
+flags.DEFINE_float(
+    "real_fraction", 0.5, "With --real_records: their share of each batch; 1: they go alone.", 0, 1
+)
+flags.DEFINE_list("real_cameras", None, "Numbers of the cameras to learn from; empty: all.")
+flags.DEFINE_float(
+    "labelled_fraction", 1.0, "Share of the time steps whose labels are used, evenly spread.", 0, 1
+)
+flags.DEFINE_float(
+    "held_out", 0.1, "Share of the labelled time steps that chooses best/ instead; 0: none.", 0, 0.5
+)
+flags.DEFINE_integer(
+    "real_validation_frames", 480, "Views of the part held out that are measured.", lower_bound=1
+)
+flags.DEFINE_float(
+    "real_keypoint_weight", 1.0, "Of the key points of T, real frames.", lower_bound=0
+)
 flags.DEFINE_string("template", "", "Hand template (.npz); empty: the one that ships.")
 flags.DEFINE_enum("embedding", "layered", ["layered", "atlas", "mds"], "Mesh coordinates.")
 flags.DEFINE_enum("network", "default", ["default", "paper"], "Configuration to start from.")
@@ -68,12 +87,24 @@ flags.DEFINE_bool("smoke", False, "A minute's run over every part of the trainer
 
 # A resumed run may be prolonged and its rate's fall moved: the steps done stay the same.
 MAY_CHANGE = frozenset(
-    {"steps", "decay_start", "validation_frames", "validation_config", "summaries"}
+    {
+        "steps",
+        "decay_start",
+        "validation_frames",
+        "validation_config",
+        "summaries",
+        "real_validation_frames",
+        "real_records",  # may lie elsewhere: their content is compared
+    }
 )
-# Far from the seeds that anybody trains with; the test split has another (BUILD.md).
-VALIDATION_SEED = 1_000_001
 NOT_SETTINGS = frozenset({"output_dir"})
-SMOKE = {"steps": 12, "steps_per_epoch": 6, "batch_size": 8, "validation_frames": 8}
+SMOKE = {
+    "steps": 12,
+    "steps_per_epoch": 6,
+    "batch_size": 8,
+    "validation_frames": 8,
+    "real_validation_frames": 8,
+}
 
 
 def main(_):
@@ -83,6 +114,11 @@ def main(_):
         raise InputError(
             "--data=records wants --synthetic_records=DIR; python -m "
             "data_prep.synthetic_to_tfrecord --output_dir=DIR makes one."
+        )
+    if FLAGS.real_records and not (FLAGS.real_keypoint_weight and FLAGS.labelled_fraction):
+        raise InputError(
+            "--real_records wants --real_keypoint_weight and --labelled_fraction above 0: without "
+            "them nothing is learnt from the records."
         )
     if FLAGS.smoke:
         for name, value in SMOKE.items():
@@ -100,13 +136,20 @@ def train(values: dict) -> None:
     """Runs or resumes the training that the flags `values` describe."""
     import tensorflow as tf
 
-    from dgn_tf.training import callbacks, run_folder
+    from dgn_tf.training import callbacks, datasets, run_folder
 
-    own = {f.name for f in FLAGS.flags_by_module_dict()[_flags_module()]}
+    own = {f.name: f.default for f in FLAGS.flags_by_module_dict()[_flags_module()]}
     settings = {k: v for k, v in values.items() if k in own and k not in NOT_SETTINGS}
     flagfile = "".join(f"--{k}={_flag_text(v)}\n" for k, v in settings.items() if v is not None)
     template = _template(settings)
     settings["template_hash"] = template.hash
+    info = {"seed": values["seed"], "commit": run_folder.commit()}
+    real = datasets.real_frames(settings, network_config(settings).image_size)
+    settings["real_records_hash"] = None
+    if real:
+        info["real_frames"] = real.facts(template)
+        settings["real_records_hash"] = info["real_frames"]["content_hash"]
+        logging.info("real frames: %s", info["real_frames"])
     folder = pathlib.Path(values["output_dir"])
     tf.keras.utils.set_random_seed(values["seed"])
     model = build_model(template, settings)
@@ -115,7 +158,7 @@ def train(values: dict) -> None:
 
         load_weights(model.network, settings["init_weights"])
     # Only now: flags that are wrong so far leave no folder behind.
-    resumed = run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE)
+    resumed = run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE, own)
     # Not before: the averages begin at the weights that the optimiser is built with.
     build_optimizer(model)
     checkpoints = run_folder.Checkpoints(folder, model.network, model.optimizer)
@@ -126,20 +169,20 @@ def train(values: dict) -> None:
         logging.info("nothing to do: %s has all its %d steps", folder, step)
         return
 
-    validation = validation_batches(template, settings)
-    info = {"seed": values["seed"], "commit": run_folder.commit()}
+    validation = datasets.validation_batches(template, settings)
+    held_out = real.held_out_batches(values["real_validation_frames"]) if real else []
     per_epoch = values["steps_per_epoch"]
     parts = [
         callbacks.StopWhenNotFinite(),
         callbacks.MeanTerms(),
-        callbacks.Validate(validation, folder, flagfile, info),
+        callbacks.Validate(validation, folder, flagfile, info, held_out),
         tf.keras.callbacks.CSVLogger(str(folder / "log.csv"), append=True),
         callbacks.SaveCheckpoint(checkpoints),
     ]
     if values["summaries"]:
         parts.insert(3, callbacks.Summaries(folder / "summaries", validation[0]))
     model.fit(
-        training_data(template, settings, step),
+        datasets.training_data(template, settings, step, real),
         initial_epoch=step // per_epoch,
         epochs=-(-values["steps"] // per_epoch),
         steps_per_epoch=per_epoch,
@@ -167,6 +210,7 @@ def build_model(template, settings: dict):
         settings["keypoint_weight"],
         settings["layer_weight"],
         settings["loss"],
+        settings["real_keypoint_weight"],
     )
     steps, start = settings["steps"], settings["decay_start"]
     start = int(0.6 * steps) if start < 0 else start
@@ -210,56 +254,6 @@ def network_config(settings: dict):
             except ValueError:
                 raise InputError(f"--{name} wants whole numbers, got {settings[name]}.") from None
     return dataclasses.replace(PRESETS[settings["network"]], **given)
-
-
-def training_data(template, settings: dict, step: int):
-    """Batches from `step` on; the same whether the run was interrupted or not."""
-    from dgn_tf import data
-
-    if settings["data"] == "records":
-        return data.record_dataset(
-            settings["synthetic_records"],
-            template,
-            settings["batch_size"],
-            shuffle=True,
-            seed=settings["seed"],
-            start_step=step,
-            repeat=True,
-        )
-
-    def online(file, first):
-        config = _synthesis_config(file)
-        return data.online_dataset(
-            template, config, settings["seed"], settings["batch_size"], first
-        )
-
-    easy = settings["easy_steps"]
-    batches = online(settings["synthesis_config"], max(step, easy))
-    if step < easy:
-        # Palm and back look alike at first; on hands without noise they come apart sooner.
-        batches = online(settings["easy_config"], step).take(easy - step).concatenate(batches)
-    return batches
-
-
-def validation_batches(template, settings: dict) -> list:
-    """The first `validation_frames` of the validation split, with targets."""
-    import tensorflow as tf
-
-    from dgn_tf import data
-
-    config = _synthesis_config(settings["validation_config"])
-    batches = []
-    for first in range(0, settings["validation_frames"], 48):
-        count = min(48, settings["validation_frames"] - first)
-        example = data.synthesize_batch(template, config, VALIDATION_SEED, first, count)
-        batches.append(data.targets({k: tf.constant(v) for k, v in example.items()}, template))
-    return batches
-
-
-def _synthesis_config(file: str):
-    from dgn_tf import data
-
-    return data.SynthesisConfig.load(file) if file else data.SynthesisConfig()
 
 
 def _template(settings: dict):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from dgn_tf.errors import InputError
 from dgn_tf.model_folder import save_model_folder
 from dgn_tf.training.run_folder import Checkpoints
-from dgn_tf.training.validation import validate
+from dgn_tf.training.validation import validate, validate_labels
 
 
 def inner_optimizer(optimizer):
@@ -71,12 +71,19 @@ class MeanTerms(tf.keras.callbacks.Callback):
 class Validate(tf.keras.callbacks.Callback):
     """Measures the averaged weights at each epoch's end; keeps the best in `best/`.
 
-    The batches must be of a validation split: the best checkpoint is chosen by them.
+    Args:
+        batches: synthetic frames of a validation split, with targets.
+        folder: the run's.
+        flags, info: see `save_model_folder`.
+        real_batches: labelled views held out of the training; where there are some, they
+            choose the best checkpoint, else `batches` do.
     """
 
-    def __init__(self, batches, folder, flags: str, info: dict):
+    def __init__(self, batches, folder, flags: str, info: dict, real_batches=()):
         super().__init__()
         self._batches, self._flags, self._info = batches, flags, info
+        self._real_batches = real_batches
+        self._chosen_by = "real_keypoints_mm" if real_batches else "keypoints_mm"
         self._folder = pathlib.Path(folder)
         self._best = self._best_so_far()
 
@@ -85,19 +92,22 @@ class Validate(tf.keras.callbacks.Callback):
         if not file.is_file():
             return math.inf
         with open(file, newline="") as lines:
-            found = [float(row.get("val_keypoints_mm") or "inf") for row in csv.DictReader(lines)]
+            column = f"val_{self._chosen_by}"
+            found = [float(row.get(column) or "inf") for row in csv.DictReader(lines)]
         return min(found, default=math.inf)
 
     def on_epoch_end(self, epoch, logs=None):
         network = self.model.network
         with averaged_weights(network, self.model.optimizer):
             figures = validate(network, self._batches)
+            if self._real_batches:
+                figures |= validate_labels(network, self._real_batches)
             logs.update({f"val_{name}": value for name, value in figures.items()})
             step = int(self.model.optimizer.iterations.numpy())
             info = {**self._info, "step": step, "validation": figures}
             save_model_folder(network, self._folder / "last", self._flags, info)
-            if figures["keypoints_mm"] < self._best:
-                self._best = figures["keypoints_mm"]
+            if figures[self._chosen_by] < self._best:
+                self._best = figures[self._chosen_by]
                 save_model_folder(network, self._folder / "best", self._flags, info)
 
 

@@ -12,7 +12,13 @@ from dgn_tf.errors import InputError
 RUN = "run.json"
 
 
-def open_run_folder(folder, settings: dict, flags: str, may_change: frozenset[str]) -> bool:
+def open_run_folder(
+    folder,
+    settings: dict,
+    flags: str,
+    may_change: frozenset[str],
+    defaults: dict | None = None,
+) -> bool:
     """Writes flags, settings and commit of a new run; checks those of a run to resume.
 
     Args:
@@ -20,6 +26,7 @@ def open_run_folder(folder, settings: dict, flags: str, may_change: frozenset[st
         settings: flag name -> value, JSON-able: all that decides the run's arithmetic.
         flags: the same as a flagfile, for `flags.txt`.
         may_change: settings that a resumed run may change, such as the number of steps.
+        defaults: setting -> value, for runs that began before there was such a setting.
 
     Returns:
         Whether the folder held a run.
@@ -34,6 +41,8 @@ def open_run_folder(folder, settings: dict, flags: str, may_change: frozenset[st
             before = json.loads(file.read_text())["settings"]
         except (ValueError, KeyError):
             raise InputError(f"{file} is damaged; start anew in another --output_dir.") from None
+        # As JSON gives them back: tuples are lists there.
+        before = json.loads(json.dumps(defaults or {})) | before
         changed = [
             f"--{name} was {before.get(name)}, is {value}"
             for name, value in settings.items()

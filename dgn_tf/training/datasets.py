@@ -1,0 +1,91 @@
+"""What a run learns from and is validated on, by its settings (flag name -> value)."""
+
+from dgn_tf.errors import InputError
+from dgn_tf.training.real_frames import RealFrames, mix, real_count
+
+# Far from the seeds that anybody trains with; the test split has another (BUILD.md).
+VALIDATION_SEED = 1_000_001
+
+
+def training_data(template, settings: dict, step: int, real: RealFrames | None = None):
+    """Batches from `step` on; the same whether the run was interrupted or not.
+
+    With `real` frames, --real_fraction of each batch is theirs.
+    """
+    batch_size, seed = settings["batch_size"], settings["seed"]
+    if real is None:
+        return synthetic_data(template, settings, batch_size, step)
+    count = real_count(batch_size, settings["real_fraction"])
+    rest = batch_size - count
+    synthetic = synthetic_data(template, settings, rest, step) if rest else None
+    return mix(real.training(count, seed, step), synthetic)
+
+
+def synthetic_data(template, settings: dict, batch_size: int, step: int):
+    """Synthetic batches from `step` on, read or made on the way (--data)."""
+    from dgn_tf import data
+
+    if settings["data"] == "records":
+        return data.record_dataset(
+            settings["synthetic_records"],
+            template,
+            batch_size,
+            shuffle=True,
+            seed=settings["seed"],
+            start_step=step,
+            repeat=True,
+        )
+
+    def online(file, first):
+        config = _synthesis_config(file)
+        return data.online_dataset(template, config, settings["seed"], batch_size, first)
+
+    easy = settings["easy_steps"]
+    batches = online(settings["synthesis_config"], max(step, easy))
+    if step < easy:
+        # Palm and back look alike at first; on hands without noise they come apart sooner.
+        batches = online(settings["easy_config"], step).take(easy - step).concatenate(batches)
+    return batches
+
+
+def real_frames(settings: dict, size: int) -> RealFrames | None:
+    """The frames of --real_records as crops of `size` pixels; None without the flag."""
+    if not settings["real_records"]:
+        return None
+    return RealFrames(
+        settings["real_records"],
+        _camera_numbers(settings["real_cameras"]),
+        settings["labelled_fraction"],
+        settings["held_out"],
+        size,
+    )
+
+
+def _camera_numbers(cameras) -> tuple[int, ...]:
+    try:
+        return tuple(int(camera) for camera in cameras or ())
+    except ValueError:
+        raise InputError(
+            f"--real_cameras={','.join(cameras)}: wanted numbers from 1, separated by commas."
+        ) from None
+
+
+def validation_batches(template, settings: dict) -> list:
+    """The first `validation_frames` of the validation split, with targets."""
+    import tensorflow as tf
+
+    from dgn_tf import data
+
+    config = _synthesis_config(settings["validation_config"])
+    batches = []
+    for first in range(0, settings["validation_frames"], 48):
+        count = min(48, settings["validation_frames"] - first)
+        example = data.synthesize_batch(template, config, VALIDATION_SEED, first, count)
+        batches.append(data.targets({k: tf.constant(v) for k, v in example.items()}, template))
+    return batches
+
+
+def _synthesis_config(file: str):
+    from dgn_tf import data
+
+    return data.SynthesisConfig.load(file) if file else data.SynthesisConfig()
