@@ -1,7 +1,11 @@
-"""Measures a model on records of synthetic frames.
+"""Measures a model on records, or anybody's prediction files on labels.
 
     python -m dgn_tf.evaluate --records=data/synthetic_test --weights=saved_models/dgn \\
         --json=runs/test.json --plot=runs/test.png
+    python -m dgn_tf.evaluate --records=data/nyu_records --split=test \\
+        --saved_model=saved_models/dgn --predictions_out=runs/dgn.txt
+    python -m dgn_tf.evaluate --predictions=DGN=runs/dgn.txt,A2J=a2j.txt --labels=test_uvd_14.txt \\
+        --plot=runs/comparison.png
 """
 
 import pathlib
@@ -14,46 +18,87 @@ from dgn_tf.errors import InputError
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("records", "", "Folder of records, or a glob of their files.")
+flags.DEFINE_string("split", "test", "Split of multi-view records: a folder in --records.")
+flags.DEFINE_integer("camera", 1, "Camera of multi-view records; 0: each in turn.", lower_bound=0)
 flags.DEFINE_string("saved_model", "", "Exported model (folder or version) to measure.")
 flags.DEFINE_string("weights", "", "Model folder (a run's best/, saved_models/dgn) to measure.")
+flags.DEFINE_string(
+    "truth", "",
+    "True meshes of multi-view records: .npz with index [M], origin [M, 3] and vertices [M, V, 3], "
+    "mm, camera 1; empty: surface_mm is not known.",
+)
+flags.DEFINE_string(
+    "truth_template", "", "Mesh of --truth: .npz with vertices [V, 3] at rest and faces [F, 3]."
+)
+flags.DEFINE_string(
+    "predictions_out", "",
+    "File (.txt, .txt.gz) for the 14 predicted key points of multi-view records, one line a "
+    "frame: u v d in px and mm, nan for a frame without prediction; empty: none.",
+)
+flags.DEFINE_string(
+    "labels_out", "", "File for the true key points in the form of --predictions_out; empty: none."
+)
+flags.DEFINE_multi_string(
+    "predictions", [],
+    "Prediction files to score, FILE or NAME=FILE; repeat it or put commas for several: they share "
+    "one table and one plot.",
+)
+flags.DEFINE_string("labels", "", "Truth of --predictions: a file of the same form.")
+flags.DEFINE_string(
+    "intrinsics", "nyu", "Camera of --predictions and --labels: `nyu`, or fx,fy,cx,cy in pixels."
+)
+flags.DEFINE_integer(
+    "subject1_frames", -1,
+    "Frames of the split, from the first on, that show subject 1; 0: one subject; -1: NYU's 2440 "
+    "for its 8252 test frames, else one subject.", lower_bound=-1,
+)
 flags.DEFINE_string("json", "", "File for the figures; empty: they are printed alone.")
 flags.DEFINE_string("plot", "", "File (.png, .pdf, .svg) for the success curve; empty: none.")
 flags.DEFINE_integer("limit", 0, "Frames at most, from the first on; 0: all.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 32, "Frames at once.", lower_bound=1)
 flags.DEFINE_bool("surface", True, "Measure surface_mm too (20 ms a frame).")
 
+_OF_RECORDS = (
+    "records", "saved_model", "weights", "truth", "truth_template", "predictions_out",
+    "labels_out", "split", "camera", "limit",
+)
+_OF_VIEWS = ("split", "camera", "truth", "predictions_out", "labels_out")
+
 
 def main(_):
+    if FLAGS.predictions or FLAGS.labels:
+        _check_files_asked()
+        _evaluate_files()
+        return
     if bool(FLAGS.saved_model) == bool(FLAGS.weights):
-        raise InputError("wanted one of --saved_model=DIR and --weights=DIR: what to measure.")
+        raise InputError(
+            "wanted one of --saved_model=DIR and --weights=DIR: what to measure; or "
+            "--predictions=FILE and --labels=FILE."
+        )
     if not FLAGS.records:
         raise InputError(
-            "--records is wanted: a folder that data_prep.synthetic_to_tfrecord has written."
+            "--records is wanted: a folder that data_prep.synthetic_to_tfrecord or "
+            "data_prep.nyu_to_tfrecord has written."
         )
-    from dgn_tf import plots
+    if bool(FLAGS.truth) != bool(FLAGS.truth_template):
+        raise InputError("--truth and --truth_template are wanted together, or none of them.")
+    _check_outputs()
+    from dgn_tf.evaluation.view_records import find_view_records
 
-    if FLAGS.plot:  # before the minutes of work
-        plots.check_plot_file(FLAGS.plot)
-    if FLAGS.json and pathlib.Path(FLAGS.json).is_dir():
-        raise InputError(f"--json={FLAGS.json} is a folder; a file's name is wanted.")
-
+    folder = find_view_records(FLAGS.records, FLAGS.split, bool(FLAGS["split"].present))
+    if folder is not None:
+        _evaluate_views(folder)
+        return
+    asked = [name for name in _OF_VIEWS if FLAGS[name].present]
+    if asked:
+        raise InputError(
+            f"--{asked[0]} is for multi-view records of data_prep.nyu_to_tfrecord; "
+            f"--records={FLAGS.records} are none."
+        )
     predict = _predictions(FLAGS.saved_model, FLAGS.weights)
-    template = predict.template
-    batches = _batches(FLAGS.records, template, FLAGS.batch_size, FLAGS.limit)
-    found = _measure(predict, batches, template, FLAGS.limit, FLAGS.surface)
-
-    from dgn_tf.metrics.joints import mean_interval_mm
-    from dgn_tf.metrics.report import report, table
-
-    names = evaluated_names(template)
-    figures = report(found, names)
-    print(table(figures, mean_interval_mm(found["joints"])))
-    if FLAGS.json:
-        from dgn_tf.json_file import write_json
-
-        write_json(figures, FLAGS.json)
-    if FLAGS.plot:
-        plots.plot_errors({FLAGS.saved_model or FLAGS.weights: found["joints"]}, names, FLAGS.plot)
+    batches = _batches(FLAGS.records, predict.template, FLAGS.batch_size, FLAGS.limit)
+    found = _measure(predict, batches, predict.template, FLAGS.limit, FLAGS.surface)
+    _tell(found, evaluated_names(predict.template), None, {})
 
 
 def evaluate_network(network, dataset, template, limit: int = 0, surface: bool = False) -> dict:
@@ -78,13 +123,147 @@ def evaluated_names(template) -> list[str]:
     return [template.keypoint_names[i] for i in template.evaluated]
 
 
-def _measure(predict, batches, template, limit, surface):
+def _check_files_asked():
+    if not FLAGS.predictions:
+        raise InputError("--labels wants --predictions=FILE, what to score.")
+    if not FLAGS.labels:
+        raise InputError("--predictions wants --labels=FILE, the truth in the same form.")
+    asked = [name for name in _OF_RECORDS if FLAGS[name].present]
+    if asked:
+        raise InputError(
+            f"--{asked[0]} and --predictions don't go together: a model is measured on records, a "
+            "prediction file on --labels."
+        )
+    _check_outputs()
+
+
+def _check_outputs():
+    """Before the minutes of work."""
+    if FLAGS.plot:
+        from dgn_tf import plots
+
+        plots.check_plot_file(FLAGS.plot)
+    for name in ("json", "plot", "predictions_out", "labels_out"):
+        file = getattr(FLAGS, name)
+        if file and pathlib.Path(file).is_dir():
+            raise InputError(f"--{name}={file} is a folder; a file's name is wanted.")
+
+
+def _evaluate_files():
+    from dgn_tf.evaluation import prediction_files
+    from dgn_tf.metrics.report import comparison_table, report
+    from dgn_tf.template import EVALUATED, nyu_keypoint_names
+
+    files = prediction_files.name_files(FLAGS.predictions)
+    intrinsics = prediction_files.parse_intrinsics(FLAGS.intrinsics)
+    labels = prediction_files.read_labels(FLAGS.labels)
+    names = [nyu_keypoint_names()[i] for i in EVALUATED]
+    subject1_frames = _subject1_frames(len(labels))
+    scored = {
+        name: prediction_files.score_file(file, labels, intrinsics) for name, file in files.items()
+    }
+    if len(scored) == 1:
+        (one,) = scored.values()
+        _tell(one.errors, names, subject1_frames, _counts(one.left_out, one.labels_missing),
+              label=next(iter(scored)))
+        return
+    figures = {}
+    for name, one in scored.items():
+        counts = _counts(one.left_out, one.labels_missing, f"{name}: ")
+        figures[name] = {**report(one.errors, names, subject1_frames), **counts}
+    print(comparison_table(figures))
+    _write(figures, {name: one.errors["joints"] for name, one in scored.items()}, names)
+
+
+def _evaluate_views(folder):
+    import numpy as np
+    import tqdm
+
+    from dgn_tf.evaluation.mesh_truth import MeshTruth
+    from dgn_tf.evaluation.predictions import crop_size
+    from dgn_tf.evaluation.view_records import KeptPredictions, ViewFrames
+
+    wants_lines = FLAGS.predictions_out or FLAGS.labels_out
+    if wants_lines and not FLAGS.camera:
+        raise InputError(
+            "--predictions_out and --labels_out have one line a frame: name one --camera, not 0."
+        )
+    truth = MeshTruth(FLAGS.truth, FLAGS.truth_template) if FLAGS.truth else None
+    predict = _predictions(FLAGS.saved_model, FLAGS.weights)
+    template = predict.template
+    frames = ViewFrames(folder, FLAGS.camera, template, truth)
+    description = frames.description
+    print(f"{folder}, camera {FLAGS.camera or 'each'}; centres of the crops: "
+          f"{description['centre']}")
+    kept = KeptPredictions(predict, template)
+    total = min(FLAGS.limit or frames.views, frames.views)
+    batches = tqdm.tqdm(
+        frames.batches(FLAGS.batch_size, crop_size(FLAGS.saved_model or FLAGS.weights)),
+        desc="evaluate", unit="batch", total=-(-total // FLAGS.batch_size), disable=None,
+    )
+    found = _measure(
+        kept if wants_lines else predict, batches, template, FLAGS.limit, FLAGS.surface,
+        None if truth is None else (truth.faces, truth.wrist_loop),
+    )
+    if FLAGS.predictions_out:
+        kept.write(FLAGS.predictions_out, frames.last_frame, FLAGS.limit)
+    if FLAGS.labels_out:
+        kept.write_labels(FLAGS.labels_out, frames.last_frame, FLAGS.limit)
+    left_out = 0 if FLAGS.limit else frames.views - len(found["joints"])
+    facts = {
+        "split": description["split"], "camera": FLAGS.camera, "centre": description["centre"],
+        **_counts(left_out, int(np.isnan(found["joints"]).sum())),
+    }
+    _tell(found, evaluated_names(template),
+          _subject1_frames(None, description.get("subject1_frames")), facts)
+
+
+def _subject1_frames(frames: int | None, described: int | None = None) -> int | None:
+    """Of the flag; else of what is known about the split, see the flag."""
+    from dgn_tf.metrics import nyu
+
+    if FLAGS.subject1_frames >= 0:
+        return FLAGS.subject1_frames or None
+    return nyu.SUBJECT1_FRAMES if frames == nyu.TEST_FRAMES else described
+
+
+def _counts(left_out: int, missing: int, label: str = "") -> dict[str, int]:
+    """What doesn't count in the figures, told aloud where there is any."""
+    if left_out:
+        print(f"{label}{left_out} frames have no prediction and are left out of every figure.")
+    if missing:
+        print(f"{label}{missing} of the evaluated key points have no truth and count nowhere.")
+    return {"left_out": left_out, "keypoints_missing": missing}
+
+
+def _tell(found, names, subject1_frames, facts, label=""):
+    """Prints the table of one method's errors and writes what is asked for."""
+    from dgn_tf.metrics.joints import mean_interval_mm
+    from dgn_tf.metrics.report import report, table
+
+    figures = {**report(found, names, subject1_frames), **facts}
+    print(table(figures, mean_interval_mm(found["joints"])))
+    _write(figures, {label or FLAGS.saved_model or FLAGS.weights: found["joints"]}, names)
+
+
+def _write(figures, errors_by_label, names):
+    if FLAGS.json:
+        from dgn_tf.json_file import write_json
+
+        write_json(figures, FLAGS.json)
+    if FLAGS.plot:
+        from dgn_tf import plots
+
+        plots.plot_errors(errors_by_label, names, FLAGS.plot)
+
+
+def _measure(predict, batches, template, limit, surface, true_mesh=None):
     import tensorflow as tf
 
     from dgn_tf.evaluation.frame_errors import frame_errors
 
     try:
-        found = frame_errors(predict, batches, template, limit, surface)
+        found = frame_errors(predict, batches, template, limit, surface, true_mesh)
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         first = str(error).strip().splitlines()[0][:200]
         raise InputError(

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from dgn_tf.errors import InputError
-from dgn_tf.metrics.joints import success_curve
+from dgn_tf.metrics.joints import mean_mm, success_curve
 
 MAX_MM = 80.0
 
@@ -21,7 +21,8 @@ def plot_errors(errors: dict[str, np.ndarray], joint_names, file) -> None:
     """Writes one picture: success curves on the left, mean errors by joint on the right.
 
     Args:
-        errors: label -> [N, J] mm joint errors of the evaluated key points.
+        errors: label -> [N, J] mm joint errors of the evaluated key points, NaN where there is no
+            truth; one curve and one colour a label.
         joint_names: [J].
         file: .png, .pdf or .svg; written beside, then renamed.
     """
@@ -37,9 +38,10 @@ def plot_errors(errors: dict[str, np.ndarray], joint_names, file) -> None:
     width = 0.8 / len(errors)
     for number, (label, values) in enumerate(errors.items()):
         curve = success_curve(values, thresholds)
-        left.plot(thresholds, curve, label=f"{label}: {values.mean():.2f} mm")
+        left.plot(thresholds, curve, label=f"{label}: {mean_mm(values):.2f} mm")
         shift = (number - (len(errors) - 1) / 2) * width
-        right.bar(places + shift, values.mean(axis=0), width, label=label)
+        means = [mean_mm(column) for column in values.T]
+        right.bar(places + shift, np.nan_to_num(means, posinf=0.0), width, label=label)
     left.set(
         xlim=(0, MAX_MM), ylim=(0, 100),
         xlabel="largest joint error of a frame at most (mm)", ylabel="frames (%)",
@@ -49,6 +51,7 @@ def plot_errors(errors: dict[str, np.ndarray], joint_names, file) -> None:
     right.set(ylabel="mean error (mm)")
     right.set_xticks(places, joint_names, rotation=60, ha="right")
     right.grid(axis="y", alpha=0.3)
+    right.set_axisbelow(True)
     file = pathlib.Path(file)
     beside = file.with_name(f".{file.stem}.writing{file.suffix}")
     try:

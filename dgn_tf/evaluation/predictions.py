@@ -4,9 +4,15 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.errors import InputError
+from dgn_tf.model_folder import read_description
 
 CROP_INPUTS = ("depth", "intrinsics", "centre", "cube")
 OUTPUTS = ("keypoints", "vertices", "vertices_sampled", "mesh_coords", "mesh_layer")
+
+
+def crop_size(path) -> int:
+    """Side in pixels of the crops that the model at `path` (or of the version there) reads."""
+    return int(read_description(path)["network"]["image_size"])
 
 
 class NetworkPredictions:

@@ -1,4 +1,8 @@
-"""Errors of key points, and the figures that the field makes of them."""
+"""Errors of key points, and the figures that the field makes of them.
+
+An error that is NaN stands for a key point without truth and counts nowhere; a prediction that is
+not finite errs by infinity and counts as a failure.
+"""
 
 import numpy as np
 
@@ -7,10 +11,11 @@ def joint_errors_mm(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Euclidean distances of points; also of the vertices of one template.
 
     Args:
-        predicted, truth: [N, J, 3] mm, one frame of reference.
+        predicted, truth: [N, J, 3] mm, one frame of reference; truth is NaN where not known.
 
     Returns:
-        [N, J] float64 mm.
+        [N, J] float64 mm; NaN where the truth is not known, else infinite where the prediction
+        is not finite.
 
     Raises:
         ValueError: the shapes differ or are not [N, J, 3].
@@ -21,20 +26,47 @@ def joint_errors_mm(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
             "joint_errors_mm wants two arrays of one shape [N, J, 3], got "
             f"{predicted.shape} and {truth.shape}."
         )
-    return np.linalg.norm(predicted.astype(np.float64) - truth, axis=-1)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        errors = np.linalg.norm(predicted.astype(np.float64) - truth, axis=-1)
+    known = ~np.isnan(truth).any(axis=-1)
+    return np.where(known, np.nan_to_num(errors, nan=np.inf, posinf=np.inf), np.nan)
+
+
+def largest_errors_mm(errors_mm: np.ndarray) -> np.ndarray:
+    """Largest error of each frame that has any truth: [M] mm, M <= N, of [N, J] errors."""
+    known = ~np.isnan(errors_mm)
+    largest = np.where(known, errors_mm, -np.inf).max(axis=1)
+    return largest[known.any(axis=1)]
+
+
+def frame_means_mm(errors_mm: np.ndarray) -> np.ndarray:
+    """Mean error of each frame over what is known: [N] mm of [N, J]; NaN where nothing is."""
+    known = ~np.isnan(errors_mm)
+    counts = known.sum(axis=1)
+    sums = np.where(known, errors_mm, 0.0).sum(axis=1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def mean_mm(errors_mm: np.ndarray) -> float:
+    """Mean over the frames and joints that are known; NaN where none is."""
+    known = errors_mm[~np.isnan(errors_mm)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def success_rate(errors_mm: np.ndarray, threshold_mm: float) -> float:
     """Share of frames, in %, whose largest joint error is at most `threshold_mm`.
 
-    `errors_mm` is [N, J]; a frame with an error that is not finite is no success.
+    `errors_mm` is [N, J]; NaN where no frame has truth.
     """
-    return float(100.0 * np.mean(np.max(errors_mm, axis=1) <= threshold_mm))
+    largest = largest_errors_mm(errors_mm)
+    return float(100.0 * np.mean(largest <= threshold_mm)) if len(largest) else float("nan")
 
 
 def success_curve(errors_mm: np.ndarray, thresholds_mm: np.ndarray) -> np.ndarray:
     """`success_rate` of [N, J] errors at each of [T] thresholds: [T], %."""
-    largest = np.sort(np.max(errors_mm, axis=1))
+    largest = np.sort(largest_errors_mm(errors_mm))
+    if not len(largest):
+        return np.full(len(thresholds_mm), np.nan)
     return 100.0 * np.searchsorted(largest, thresholds_mm, side="right") / len(largest)
 
 
@@ -42,9 +74,11 @@ def success_auc(errors_mm: np.ndarray, up_to_mm: float = 50.0) -> float:
     """Area under the success curve from 0 to `up_to_mm`, relative to that of perfection: 0..1.
 
     Exact: a frame succeeds from its largest error on, so it adds what is left of the interval. A
-    frame with an error that is not finite adds nothing.
+    frame with an infinite error adds nothing. NaN where no frame has truth.
     """
-    largest = np.nan_to_num(np.max(errors_mm, axis=1), nan=np.inf)
+    largest = largest_errors_mm(errors_mm)
+    if not len(largest):
+        return float("nan")
     return float(np.mean(np.clip(1.0 - largest / up_to_mm, 0.0, 1.0)))
 
 
@@ -53,12 +87,19 @@ def mean_interval_mm(
 ) -> tuple[float, float]:
     """Bootstrap interval over frames of the mean joint error; frames taken as independent.
 
-    `errors_mm` is [N, J]. Returns the lower and the upper end in mm.
+    `errors_mm` is [N, J]. Returns the lower and the upper end in mm; NaN where no frame has truth.
     """
-    frames = errors_mm.mean(axis=1)
+    known = ~np.isnan(errors_mm)
+    kept = known.any(axis=1)
+    if not kept.any():
+        return float("nan"), float("nan")
+    counts = known[kept].sum(axis=1)
+    sums = np.where(known, errors_mm, 0.0)[kept].sum(axis=1)
     rng = np.random.default_rng(seed)
-    # One resample at a time: an index matrix of 1000 x 20,000 would take 160 MB.
-    means = [frames[rng.integers(len(frames), size=len(frames))].mean() for _ in range(resamples)]
+    means = np.empty(resamples)
+    for number in range(resamples):  # an index matrix of 1000 x 20,000 would take 160 MB
+        drawn = rng.integers(len(sums), size=len(sums))
+        means[number] = sums[drawn].sum() / counts[drawn].sum()
     tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(means, [tail, 1.0 - tail])
+    low, high = np.quantile(means, [tail, 1.0 - tail], method="inverted_cdf")
     return float(low), float(high)

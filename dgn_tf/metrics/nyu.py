@@ -1,7 +1,10 @@
 """Facts of the NYU test set that its figures rest on (Tompson et al. 2014), and its text form."""
 
+import contextlib
 import gzip
 import os
+import pathlib
+import zlib
 
 import numpy as np
 
@@ -22,11 +25,25 @@ def xyz_from_uvd(uvd: np.ndarray, intrinsics=INTRINSICS) -> np.ndarray:
     return np.stack([x, y, uvd[..., 2]], axis=-1)
 
 
+def uvd_from_xyz(xyz: np.ndarray, intrinsics=INTRINSICS) -> np.ndarray:
+    """Projects [..., 3] mm (camera frame, y down) to (column px, row px, depth mm).
+
+    `intrinsics` is (fx, fy, cx, cy), or [..., 4] that broadcasts against the points: [N, 1, 4] for
+    [N, J, 3].
+    """
+    xyz = np.asarray(xyz, np.float64)
+    fx, fy, cx, cy = np.moveaxis(np.asarray(intrinsics, np.float64), -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a prediction in the camera's plane
+        column = xyz[..., 0] * fx / xyz[..., 2] + cx
+        row = xyz[..., 1] * fy / xyz[..., 2] + cy
+    return np.stack([column, row, xyz[..., 2]], axis=-1)
+
+
 def read_uvd(path: str | os.PathLike, joints: int = 14) -> np.ndarray:
     """Reads the field's prediction file: one line a frame, `joints` x (u px, v px, d mm).
 
     Args:
-        path: text, or text compressed by gzip where the name ends in .gz.
+        path: text, or text compressed by gzip where the name ends in .gz; a value may be nan.
         joints: J.
 
     Returns:
@@ -48,10 +65,36 @@ def read_uvd(path: str | os.PathLike, joints: int = 14) -> np.ndarray:
                         f"joints), got {len(values)}."
                     )
                 frames.append([float(value) for value in values])
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: can't be read as a text of u v d triples ({error}).") from None
     if not frames:
         raise InputError(f"{path}: is empty; wanted one line of u v d triples a frame.")
     return np.asarray(frames).reshape(-1, joints, 3)
+
+
+def write_uvd(path: str | os.PathLike, uvd: np.ndarray, flag: str = "--predictions_out") -> None:
+    """Writes [N, J, 3] (column px, row px, depth mm) as `read_uvd` reads it; nan and inf may be.
+
+    Six decimals: 1e-6 px and mm, so that the file scores what was written. The file is written
+    beside, then renamed; its folder is made.
+
+    Raises:
+        InputError: the file can't be written; the message names `flag`.
+    """
+    path = pathlib.Path(path)
+    lines = [" ".join(f"{value:.6f}" for value in frame) + "\n" for frame in
+             np.asarray(uvd, np.float64).reshape(len(uvd), -1)]
+    content = "".join(lines).encode("ascii")
+    if path.suffix == ".gz":
+        content = gzip.compress(content, mtime=0)  # the same predictions, the same bytes
+    beside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise InputError(f"{flag}={path}: can't be written ({error.strerror}).") from None

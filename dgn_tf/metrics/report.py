@@ -19,27 +19,29 @@ def report(errors: dict[str, np.ndarray], joint_names, subject1_frames: int | No
 
     Args:
         errors: joints [N, J] mm of the evaluated key points, and any of `FRAME_MEANS` [N] mm;
-            a name left out, or NaN in every frame, is a figure without truth.
+            a name left out, or NaN in every frame, is a figure without truth. With index [N], the
+            frames' numbers in the split (from 1), frames may be missing or come in any order.
         joint_names: [J].
-        subject1_frames: how many frames, from the first on, show subject 1 (NYU); None where
-            subjects mean nothing.
+        subject1_frames: how many frames of the split, from the first on, show subject 1 (NYU);
+            None where subjects mean nothing.
 
     Returns:
         JSON-able, with the keys `KEYS`: counts, mm, `success_*` in %, `auc_0_50` in 0..1; None
-        where there is no truth.
+        where there is no truth, and for a mean over a prediction that is not finite.
     """
     figures = _figures(errors, joint_names)
     parts: dict[str, dict | None] = {"subject1": None, "subject2": None}
     if subject1_frames is not None:
-        parts["subject1"] = _part(errors, joint_names, slice(None, subject1_frames))
-        parts["subject2"] = _part(errors, joint_names, slice(subject1_frames, None))
+        index = errors.get("index", np.arange(1, len(errors["joints"]) + 1))
+        parts["subject1"] = _part(errors, joint_names, index <= subject1_frames)
+        parts["subject2"] = _part(errors, joint_names, index > subject1_frames)
     return {**figures, **parts}
 
 
 def _part(errors, joint_names, frames):
-    cut = {name: values[frames] for name, values in errors.items()}
-    if not len(cut["joints"]):
+    if not frames.any():
         return None
+    cut = {name: values[frames] for name, values in errors.items()}
     return {**_figures(cut, joint_names), "subject1": None, "subject2": None}
 
 
@@ -50,24 +52,22 @@ def _figures(errors, joint_names):
             f"report wants joint errors [N, {len(joint_names)}] of at least one frame, got "
             f"{per_frame.shape}."
         )
-    per_joint = per_frame.mean(axis=0)
     return {
         "frames": len(per_frame),
-        "mean_mm": _number(per_frame.mean()),
-        "success_20": joints.success_rate(per_frame, 20.0),
-        "success_30": joints.success_rate(per_frame, 30.0),
+        "mean_mm": _number(joints.mean_mm(per_frame)),
+        "success_20": _number(joints.success_rate(per_frame, 20.0)),
+        "success_30": _number(joints.success_rate(per_frame, 30.0)),
         "auc_0_50": _number(joints.success_auc(per_frame)),
         "per_joint_mm": {
-            name: _number(value) for name, value in zip(joint_names, per_joint, strict=True)
+            name: _number(joints.mean_mm(per_frame[:, number]))
+            for number, name in enumerate(joint_names)
         },
         **{name: _mean(errors.get(name)) for name in FRAME_MEANS},
     }
 
 
 def _mean(values):
-    if values is None or np.isnan(values).all():
-        return None
-    return _number(np.nanmean(values))
+    return None if values is None else _number(joints.mean_mm(values))
 
 
 def _number(value):
@@ -95,9 +95,11 @@ def table(figures: dict, interval_mm: tuple[float, float] | None = None) -> str:
     if len(columns) > 1:
         lines.append(f"{'':32}" + "".join(f"{name:>14}" for name in columns))
     for title, key, unit in rows:
+        if key in FRAME_MEANS and all(column[key] is None for column in columns.values()):
+            continue
         values = "".join(f"{_text(column[key], unit):>14}" for column in columns.values())
         lines.append(f"{title:32}{values}")
-        if key == "mean_mm" and interval_mm is not None:
+        if key == "mean_mm" and interval_mm is not None and np.isfinite(interval_mm).all():
             low, high = interval_mm
             lines.append(f"{'  95 % interval (bootstrap)':32}  {low:.2f} .. {high:.2f}")
     lines.append("by joint, mm")
@@ -106,6 +108,21 @@ def table(figures: dict, interval_mm: tuple[float, float] | None = None) -> str:
             f"{_text(column['per_joint_mm'][name], 'mm'):>14}" for column in columns.values()
         )
         lines.append(f"  {name:30}{values}")
+    return "\n".join(lines)
+
+
+def comparison_table(figures: dict[str, dict]) -> str:
+    """Several methods' figures of `report`, a line each, in the order given (as Table 2 is)."""
+    rows = [("frames", "frames", "d"), ("mean, mm", "mean_mm", ""), ("<= 20 mm", "success_20", "%"),
+            ("<= 30 mm", "success_30", "%"), ("area 0..50", "auc_0_50", "")]
+    subjects = [part for part in ("subject1", "subject2") if any(f[part] for f in figures.values())]
+    width = max(len("method"), *map(len, figures))
+    head = [title for title, _, _ in rows] + [f"{part}, mm" for part in subjects]
+    lines = [f"{'method':{width}}" + "".join(f"{title:>14}" for title in head)]
+    for label, found in figures.items():
+        texts = [_text(found[key], unit) for _, key, unit in rows]
+        texts += [_text((found[part] or {}).get("mean_mm"), "") for part in subjects]
+        lines.append(f"{label:{width}}" + "".join(f"{text:>14}" for text in texts))
     return "\n".join(lines)
 
 

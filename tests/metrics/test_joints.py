@@ -52,10 +52,41 @@ def test_area_by_hand_and_by_summing_the_curve():
 
 
 def test_a_frame_without_a_finite_prediction_is_a_failure_everywhere():
-    errors = np.array([[0.0, 0.0], [np.nan, 0.0]])
+    truth = np.zeros([2, 2, 3])
+    predicted = truth.copy()
+    predicted[1, 0] = [np.nan, 1, np.inf]
+    errors = joints.joint_errors_mm(predicted, truth)
+    assert joints.mean_mm(errors) == np.inf
     assert joints.success_rate(errors, 1e9) == 50
     assert joints.success_auc(errors) == 0.5
     np.testing.assert_allclose(joints.success_curve(errors, np.array([0.0, 50.0])), [50, 50])
+
+
+def test_a_key_point_without_truth_counts_nowhere():
+    truth = np.zeros([3, 2, 3])
+    truth[0, 1, 2] = truth[1] = np.nan
+    predicted = np.full_like(truth, np.nan)
+    predicted[[0, 2], 0] = [3.0, 4.0, 0.0]
+    predicted[2, 1] = [0.0, 0.0, 9.0]
+    errors = joints.joint_errors_mm(predicted, truth)
+    np.testing.assert_array_equal(errors, [[5, np.nan], [np.nan, np.nan], [5, 9]])
+    assert joints.mean_mm(errors) == pytest.approx(19 / 3)
+    np.testing.assert_array_equal(joints.frame_means_mm(errors), [5, np.nan, 7])
+    np.testing.assert_array_equal(joints.largest_errors_mm(errors), [5, 9])
+    assert joints.success_rate(errors, 5) == 50
+    np.testing.assert_allclose(joints.success_curve(errors, np.array([5.0, 9.0])), [50, 100])
+    assert joints.success_auc(errors, 10) == pytest.approx(0.3)
+    low, high = joints.mean_interval_mm(errors)
+    assert 5 <= low < high <= 7
+
+
+def test_no_truth_at_all_is_no_figure():
+    errors = np.full([3, 2], np.nan)
+    for figure in (joints.mean_mm, joints.success_auc):
+        assert np.isnan(figure(errors))
+    assert np.isnan(joints.success_rate(errors, 20))
+    assert np.isnan(joints.mean_interval_mm(errors)).all()
+    assert np.isnan(joints.success_curve(errors, np.array([20.0]))).all()
 
 
 def test_interval_holds_the_mean_and_narrows_with_frames():

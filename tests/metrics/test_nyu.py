@@ -15,6 +15,33 @@ def test_lifting_by_hand():
     np.testing.assert_allclose(nyu.xyz_from_uvd(uvd), [[0, 0, 500], [2, -2, 2]])
 
 
+def test_projecting_undoes_lifting_for_one_camera_and_for_one_a_frame():
+    xyz = np.random.default_rng(1).uniform(-80, 80, size=[4, 14, 3]) + [0, 0, 700]
+    np.testing.assert_allclose(nyu.xyz_from_uvd(nyu.uvd_from_xyz(xyz)), xyz, atol=1e-9)
+    cameras = np.array([nyu.INTRINSICS, (475.0, 470.0, 310.0, 250.0)] * 2)
+    uvd = nyu.uvd_from_xyz(xyz, cameras[:, np.newaxis])
+    for frame, camera in enumerate(cameras):
+        np.testing.assert_allclose(nyu.xyz_from_uvd(uvd[frame], camera), xyz[frame], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["new/a.txt", "a.txt.gz"])
+def test_what_is_written_is_read_again_with_nan_and_infinity(tmp_path, name):
+    uvd = np.random.default_rng(2).uniform(0, 800, size=[3, 14, 3])
+    uvd[1] = np.nan
+    uvd[2, 3] = np.inf
+    for _ in range(2):
+        nyu.write_uvd(tmp_path / name, uvd)
+    np.testing.assert_allclose(nyu.read_uvd(tmp_path / name), uvd, atol=1e-6)
+    assert len(list((tmp_path / name).parent.iterdir())) == 1
+
+
+def test_a_place_that_cant_be_written_is_named_by_its_flag(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in ("file/a.txt", ""):
+        with pytest.raises(InputError, match="--predictions_out=.*can't be written"):
+            nyu.write_uvd(tmp_path / place, np.zeros([1, 14, 3]))
+
+
 def test_reads_plain_and_compressed_text(tmp_path):
     line = " ".join(str(i / 2) for i in range(6))
     plain, packed = tmp_path / "a.txt", tmp_path / "a.txt.gz"

@@ -41,6 +41,36 @@ def test_subjects_split_where_told():
     assert few["subject1"]["frames"] == 4 and few["subject2"] is None
 
 
+def test_subjects_split_by_the_frames_numbers_where_frames_are_missing():
+    found = {"joints": ERRORS, "index": np.array([1, 5, 6, 2])}
+    figures = report.report(found, NAMES, subject1_frames=4)
+    assert figures["subject1"]["frames"] == 2 and figures["subject1"]["mean_mm"] == 19.5
+    assert figures["subject2"]["mean_mm"] == 13.75
+
+
+def test_frames_without_any_truth_leave_null_figures_and_valid_json():
+    figures = report.report({"joints": np.full([3, 2], np.nan)}, NAMES)
+    json.dumps(figures, allow_nan=False)
+    assert figures["frames"] == 3
+    for name in ("mean_mm", "success_20", "success_30", "auc_0_50"):
+        assert figures[name] is None
+    assert figures["per_joint_mm"] == {"wrist": None, "tip": None}
+
+
+def test_comparison_has_a_line_for_each_method_in_order():
+    figures = {
+        "ours": report.report({"joints": ERRORS}, NAMES, subject1_frames=1),
+        "a longer name": report.report({"joints": ERRORS + 1}, NAMES),
+    }
+    lines = report.comparison_table(figures).splitlines()
+    assert [line.split()[0] for line in lines] == ["method", "ours", "a"]
+    assert "subject1, mm" in lines[0] and len({len(line) for line in lines}) == 1
+    assert lines[1].split()[1:] == [
+        "4", "16.625", "50.00", "%", "75.00", "%", "0.500", "4.000", "20.833"
+    ]
+    assert lines[2].split()[-2:] == ["-", "-"]
+
+
 def test_no_truth_is_null_and_nan_frames_do_not_count():
     errors = {
         "joints": ERRORS,
@@ -55,7 +85,7 @@ def test_no_truth_is_null_and_nan_frames_do_not_count():
 
 def test_a_prediction_that_is_not_finite_leaves_valid_json():
     errors = ERRORS.copy()
-    errors[0, 0] = np.nan
+    errors[0, 0] = np.inf
     figures = report.report({"joints": errors}, NAMES)
     json.dumps(figures, allow_nan=False)
     assert figures["mean_mm"] is None and figures["success_20"] == 25
