@@ -1,5 +1,6 @@
 """JSON files that are written whole or not at all."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -21,5 +22,6 @@ def write_json(values, file, flag: str = "--json") -> None:
         beside.write_text(text)
         os.replace(beside, file)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder of its path may be a file
+            beside.unlink()
         raise InputError(f"{flag}={file}: can't be written ({error.strerror}).") from None

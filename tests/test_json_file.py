@@ -28,3 +28,9 @@ def test_a_folder_in_its_place_is_an_error_that_names_the_flag(tmp_path):
     with pytest.raises(InputError, match="--json=.*a.json"):
         write_json({}, tmp_path / "a.json")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_file_in_its_folders_place_is_an_error_too(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(InputError, match="--json=.*a.json"):
+        write_json({}, tmp_path / "file" / "a.json")

@@ -17,6 +17,9 @@ MADE = ("runs/", "data/", "demo_output", "saved_models/mine")
 RUNNABLE = (
     "dgn_tf.train", "dgn_tf.evaluate", "dgn_tf.predict", "dgn_tf.export", "dgn_tf.benchmark",
 )
+WRITERS = (
+    "data_prep.synthetic_to_tfrecord", "data_prep.nyu_to_tfrecord", "data_prep.build_template",
+)  # fmt: skip
 
 
 def commands(checkout):
@@ -48,7 +51,7 @@ def test_readme_begins_with_the_two_commands_and_then_a_picture(checkout):
 
 def test_there_are_commands_to_check(checkout):
     modules = {arguments[0] for _, arguments in commands(checkout)}
-    assert {*RUNNABLE, "data_prep.synthetic_to_tfrecord", "data_prep.build_template"} <= modules
+    assert {*RUNNABLE, *WRITERS} <= modules
 
 
 def test_flags_in_the_pages_are_defined_by_their_modules(checkout):
@@ -61,7 +64,7 @@ def test_flags_in_the_pages_are_defined_by_their_modules(checkout):
 
 def test_flags_mentioned_in_the_readmes_text_exist_somewhere(checkout):
     known = set(ABSL) | {"no-deps", "logdir"}
-    for module in (*RUNNABLE, "data_prep.synthetic_to_tfrecord", "data_prep.build_template"):
+    for module in (*RUNNABLE, *WRITERS):
         known |= flags_of(checkout, module)
     for page in PAGES:
         for name in re.findall(r"`--([a-z][\w-]*)", (checkout / page).read_text()):
