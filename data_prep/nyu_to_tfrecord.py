@@ -17,17 +17,15 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from data_prep.nyu import centres, frames, labels, steps
+from data_prep.multi_view import centres, record_set, steps
+from data_prep.multi_view.calibration import read_calibration
+from data_prep.nyu import frames, labels
 from data_prep.nyu import rig as rigs
-from data_prep.sharded_records import write_set
 from dgn_tf import errors
-from dgn_tf.data import view_schema
 from dgn_tf.errors import InputError
 from dgn_tf.metrics.nyu import SUBJECT1_FRAMES, TEST_FRAMES
-from dgn_tf.template.hand_template import nyu_keypoint_names
 
 SPLITS = ("train", "test")
-_LISTED = 10  # of skipped frames on the screen; description.json has them all
 
 _NYU_DIR = flags.DEFINE_string(
     "nyu_dir", None, "Folder that holds train/ and test/, as NYU distributes them.", required=True
@@ -100,7 +98,7 @@ def convert_split(
     )
     bad = labels.bad_labels(found, cameras, listing.indices - 1) if found else []
     if not skip_bad_frames:
-        _refuse(folder, listing.skipped + bad)
+        record_set.refuse_bad(folder.parent, listing.skipped + bad)
     if not len(listing.indices):
         raise InputError(f"{folder}: no frame has a label; wrong --nyu_dir or joint_data.mat?")
     rig = _find_rig(calibration, found, cameras)
@@ -110,55 +108,22 @@ def convert_split(
         center, center_file, split, cameras, found, int(listing.indices[-1])
     )
     kept = found.xyz[places] if found and keep_labels else None
-    made = steps.Steps(folder, cameras, rig, listing, centre, kept, cube_mm, skip_bad_frames)
-    plan = {
-        "format_version": view_schema.FORMAT_VERSION,
-        "kind": view_schema.KIND,
-        "split": split,
-        "cameras": list(cameras),
-        "count": len(listing.indices),
-        "shards": -(-len(listing.indices) // steps_per_shard),
-        "keypoints": list(nyu_keypoint_names()),
-        "cube_mm": cube_mm,
-        "centre": {"joint": centres.ORACLE, "com": "com"}.get(
-            center, f"file:{os.path.basename(center_file)}"
-        ),
-        "labels": kept is not None,
-        "listing_sha256": listing.hash(),
-        "labels_sha256": found.sha256 if found else None,
-        "centre_sha256": centre_hashes,
-        "calibration": rig.calibration,
-        "skip_bad_frames": skip_bad_frames,
-    }
+    source = frames.NyuFrames(folder, cameras, listing, rig.frame_size)
+    made = steps.Steps(source, cameras, rig, centre, kept, cube_mm, skip_bad_frames)
+    plan = record_set.make_plan(
+        split, made, record_set.centre_in_words(center, center_file), steps_per_shard,
+        found.sha256 if found else None, centre_hashes,
+    )  # fmt: skip
 
-    def batches(numbers):
-        for number in numbers:
-            yield [made.encode(number)]
-
-    def details(records):
-        counted = steps.account(made, records)
+    def facts(_):
         return {
-            "frames": plan["count"],
-            **{key: counted[key] for key in ("views", "keypoints_valid", "keypoints_masked")},
-            "depth_unit_mm": steps.DEPTH_UNIT_MM,
-            "window_per_cube": steps.WINDOW_PER_CUBE,
-            "extrinsics": _describe_rig(rig, cameras),
             "reprojection_px": found.reprojection_px if found else None,
             "subject1_frames": _subject1(split, found),
-            "skipped": [*bad, *counted["skipped"]],
-            "without_hand": counted["without_hand"],
-            "features": {
-                name: f"{spec.dtype.name} {list(spec.shape)}"
-                for name, spec in view_schema.feature_spec(
-                    len(cameras), len(nyu_keypoint_names())
-                ).items()
-            },
         }
 
-    return write_set(
-        pathlib.Path(output_dir) / split, plan, "nyu", batches, details, workers, progress,
-        frames_per_record=len(cameras),
-    )  # fmt: skip
+    return record_set.write_views(
+        pathlib.Path(output_dir) / split, plan, "nyu", made, facts, tuple(bad), workers, progress
+    )
 
 
 def _read_labels(folder, cameras, center, keep_labels):
@@ -176,21 +141,10 @@ def _read_labels(folder, cameras, center, keep_labels):
     return None
 
 
-def _refuse(folder, bad):
-    if not bad:
-        return
-    first = bad[0]
-    more = f"; {len(bad) - 1} more like it" if len(bad) > 1 else ""
-    raise InputError(
-        f"{folder.parent / first['file']}: {first['why'].removesuffix('; masked')}{more}. Copy "
-        "what is wrong again, or leave it out with --skip_bad_frames."
-    )
-
-
 def _find_rig(calibration, found, cameras):
     last = max(cameras)
     if calibration:
-        rig = rigs.read_calibration(calibration, last)
+        rig = read_calibration(calibration, last)
         return rigs.check_against_labels(rig, found.xyz[:last]) if found else rig
     return rigs.rig_from_labels(found.xyz, cameras) if found else rigs.unknown_rig(last)
 
@@ -215,47 +169,21 @@ def _find_centres(center, center_file, split, cameras, found, last):
     return np.stack(read), hashes
 
 
-def _describe_rig(rig, cameras):
-    residual = rig.residual_mm
-    if residual is not None:
-        residual = {camera: v for camera, v in residual.items() if int(camera) in cameras}
-    return {
-        "source": rig.source,
-        "residual_mm": residual,
-        "camera_from_rig": {str(c): rig.camera_from_rig[c - 1].tolist() for c in cameras},
-    }
-
-
 def _subject1(split, found):
     whole = split == "test" and found is not None and found.xyz.shape[1] == TEST_FRAMES
     return SUBJECT1_FRAMES if whole else None
 
 
 def _report(description, folder, seconds):
-    cameras = description["cameras"]
-    print(
-        f"{folder}: {description['frames']} steps, {description['views']} of "
-        f"{description['frames'] * len(cameras)} views, {description['keypoints_valid']} key "
-        f"points, {description['keypoints_masked']} masked; {seconds:.1f} s; "
-        f"content {description['content_hash'][:16]}"
-    )
-    print(f"  centre: {description['centre']}")
-    extrinsics = description["extrinsics"]
-    print(f"  extrinsics: {extrinsics['source']}")
-    for camera, residual in (extrinsics["residual_mm"] or {}).items():
+    record_set.print_summary(description, folder, seconds)
+    for camera, residual in (description["extrinsics"]["residual_mm"] or {}).items():
         values = ", ".join(f"{name} {residual[name]:g}" for name in ("mean", "p95", "max"))
         print(f"    camera {camera} to 1, residual in mm: {values}; {residual['left_out']} frames "
               "far off")
     for camera, off in (description["reprojection_px"] or {}).items():
         print(f"    camera {camera}, joint_xyz off joint_uvd, px: mean {off['mean']:g}, max "
               f"{off['max']:g}")
-    for key, what in (("skipped", "skipped"), ("without_hand", "views without a hand")):
-        found = description[key]
-        print(f"  {what}: {len(found)}")
-        for entry in found[:_LISTED]:
-            print(f"    {entry['file']}: {entry['why']}")
-        if len(found) > _LISTED:
-            print(f"    and {len(found) - _LISTED} more, in description.json")
+    record_set.print_left_out(description)
 
 
 def _flag_cameras():

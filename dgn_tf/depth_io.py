@@ -35,18 +35,36 @@ def read_depth(file, encoding: str = "u16", depth_unit: float | None = None) -> 
     """
     check_encoding(encoding, depth_unit)
     if encoding == "u16":
-        image, pixels = _read_pixels(file)
-        if pixels.ndim != 2 or not image.startswith("I"):
-            raise InputError(f"{file} is {_BITS_OF_MODE.get(image, image)}, --encoding=u16 wants "
-                             "16-bit grey; an 8-bit image has lost the depth (for NYU's frames "
-                             "use --encoding=nyu).")
-        depth = pixels.astype(np.float32) * np.float32(depth_unit)
+        depth = read_u16(file, "--encoding=u16", "--encoding=nyu").astype(np.float32)
+        depth *= np.float32(depth_unit)
     else:
         depth = read_nyu(file, wanted_by="--encoding=nyu").astype(np.float32)
     if not depth.any():
         raise InputError(f"{file} has no pixel with depth (0 is missing, for nyu also 2001 and "
                          "more); leave the frame out, or check --encoding.")
     return depth
+
+
+def read_u16(file, wanted_by: str, nyu_by: str) -> np.ndarray:
+    """Reads a 16-bit grey image.
+
+    Args:
+        file: path of a PNG.
+        wanted_by: what a message about another kind of image blames.
+        nyu_by: what it says reads NYU's frames.
+
+    Returns:
+        [H, W] uint16 in units of the camera, 0 = missing; all of it may be.
+
+    Raises:
+        InputError: an unreadable, damaged or too large file, or one that is not 16-bit grey.
+    """
+    image, pixels = _read_pixels(file)
+    if pixels.ndim != 2 or not image.startswith("I"):
+        raise InputError(f"{file} is {_BITS_OF_MODE.get(image, image)}, {wanted_by} wants 16-bit "
+                         "grey; an 8-bit image has lost the depth (for NYU's frames use "
+                         f"{nyu_by}).")
+    return pixels.astype(np.uint16)
 
 
 def read_nyu(file, wanted_by: str = "NYU's layout") -> np.ndarray:

@@ -1,1 +1,1 @@
-"""What is particular to the NYU Hand Pose data set: labels, rig, centres and frames."""
+"""What is particular to the NYU Hand Pose data set: labels, frames, the rig that labels tell."""

@@ -1,19 +1,18 @@
 """The frames of one split on disk, and the steps of time that they and the labels make."""
 
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
 import re
 
 import numpy as np
 
+from data_prep.multi_view.steps import Listing, check_size
+from dgn_tf.data.view_schema import WITHOUT_LABEL
 from dgn_tf.depth_io import read_nyu
 from dgn_tf.errors import InputError
 
 _NAME = re.compile(r"depth_([1-9]\d*)_(\d{7})\.png")
-SKIP_REMEDY = "copy it again, or leave it out with --skip_bad_frames"
 
 
 def frame_name(camera: int, index: int) -> str:
@@ -55,28 +54,6 @@ def list_frames(folder: pathlib.Path, cameras: tuple[int, ...]) -> dict[int, np.
     return {camera: np.array(sorted(indices)) for camera, indices in found.items()}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Listing:
-    """What is to be converted.
-
-    Attributes:
-        indices: [N] of the time steps that have a frame of any camera, and a label if there are.
-        there: [N, C] bool: the camera's frame exists.
-        skipped: [{"file", "why"}] frames that are missing or have no label.
-    """
-
-    indices: np.ndarray
-    there: np.ndarray
-    skipped: list[dict]
-
-    def hash(self) -> str:
-        """sha256 (hex): two runs with the same one convert the same frames."""
-        digest = hashlib.sha256(self.indices.astype("<i8").tobytes())
-        digest.update(self.there.astype(np.uint8).tobytes())
-        digest.update(json.dumps(self.skipped).encode())
-        return digest.hexdigest()
-
-
 def match_labels(
     folder: pathlib.Path, frames: dict[int, np.ndarray], labelled: int | None, label_file: str
 ) -> Listing:
@@ -103,7 +80,7 @@ def match_labels(
     for index, place in zip(*np.nonzero(every | wanted[:, None]), strict=True):
         name = f"{folder.name}/{frame_name(list(frames)[place], int(index))}"
         if every[index, place] and not wanted[index]:
-            why = f"a frame without label: {label_file} has {labelled} frames, counted from 1"
+            why = f"{WITHOUT_LABEL}: {label_file} has {labelled} frames, counted from 1"
             if labelled is None:
                 why = "index 0: NYU's frames are counted from 1"
             skipped.append({"file": name, "why": why})
@@ -114,16 +91,34 @@ def match_labels(
     return Listing(indices, every[indices], skipped)
 
 
-def read_frame(path: pathlib.Path, size: tuple[int, int]) -> np.ndarray:
-    """Reads a frame of `size` (width, height): [H, W] uint16 mm, 0 = missing.
+@dataclasses.dataclass(frozen=True, eq=False)
+class NyuFrames:
+    """The frames of a split, as `steps.FrameSource` wants them.
 
-    Raises:
-        InputError: unreadable, damaged, or of another size.
+    Attributes:
+        folder: of the split.
+        cameras: [C] numbers, from 1.
+        listing: what is to be converted.
+        size: width, height of frames.
+        depth_unit_mm: of what `read` returns.
     """
-    depth = read_nyu(path)
-    if depth.shape != size[::-1]:
-        raise InputError(
-            f"{path} has {depth.shape[1]} x {depth.shape[0]} pixels, wanted {size[0]} x {size[1]}, "
-            "which the intrinsics are for; other frames need a --calibration with their size."
-        )
-    return depth
+
+    folder: pathlib.Path
+    cameras: tuple[int, ...]
+    listing: Listing
+    size: tuple[int, int]
+    depth_unit_mm: float = 1.0
+
+    def name(self, number: int, view: int) -> str:
+        """The file of a step's view, with its split's folder."""
+        index = int(self.listing.indices[number])
+        return f"{self.folder.name}/{frame_name(self.cameras[view], index)}"
+
+    def read(self, number: int, view: int) -> np.ndarray:
+        """[H, W] uint16 mm, 0 = missing; InputError: unreadable, damaged, or of another size."""
+        path = self.folder.parent / self.name(number, view)
+        return check_size(path, read_nyu(path), self.size)
+
+    def hash(self) -> str:
+        """sha256 (hex): two runs with the same one convert the same frames."""
+        return self.listing.hash()

@@ -33,6 +33,8 @@ from PIL import Image
 from dgn_tf.data.schema import check_features
 
 FORMAT_VERSION = 1
+# How the `why` of a skipped frame begins that is beyond the labels: no place in NYU's order.
+WITHOUT_LABEL = "a frame without label"
 KIND = "views"  # what description.json calls such records
 NO_WINDOW = (0, 0, 1, 1)  # left, top, width, height of a view that is not valid
 # Noise hardly shrinks more at higher levels, which take twice the time.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dgn_tf.data.schema import DESCRIPTION_FILE
-from dgn_tf.data.view_schema import KIND
+from dgn_tf.data.view_schema import KIND, WITHOUT_LABEL
 from dgn_tf.data.views import view_dataset, view_description
 from dgn_tf.errors import InputError
 from dgn_tf.evaluation.mesh_truth import MeshTruth
@@ -123,7 +123,7 @@ class ViewFrames:
         """
         skipped = self.description.get("skipped") or []
         numbers = [re.search(r"(\d+)\.png$", entry["file"]) for entry in skipped
-                   if not entry["why"].startswith("a frame without label")]
+                   if not entry["why"].startswith(WITHOUT_LABEL)]
         return max([self.description["frames"], *(int(found[1]) for found in numbers if found)])
 
 

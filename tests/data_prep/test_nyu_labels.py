@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from data_prep.nyu import centres, labels
+from data_prep.multi_view import centres
+from data_prep.nyu import labels
 from dgn_tf.errors import InputError
 from tests.data_prep.nyu_folder import FRAMES, points, write_labels
 

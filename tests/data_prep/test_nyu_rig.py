@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from data_prep.multi_view.calibration import read_calibration
 from data_prep.nyu.rig import (
     check_against_labels,
     fit_rigid,
-    read_calibration,
     rig_from_labels,
     unknown_rig,
 )

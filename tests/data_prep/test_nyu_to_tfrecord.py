@@ -106,7 +106,7 @@ def test_any_number_of_workers_writes_the_same_bytes(convert, nyu, records, tmp_
 
 DEADLY = """
 import os, signal, sys
-from data_prep.nyu.steps import Steps
+from data_prep.multi_view.steps import Steps
 from data_prep.nyu_to_tfrecord import convert_split
 
 def encode(steps, number, whole=Steps.encode):
@@ -199,7 +199,7 @@ def test_a_calibration_replaces_the_rig_of_the_labels(convert, nyu, tmp_path):
 
 
 def test_windows_hold_every_pixel_that_the_square_touches_and_end_at_the_frame():
-    from data_prep.nyu.steps import window_around
+    from data_prep.multi_view.steps import window_around
 
     intrinsics, shape = np.array([500.0, 400.0, 320.0, 240.0]), (480, 640)
 

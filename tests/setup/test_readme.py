@@ -13,12 +13,13 @@ from PIL import Image
 PAGES = ("README.md", "BUILD.md")
 ABSL = {"flagfile", "help", "helpfull"}
 # Made by a command above the one that names it, or by the reader.
-MADE = ("runs/", "data/", "demo_output", "saved_models/mine")
+MADE = ("runs/", "data/", "rig/", "demo_output", "saved_models/mine")
 RUNNABLE = (
     "dgn_tf.train", "dgn_tf.evaluate", "dgn_tf.predict", "dgn_tf.export", "dgn_tf.benchmark",
 )
 WRITERS = (
-    "data_prep.synthetic_to_tfrecord", "data_prep.nyu_to_tfrecord", "data_prep.build_template",
+    "data_prep.synthetic_to_tfrecord", "data_prep.nyu_to_tfrecord", "data_prep.rig_to_tfrecord",
+    "data_prep.build_template",
 )  # fmt: skip
 
 

@@ -1,21 +1,69 @@
 """Makes the record of one time step out of frames, labels, rig and centres."""
 
 import dataclasses
+import hashlib
+import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from data_prep.nyu import centres, frames
-from data_prep.nyu.rig import Rig
+from data_prep.multi_view.calibration import Rig
+from data_prep.multi_view.centres import BlobCentres
 from dgn_tf.data import view_schema
 from dgn_tf.errors import InputError
 from dgn_tf.template.hand_template import nyu_keypoint_names
 
 WINDOW_PER_CUBE = 1.5  # room for crops that are turned, moved and scaled
-DEPTH_UNIT_MM = 1.0
 NO_HAND = "no pixel with depth in the cube around the centre"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Listing:
+    """What is to be converted.
+
+    Attributes:
+        indices: [N] of the time steps that have a frame of any camera, and a label if there are.
+        there: [N, C] bool: the camera's frame exists.
+        skipped: [{"file", "why"}] frames that are missing or, with labels, have none.
+    """
+
+    indices: np.ndarray
+    there: np.ndarray
+    skipped: list[dict]
+
+    def hash(self) -> str:
+        """sha256 (hex): two runs with the same one convert the same frames."""
+        digest = hashlib.sha256(self.indices.astype("<i8").tobytes())
+        digest.update(self.there.astype(np.uint8).tobytes())
+        digest.update(json.dumps(self.skipped).encode())
+        return digest.hexdigest()
+
+
+class FrameSource(Protocol):
+    """Where the frames come from.
+
+    Attributes:
+        listing: the time steps.
+        depth_unit_mm: mm for one step of what `read` returns.
+    """
+
+    @property
+    def listing(self) -> Listing: ...
+
+    @property
+    def depth_unit_mm(self) -> float: ...
+
+    def name(self, number: int, view: int) -> str:
+        """The file of a step's view, as records and messages name it."""
+
+    def read(self, number: int, view: int) -> np.ndarray:
+        """[H, W] uint16, 0 = missing; InputError: unreadable, or of another size or kind."""
+
+    def hash(self) -> str:
+        """sha256 (hex): two runs with the same one convert the same frames."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,21 +71,19 @@ class Steps:
     """What the records of a split are made of; row = index - 1 where arrays have all frames.
 
     Attributes:
-        folder: of the split.
+        frames: of the cameras.
         cameras: [C] numbers, from 1.
         rig: of all cameras from 1 on.
-        listing: the steps.
         centre: [C, N, 3] mm of those cameras, NaN where not known; or what finds them in frames.
         keypoints: [C, N, 36, 3] mm of those cameras, NaN where invalid; None keeps none.
         cube_mm: side of the crops' cube.
         skip_bad: a bad frame makes an invalid view, not an error.
     """
 
-    folder: pathlib.Path
+    frames: FrameSource
     cameras: tuple[int, ...]
     rig: Rig
-    listing: frames.Listing
-    centre: np.ndarray | centres.BlobCentres
+    centre: np.ndarray | BlobCentres
     keypoints: np.ndarray | None
     cube_mm: float
     skip_bad: bool
@@ -53,15 +99,15 @@ class Steps:
             What `view_schema.encode_step` wants; and (file, why, whether it is a bad frame) of
             each view that is not valid.
         """
-        listing, count = self.listing, len(self.cameras)
+        listing, count = self.frames.listing, len(self.cameras)
         index = int(listing.indices[number])
-        names = [frames.frame_name(camera, index) for camera in self.cameras]
+        names = [self.frames.name(number, view) for view in range(count)]
         lost = []
         depths: list[np.ndarray | None] = []
-        for name, there in zip(names, listing.there[number], strict=True):
-            depth, why = self._read(self.folder / name) if there else (None, "no such file")
+        for view, there in enumerate(listing.there[number]):
+            depth, why = self._read(number, view) if there else (None, "no such file")
             if depth is None:
-                lost.append((f"{self.folder.name}/{name}", why, True))
+                lost.append((names[view], why, True))
             depths.append(depth)
         places = np.asarray(self.cameras) - 1
         intrinsics = self.rig.intrinsics[places]
@@ -77,19 +123,19 @@ class Steps:
                 why = NO_HAND
                 window = window_around(centre[view], self.cube_mm * WINDOW_PER_CUBE,
                                        intrinsics[view], depth.shape)
-                if _sees(depth, centre[view], self.cube_mm, intrinsics[view]):
+                if self._sees(depth, centre[view], intrinsics[view]):
                     left, top, width, height = windows[view] = window
                     views[view] = depth[top : top + height, left : left + width]
                     valid[view] = 1
             if not valid[view]:
-                lost.append((f"{self.folder.name}/{names[view]}", why, False))
+                lost.append((names[view], why, False))
         keypoints, known = self._keypoints(index - 1)
         step = {
             "index": index,
             "cameras": np.asarray(self.cameras),
-            "frames": [f"{self.folder.name}/{name}" for name in names],
+            "frames": names,
             "depth": views,
-            "depth_unit": DEPTH_UNIT_MM,
+            "depth_unit": self.frames.depth_unit_mm,
             "window": windows,
             "intrinsics": intrinsics,
             "camera_from_rig": self.rig.camera_from_rig[places],
@@ -102,9 +148,9 @@ class Steps:
         }
         return step, lost
 
-    def _read(self, path):
+    def _read(self, number, view):
         try:
-            return frames.read_frame(path, self.rig.frame_size), ""
+            return self.frames.read(number, view), ""
         except InputError as error:
             if self.skip_bad:
                 return None, str(error)
@@ -120,7 +166,7 @@ class Steps:
         there = [view for view, depth in enumerate(depths) if depth is not None]
         if there:
             found[there] = self.centre(
-                np.stack([depths[view] for view in there]) * np.float32(DEPTH_UNIT_MM),
+                np.stack([depths[view] for view in there]) * np.float32(self.frames.depth_unit_mm),
                 intrinsics[there],
             )
         return found
@@ -132,6 +178,22 @@ class Steps:
         points = self.keypoints[:, row]
         known = np.isfinite(points).all(axis=-1)
         return np.where(known[..., None], points, 0.0), known.astype(np.int64)
+
+    def _sees(self, depth, centre, intrinsics):
+        """Whether any pixel of the crop lies within the cube's depths."""
+        left, top, width, height = window_around(centre, self.cube_mm, intrinsics, depth.shape)
+        away = depth[top : top + height, left : left + width] * self.frames.depth_unit_mm
+        return bool(np.any((away > 0) & (np.abs(away - centre[2]) <= self.cube_mm / 2)))
+
+
+def check_size(path: pathlib.Path, depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The frame [H, W]; InputError unless it is of `size` (width, height)."""
+    if depth.shape != size[::-1]:
+        raise InputError(
+            f"{path} has {depth.shape[1]} x {depth.shape[0]} pixels, wanted {size[0]} x {size[1]}, "
+            "which the intrinsics are for; other frames need a --calibration with their size."
+        )
+    return depth
 
 
 def window_around(centre, side_mm: float, intrinsics, shape) -> tuple[int, int, int, int]:
@@ -158,13 +220,6 @@ def window_around(centre, side_mm: float, intrinsics, shape) -> tuple[int, int, 
     return int(left), int(top), int(width), int(height)
 
 
-def _sees(depth, centre, cube_mm, intrinsics):
-    """Whether any pixel of the crop lies within the cube's depths."""
-    left, top, width, height = window_around(centre, cube_mm, intrinsics, depth.shape)
-    away = depth[top : top + height, left : left + width] * DEPTH_UNIT_MM
-    return bool(np.any((away > 0) & (np.abs(away - centre[2]) <= cube_mm / 2)))
-
-
 def account(steps: Steps, records: Callable[[], Iterable[bytes]]) -> dict:
     """Counts what records hold, and says why views are not valid by reading their frames again.
 
@@ -173,7 +228,7 @@ def account(steps: Steps, records: Callable[[], Iterable[bytes]]) -> dict:
         [{"file", "why"}].
     """
     counts = {"views": 0, "keypoints_valid": 0, "keypoints_masked": 0}
-    skipped = list(steps.listing.skipped)
+    skipped = list(steps.frames.listing.skipped)
     without_hand: list[dict] = []
     known_missing = {entry["file"] for entry in skipped}
     for number, example in enumerate(_parsed(records)):
@@ -197,3 +252,37 @@ def account(steps: Steps, records: Callable[[], Iterable[bytes]]) -> dict:
 def _parsed(records) -> Iterator[tf.train.Example]:
     for serialized in records():
         yield tf.train.Example.FromString(serialized)
+
+
+def centres_apart(records: Callable[[], Iterable[bytes]], cameras: tuple[int, ...]) -> dict:
+    """How far the views' centres lie apart in the rig frame: small where the rig is right.
+
+    Centres of mass of visible surfaces agree to a hand's thickness; a wrong rig moves them apart.
+
+    Returns:
+        {camera: {"median", "p95", "steps"}} for each camera but the first, mm: distance of its
+        centre from the first camera's, over the steps that both see. Cameras that never do are
+        left out.
+    """
+    apart: dict[int, list[float]] = {camera: [] for camera in cameras[1:]}
+    for example in _parsed(records):
+        feature = example.features.feature
+        valid = feature["view_valid"].int64_list.value
+        shape = [len(cameras), -1, 4]
+        camera_from_rig = np.reshape(feature["camera_from_rig"].float_list.value, shape)
+        centre = np.reshape(feature["centre"].float_list.value, [len(cameras), 3])
+        # Of a rigid matrix: rig = R^T (camera - t), for row vectors (camera - t) R.
+        offset = (centre - camera_from_rig[:, :3, 3])[:, None]
+        in_rig = (offset @ camera_from_rig[:, :3, :3])[:, 0]  # [C, 3]
+        for view, camera in enumerate(cameras[1:], 1):
+            if valid[0] and valid[view]:
+                apart[camera].append(float(np.linalg.norm(in_rig[view] - in_rig[0])))
+    return {
+        str(camera): {
+            "median": round(float(np.median(values)), 2),
+            "p95": round(float(np.quantile(values, 0.95)), 2),
+            "steps": len(values),
+        }
+        for camera, values in apart.items()
+        if values
+    }

@@ -1,0 +1,1 @@
+"""What all writers of multi-view records share: rig, centres, time steps, the set of records."""

@@ -1,0 +1,187 @@
+"""Writes the depth frames of one's own camera rig as multi-view TFRecord files, without labels.
+
+    python -m data_prep.rig_to_tfrecord --frames=rig/cam1,rig/cam2,rig/cam3 \\
+        --calibration=rig/calibration.json --depth_unit=1 --output_dir=data/rig_records
+
+What a record holds is dgn_tf/data/view_schema.py's to say; none has key points. The same flags give
+the same bytes, whatever --workers is, and a run that was killed goes on with the shards that are
+missing. A single camera is a rig too: its calibration needs nothing but intrinsics.
+"""
+
+import os
+import pathlib
+import time
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from data_prep import rig_frames
+from data_prep.multi_view import centres, record_set, steps
+from data_prep.multi_view.calibration import read_calibration
+from dgn_tf import errors
+from dgn_tf.depth_io import check_encoding
+from dgn_tf.errors import InputError
+
+# Centres of mass lie on the surface that a camera sees: a hand's thickness apart, not a hand apart.
+_FAR_APART_MM = 100.0
+
+_FRAMES = flags.DEFINE_list(
+    "frames", None, "16-bit depth PNGs of each camera, camera 1 first: folders, or quoted patterns "
+    "such as 'rig/depth_1_*.png'. The hand is a right one.", required=True,
+)  # fmt: skip
+_CALIBRATION = flags.DEFINE_string(
+    "calibration", None, "JSON file of the rig: intrinsics (fx, fy, cx, cy, width, height; one or "
+    "a list) and, for several cameras, camera_from_camera1 [C, 4, 4] in mm.", required=True,
+)  # fmt: skip
+_DEPTH_UNIT = flags.DEFINE_float(
+    "depth_unit", None, "mm for one step of the images: 1 for most cameras, 0.125 for an Intel "
+    "SR305; 0 in an image is missing depth.", required=True,
+)  # fmt: skip
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Folder for the records; --split gets one in it.", required=True
+)
+_SPLIT = flags.DEFINE_enum(
+    "split", "train", ("train", "test"), "What the frames are for; training refuses test."
+)
+_SYNC = flags.DEFINE_enum(
+    "sync", "name", rig_frames.SYNCS,
+    "Frames taken together have the same name in their folders (or the same text for the wildcards "
+    "of their patterns), or the same place in the order of names.",
+)  # fmt: skip
+_CENTER = flags.DEFINE_enum(
+    "center", "com", ("com", "file"),
+    "Centre of the crops: the centre of mass of the nearest blob, or lines of --center_file.",
+)  # fmt: skip
+_CENTER_FILE = flags.DEFINE_string(
+    "center_file", "", "Text of one `x y z` a time step in the order of names, mm, camera frame, "
+    "y down, or `invalid invalid invalid`; {camera} in the name stands for the camera's number, "
+    "{split} for --split. Empty unless --center=file.",
+)  # fmt: skip
+_CUBE_MM = flags.DEFINE_float(
+    "cube_mm", 300.0, "Side of the crops' cube, mm.", lower_bound=50.0, upper_bound=2000.0
+)
+_WORKERS = flags.DEFINE_integer(
+    "workers", 0, "Shards written at once; 0 for one per processor.", lower_bound=0
+)
+_STEPS_PER_SHARD = flags.DEFINE_integer(
+    "steps_per_shard", 256, "Time steps in a file, about.", lower_bound=1
+)
+_SKIP_BAD_FRAMES = flags.DEFINE_boolean(
+    "skip_bad_frames", False,
+    "Leave out unreadable frames and those that one camera lacks: counted, and listed in "
+    "description.json. Otherwise the first is an error.",
+)  # fmt: skip
+
+
+def convert_rig(
+    frames: tuple[str, ...],
+    calibration: str | os.PathLike,
+    depth_unit: float,
+    output_dir: str | os.PathLike,
+    split: str = "train",
+    sync: str = "name",
+    center: str = "com",
+    center_file: str = "",
+    cube_mm: float = 300.0,
+    workers: int = 0,
+    steps_per_shard: int = 256,
+    skip_bad_frames: bool = False,
+    progress: bool = True,
+) -> dict:
+    """Converts a rig's frames into `output_dir`/`split`; the flags of this module, one by one.
+
+    Returns:
+        The description.
+
+    Raises:
+        InputError: names the file or the flag; finished shards are kept, half ones removed.
+    """
+    check_encoding("u16", depth_unit)
+    listed = [rig_frames.find_frames(given) for given in frames]
+    cameras = tuple(range(1, len(listed) + 1))
+    rig = read_calibration(calibration, len(cameras), exactly=True)
+    source = rig_frames.match_frames(listed, sync, rig.frame_size, depth_unit)
+    if not skip_bad_frames:
+        record_set.refuse_bad(pathlib.Path(source.root), source.listing.skipped)
+        source.check_first()
+    centre, hashes = _find_centres(center, center_file, split, cameras, len(source.paths))
+    made = steps.Steps(source, cameras, rig, centre, None, cube_mm, skip_bad_frames)
+    words = record_set.centre_in_words(center, center_file)
+    plan = {
+        **record_set.make_plan(split, made, words, steps_per_shard, centre_sha256=hashes),
+        "depth_unit_mm": depth_unit,
+    }
+
+    def facts(records):
+        return {"centres_apart_mm": steps.centres_apart(records, cameras)}
+
+    return record_set.write_views(
+        pathlib.Path(output_dir) / split, plan, "rig", made, facts, (), workers, progress
+    )
+
+
+def _find_centres(center, center_file, split, cameras, count):
+    """[C, N, 3] mm, or what finds them in frames; and the sha256 of each file."""
+    if center == "com":
+        return centres.BlobCentres(), None
+    if not center_file:
+        raise InputError("--center=file wants --center_file: a text of `x y z`, mm, one a step.")
+    if len(cameras) > 1 and "{camera}" not in center_file:
+        raise InputError(
+            f"--center_file={center_file} is one file for {len(cameras)} cameras; write {{camera}} "
+            "into its name."
+        )
+    read, hashes = [], []
+    for camera in cameras:
+        path = centres.centre_file(center_file, split, camera)
+        one, digest = centres.read_centres(path)
+        centres.check_centres(path, one, count, None)
+        read.append(one)
+        hashes.append(digest)
+    return np.stack(read), hashes
+
+
+def report(description: dict, folder: str | os.PathLike, seconds: float) -> None:
+    """Tells what was written, what was left out, and whether the rig fits the frames."""
+    record_set.print_summary(description, folder, seconds)
+    for camera, apart in description["centres_apart_mm"].items():
+        print(f"    camera {camera}: its centres lie {apart['median']:g} mm from camera 1's in the "
+              f"rig frame (median of {apart['steps']} steps; 95 %: {apart['p95']:g})")
+        if apart["median"] > _FAR_APART_MM:
+            print("      too far for one hand: is camera_from_camera1 inverted, in metres or in "
+                  "another order than --frames, or do the frames not belong together?")
+    record_set.print_left_out(description)
+    if not description["views"]:
+        print("  no view has a hand; is --depth_unit right?")
+
+
+def main(_):
+    frames = tuple(_FRAMES.value)
+    if not all(frames):
+        raise InputError(f"--frames={','.join(frames)}: wanted a folder or pattern between commas.")
+    if _CENTER_FILE.value and _CENTER.value != "file":
+        raise InputError(f"--center_file with --center={_CENTER.value}; add --center=file.")
+    # Sums of several threads round differently from one time to the next.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    begin = time.monotonic()
+    description = convert_rig(
+        frames,
+        _CALIBRATION.value,
+        _DEPTH_UNIT.value,
+        _OUTPUT_DIR.value,
+        _SPLIT.value,
+        _SYNC.value,
+        _CENTER.value,
+        _CENTER_FILE.value,
+        _CUBE_MM.value,
+        _WORKERS.value,
+        _STEPS_PER_SHARD.value,
+        _SKIP_BAD_FRAMES.value,
+    )
+    folder = os.path.join(_OUTPUT_DIR.value, _SPLIT.value)
+    report(description, folder, time.monotonic() - begin)
+
+
+if __name__ == "__main__":
+    errors.run(main)
