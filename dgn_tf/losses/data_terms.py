@@ -1,0 +1,211 @@
+"""Data terms (Sec. 4.1): depth pixels against the mesh; one value per example, unweighted.
+
+Both terms are sums over pixels in the paper and means here, as in `supervised`: a hand near the
+camera then weighs no more than one far away.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from dgn_tf.losses.supervised import masked_mean
+
+# Added to the squared distance (mm^2) of a vertex that may not be matched: beyond any hand.
+_FORBIDDEN = 1e7
+
+
+def smooth_l1(square, delta):
+    """The distance d of Eq. 7 and 8.
+
+    Of the Euclidean distance r, not of each coordinate: the nearest vertex by r is then the
+    nearest by d, and neither depends on how the camera is turned.
+
+    Args:
+        square: [...] r^2, mm^2.
+        delta: mm, where the square goes over into the line.
+
+    Returns:
+        [...] mm: r^2 / (2 delta) up to delta, r - delta / 2 beyond. Its gradient is finite, and
+        0 at r = 0.
+    """
+    far = square > delta**2
+    # The root never sees 0, where its gradient is infinite.
+    distance = tf.sqrt(tf.where(far, square, tf.ones_like(square) * delta**2))
+    return tf.where(far, distance - delta / 2, square / (2 * delta))
+
+
+def thin_pixels(mask, count, seed=None):
+    """Picks up to `count` pixels of each mask, evenly spread over its rows.
+
+    All pixels against all vertices are 7 million distances a crop; neighbouring pixels tell
+    nearly the same. Every n-th pixel of the mask in reading order, from a drawn start, covers
+    the hand more evenly than independent draws do, costs a cumulative sum, and still gives every
+    pixel the same chance.
+
+    Args:
+        mask: [B, N] bool.
+        count: K, at most.
+        seed: [2] integers of a stateless draw of the start; None: the middle.
+
+    Returns:
+        index: [B, K] int32 into N.
+        counted: [B, K] bool: False for those beyond the mask's own number of pixels. A mask with
+            K pixels or fewer gives each of them once.
+    """
+    batch = tf.shape(mask)[0]
+    reached = tf.cumsum(tf.cast(mask, tf.int32), axis=1)  # [B, N]
+    total = reached[:, -1:]  # [B, 1]
+    taken = tf.minimum(total, count)
+    if seed is None:
+        start = tf.fill([batch, 1], 0.5)
+    else:
+        start = tf.random.stateless_uniform([batch, 1], seed)
+    place = tf.range(count)[tf.newaxis]  # [1, K]
+    step = tf.cast(total, tf.float32) / tf.cast(tf.maximum(taken, 1), tf.float32)
+    rank = tf.cast((tf.cast(place, tf.float32) + start) * step, tf.int32)  # from 0, among the mask
+    # Rounding must neither skip a pixel of a small mask nor leave a large one.
+    rank = tf.where(total <= count, tf.broadcast_to(place, tf.shape(rank)), rank)
+    rank = tf.minimum(rank, tf.maximum(total - 1, 0))
+    index = tf.searchsorted(reached, rank + 1)
+    return tf.minimum(index, mask.shape[1] - 1), place < taken
+
+
+def before_wrist(points, root, wrist, axis, margin=0.0):
+    """Which points lie on the hand's side of the estimated wrist.
+
+    The mesh ends at the wrist and a crop's pixels don't: those of the forearm would drag the mesh
+    along the arm.
+
+    Args:
+        points: [B, N, 3] mm, camera frame.
+        root: [B, 4, 4] T of the root, camera_from_template.
+        wrist: [3] constant, middle of the wrist, template frame, mm.
+        axis: [3] constant unit axis from the wrist to the fingers, template frame.
+        margin: mm of the template beyond the wrist that still count as hand.
+
+    Returns:
+        [B, N] bool; no gradient.
+    """
+    root = tf.stop_gradient(root)
+    linear = root[:, :3, :3]
+    place = tf.reduce_sum(linear * tf.cast(wrist, root.dtype), axis=-1) + root[:, :3, 3]
+    axis = tf.reduce_sum(linear * tf.cast(axis, root.dtype), axis=-1)  # [B, 3], the scale long
+    along = tf.reduce_sum((points - place[:, tf.newaxis]) * axis[:, tf.newaxis], axis=-1)
+    square = tf.reduce_sum(axis**2, axis=-1)[:, tf.newaxis]
+    return along > -margin * square
+
+
+def faces_of_vertices(faces: np.ndarray, vertices: int) -> np.ndarray:
+    """Constant for `vertex_normals`.
+
+    Args:
+        faces: [F, 3] of the mesh.
+        vertices: V.
+
+    Returns:
+        [V, D] int32 numbers of the faces around each vertex, filled up with F.
+    """
+    faces = np.asarray(faces)
+    around: list[list[int]] = [[] for _ in range(vertices)]
+    for number, corners in enumerate(faces):
+        for corner in corners:
+            around[corner].append(number)
+    widest = max(1, max(map(len, around)))
+    filled = [numbers + [len(faces)] * (widest - len(numbers)) for numbers in around]
+    return np.array(filled, np.int32)
+
+
+def vertex_normals(vertices, faces, around):
+    """Outward normals of a posed mesh, weighted by area.
+
+    Args:
+        vertices: [B, V, 3] mm.
+        faces: [F, 3] constant, counter-clockwise seen from outside.
+        around: [V, D] of `faces_of_vertices`.
+
+    Returns:
+        [B, V, 3], of any length, without a gradient; 0 for a vertex without a face.
+    """
+    vertices = tf.stop_gradient(vertices)
+    corners = [tf.gather(vertices, faces[:, corner], axis=1) for corner in range(3)]
+    normals = tf.linalg.cross(corners[1] - corners[0], corners[2] - corners[0])  # [B, F, 3]
+    normals = tf.pad(normals, [[0, 0], [0, 1], [0, 0]])
+    return tf.add_n(
+        [tf.gather(normals, around[:, slot], axis=1) for slot in range(around.shape[1])]
+    )
+
+
+def facing(vertices, normals, camera=None):
+    """Which vertices turn their outside to a camera; those may still be hidden by others.
+
+    Args:
+        vertices: [B, V, 3] mm.
+        normals: [B, V, 3] outward.
+        camera: [B, 3] its place in the frame of `vertices`; None: the origin.
+
+    Returns:
+        [B, V] bool.
+    """
+    vertices = tf.stop_gradient(vertices)
+    if camera is not None:
+        vertices -= camera[:, tf.newaxis]
+    return tf.reduce_sum(vertices * normals, axis=-1) < 0
+
+
+def nearest_vertex(points, vertices, allowed):
+    """The vertex of Eq. 7 for each pixel.
+
+    Args:
+        points: [B, N, 3] mm, the pixels.
+        vertices: [B, V, 3] mm, the same frame.
+        allowed: [B, V] bool, the vertices facing the camera. Where none is allowed, all are.
+
+    Returns:
+        [B, N] int32; no gradient.
+    """
+    points, vertices = tf.stop_gradient(points), tf.stop_gradient(vertices)
+    # The hand is far from the camera and small: squares about its middle keep their digits.
+    middle = tf.reduce_mean(vertices, axis=1, keepdims=True)
+    points, vertices = points - middle, vertices - middle
+    forbidden = tf.cast(~allowed, vertices.dtype) * _FORBIDDEN
+    square = tf.reduce_sum(vertices**2, axis=-1) + forbidden
+    # |v|^2 - 2 p v is |p - v|^2 but for a constant of the pixel: one product, [B, N, V]. A GPU that
+    # rounds it to TF32 may take a vertex some mm farther off; its distance stays exact.
+    keys = tf.concat([-2 * vertices, square[..., tf.newaxis]], axis=-1)
+    queries = tf.concat([points, tf.ones_like(points[..., :1])], axis=-1)
+    return tf.argmin(tf.matmul(queries, keys, transpose_b=True), axis=-1, output_type=tf.int32)
+
+
+def icp_loss(points, vertices, allowed, counted, delta):
+    """ICP term, Eq. 7: pixels against the nearest vertex that faces the camera.
+
+    Args:
+        points: [B, N, 3] mm, the pixels.
+        vertices: [B, V, 3] mm, the skinned mesh P_r in the same frame.
+        allowed: [B, V] bool, see `facing`.
+        counted: [B, N] bool, the pixels that count; the others are finite, too.
+        delta: of `smooth_l1`, mm.
+
+    Returns:
+        [B] mm, mean over the pixels; 0 for an example without one. Gradients reach `vertices`
+        (and `points`), with the choice of the nearest held.
+    """
+    index = nearest_vertex(points, vertices, allowed)
+    nearest = tf.gather(vertices, index, axis=1, batch_dims=1)
+    return lifting_loss(points, nearest, counted, delta)
+
+
+def lifting_loss(points, correspondences, counted, delta):
+    """Lifting term, Eq. 8: pixels against their own correspondences on the mesh.
+
+    Args:
+        points: [B, N, 3] mm, the pixels.
+        correspondences: [B, N, 3] mm, f(i): J_o sampled at the pixels' own mesh coordinates
+            (`Sampling.sample_at`), in the frame of `points`.
+        counted: [B, N] bool, the pixels that count; the others are finite, too.
+        delta: of `smooth_l1`, mm.
+
+    Returns:
+        [B] mm, mean over the pixels; 0 for an example without one.
+    """
+    square = tf.reduce_sum((points - correspondences) ** 2, axis=-1)
+    return masked_mean(smooth_l1(square, delta), counted)

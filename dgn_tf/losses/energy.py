@@ -1,0 +1,276 @@
+"""The self-supervised energy (Eq. 5 to 14) of single views or synchronised ones, without labels."""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from dgn_tf.geometry import camera
+from dgn_tf.losses import data_terms, multi_view, priors
+
+# Terms against the rig's other views, beside those of a view alone.
+MULTI_VIEW = ("vertex", "other_icp", "other_lifting")
+
+
+@dataclasses.dataclass(frozen=True)
+class EnergyConfig:
+    """Weights by the paper's letters, which gives none of their values; lengths in mm.
+
+    Attributes:
+        omega: of the lifting term against the ICP term (Eq. 6).
+        lambda1: of the priors (Eq. 5).
+        lambda2: of the multi-view terms (Eq. 5).
+        kappa1: of the arap term, 1 / mm (Eq. 9).
+        kappa2: of the offset term, 1 / mm (Eq. 9).
+        eta1: of the ICP term against the other views (Eq. 14).
+        eta2: of the lifting term against the other views (Eq. 14).
+        icp, collision, vertex: factors of the terms to which the paper gives no letter.
+        delta: where smooth L1 goes from the square to the line, mm.
+        collision_distance: t of Eq. 10, mm.
+        pixels: at most so many of a crop's pixels are matched, see `thin_pixels`.
+        min_pixels: a view with fewer measured pixels has no hand to fit: it counts for nothing,
+            and its mesh for no median.
+        wrist_margin: pixels farther than this beyond the estimated wrist are the forearm's, mm;
+            infinity: all pixels of the crop are the hand's.
+
+    Raises:
+        ValueError: a weight is negative or not finite, a length or count not positive.
+    """
+
+    omega: float = 1.0
+    lambda1: float = 1.0
+    lambda2: float = 1.0
+    kappa1: float = 0.01
+    kappa2: float = 0.01
+    eta1: float = 1.0
+    eta2: float = 1.0
+    icp: float = 1.0
+    collision: float = 1.0
+    vertex: float = 1.0
+    delta: float = 5.0
+    collision_distance: float = 5.0
+    pixels: int = 256
+    min_pixels: int = 50
+    wrist_margin: float = 10.0
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if name in ("delta", "collision_distance", "pixels", "min_pixels", "wrist_margin"):
+                if not value > 0:
+                    raise ValueError(f"EnergyConfig wants {name} above 0, got {value}.")
+            elif not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"EnergyConfig wants {name} finite and >= 0, got {value}.")
+
+    def weights(self) -> dict[str, float]:
+        """Each term's factor in Eq. 5, the nested ones multiplied out."""
+        return {
+            "icp": self.icp,
+            "lifting": self.omega,
+            "collision": self.lambda1 * self.collision,
+            "arap": self.lambda1 * self.kappa1,
+            "offset": self.lambda1 * self.kappa2,
+            "vertex": self.lambda2 * self.vertex,
+            "other_icp": self.lambda2 * self.eta1,
+            "other_lifting": self.lambda2 * self.eta2,
+        }
+
+
+class Energy:
+    """The terms of Eq. 5 for estimates of `DualGridNet`; terms of weight 0 are not computed.
+
+    Args:
+        template: `HandTemplate` of the estimates.
+        config: weights and lengths.
+    """
+
+    def __init__(self, template, config: EnergyConfig):
+        self.config = config
+        self._faces = np.asarray(template.faces)
+        self._around = data_terms.faces_of_vertices(self._faces, len(template.vertices))
+        self._bones, self._parents = template.bone_from_template, template.parents
+        self._wrist, self._axis = _wrist(template)
+
+    def view_terms(self, outputs, batch, sampling, seed=None) -> dict[str, tf.Tensor]:
+        """Terms of single views: Eq. 5 without its last.
+
+        Args:
+            outputs: of `DualGridNet` on `batch`.
+            batch: depth [N, S, S] mm, intrinsics [N, 4] of the crop, centre [N, 3] mm.
+            sampling: the network's `Sampling` layer.
+            seed: [2] integers of the stateless draw of pixels; None: always the same ones.
+
+        Returns:
+            name -> [N], unweighted, and `usable` [N] bool: the views that have a hand to fit. All
+            terms of the others are 0, and so is what they add to a gradient.
+        """
+        usable = self._enough(outputs)
+        prepared = self._prepare(outputs, batch, seed)
+        return self._own_terms(outputs, sampling, prepared, usable)
+
+    def step_terms(self, outputs, batch, sampling, seed=None) -> dict[str, tf.Tensor]:
+        """Terms of time steps with C synchronised views: all of Eq. 5.
+
+        Args:
+            outputs: of `DualGridNet` on the B * C views of `batch`, time step by time step.
+            batch: of `dgn_tf.data.views.step_dataset`: depth [B, C, S, S], intrinsics [B, C, 4],
+                centre [B, C, 3], view_valid [B, C], camera_from_rig [B, C, 4, 4] mm and rig_known
+                [B]. C is known statically.
+            sampling, seed: as in `view_terms`.
+
+        Returns:
+            As `view_terms`, [B * C]. Terms against other views are 0 where the rig is not known
+            or no other view is usable.
+        """
+        rig = batch["camera_from_rig"]
+        cameras = rig.shape[1]
+        flat = {name: _flat(batch[name]) for name in ("depth", "intrinsics", "centre")}
+        usable = self._enough(outputs) & (tf.reshape(batch["view_valid"], [-1]) > 0)
+        prepared = self._prepare(outputs, flat, seed)
+        terms = self._own_terms(outputs, sampling, prepared, usable)
+        weights = self.config.weights()
+        wanted = [name for name in MULTI_VIEW if weights[name]]
+        if cameras == 1 or not wanted:
+            return terms
+        valid = tf.reshape(usable, [-1, cameras]) & (batch["rig_known"][:, tf.newaxis] > 0)
+        vertices = tf.reshape(outputs["vertices"], [-1, cameras, *outputs["vertices"].shape[1:]])
+        if "vertex" in wanted:
+            term = multi_view.vertex_loss(vertices, rig, valid, self.config.delta)
+            terms["vertex"] = tf.reshape(term, [-1])
+        pairs = [
+            self._against_other(outputs, sampling, prepared, rig, shift, wanted)
+            for shift in range(1, cameras)
+        ]
+        for name in pairs[0]:
+            term = multi_view.mean_over_others([pair[name] for pair in pairs], valid)
+            terms[name] = tf.reshape(term, [-1])
+        return terms
+
+    def total(self, terms) -> tf.Tensor:
+        """The weighted sum of `view_terms` or `step_terms`, [N]."""
+        weights = self.config.weights()
+        return tf.add_n([weights[name] * term for name, term in terms.items() if name in weights])
+
+    def _enough(self, outputs):
+        measured = tf.reduce_sum(tf.cast(outputs["valid"], tf.int32), axis=[1, 2])
+        return measured >= self.config.min_pixels
+
+    def _prepare(self, outputs, batch, seed):
+        """The pixels to match, and what to match them with.
+
+        Returns:
+            points [N, K, 3] mm, their I_m coords [N, K, 2] and layer [N, K] (None for templates
+            of one layer), counted [N, K] bool, centre [N, 3], and the mesh's normals [N, V, 3].
+        """
+        size = batch["depth"].shape[-1]
+        valid = outputs["valid"]
+        # A missing depth is replaced before it is used: 0 * inf would be NaN.
+        depth = tf.where(valid, batch["depth"], tf.zeros_like(batch["depth"]))
+        points = tf.reshape(
+            camera.unproject_depth_map(depth, batch["intrinsics"]), [-1, size * size, 3]
+        )
+        mask = tf.reshape(valid, [-1, size * size])
+        if math.isfinite(self.config.wrist_margin):
+            root = outputs["transforms"][:, 0]
+            mask &= data_terms.before_wrist(
+                points, root, self._wrist, self._axis, self.config.wrist_margin
+            )
+        index, counted = data_terms.thin_pixels(mask, self.config.pixels, seed)
+
+        def pick(values, *channels):
+            values = tf.reshape(values, [-1, size * size, *channels])
+            return tf.gather(values, index, axis=1, batch_dims=1)
+
+        layer = outputs.get("mesh_layer")
+        return {
+            "points": pick(points, 3),
+            "coords": pick(outputs["mesh_coords"], 2),
+            "layer": None if layer is None else pick(layer),
+            "counted": counted,
+            "centre": batch["centre"],
+            "normals": data_terms.vertex_normals(outputs["vertices"], self._faces, self._around),
+        }
+
+    def _own_terms(self, outputs, sampling, prepared, usable):
+        config, weights = self.config, self.config.weights()
+        vertices = outputs["vertices"]
+        points, counted = prepared["points"], prepared["counted"]
+        terms = {}
+        if weights["icp"]:
+            allowed = data_terms.facing(vertices, prepared["normals"])
+            terms["icp"] = data_terms.icp_loss(points, vertices, allowed, counted, config.delta)
+        if weights["lifting"]:
+            lifted = sampling.sample_at(
+                outputs["coordinate_map"], prepared["coords"], prepared["layer"]
+            )
+            lifted += prepared["centre"][:, tf.newaxis]
+            terms["lifting"] = data_terms.lifting_loss(points, lifted, counted, config.delta)
+        if weights["collision"]:
+            terms["collision"] = priors.collision_loss(
+                outputs["keypoints"], config.collision_distance
+            )
+        if weights["arap"]:
+            terms["arap"] = priors.arap_loss(vertices, outputs["vertices_sampled"])
+        if weights["offset"]:
+            terms["offset"] = priors.offset_loss(outputs["transforms"], self._bones, self._parents)
+        # Chosen, not multiplied, and before any mean: a view without a hand may give anything.
+        kept = {name: tf.where(usable, term, tf.zeros_like(term)) for name, term in terms.items()}
+        return {**kept, "usable": usable}
+
+    def _against_other(self, outputs, sampling, prepared, rig, shift, wanted):
+        """Each view's mesh against the pixels of view (c + shift) mod C: name -> [B, C].
+
+        The pixels are brought to the mesh's camera instead of the mesh to theirs, which is the
+        same distance and spares its normals a second turn.
+        """
+        cameras = rig.shape[1]
+
+        def of_other(values):
+            by_step = tf.reshape(values, [-1, cameras, *values.shape[1:]])
+            return _flat(multi_view.other_view(by_step, shift))
+
+        source_from_other = _flat(multi_view.source_from_other(rig, shift))
+        points = multi_view.moved(of_other(prepared["points"]), source_from_other)
+        counted = of_other(prepared["counted"])
+        terms = {}
+        if "other_icp" in wanted:
+            vertices = outputs["vertices"]
+            place = source_from_other[:, :3, 3]  # of the other camera
+            allowed = data_terms.facing(vertices, prepared["normals"], place)
+            terms["other_icp"] = data_terms.icp_loss(
+                points, vertices, allowed, counted, self.config.delta
+            )
+        if "other_lifting" in wanted:
+            layer = prepared["layer"]
+            lifted = sampling.sample_at(
+                outputs["coordinate_map"],
+                of_other(prepared["coords"]),
+                None if layer is None else of_other(layer),
+            )
+            lifted += prepared["centre"][:, tf.newaxis]
+            terms["other_lifting"] = data_terms.lifting_loss(
+                points, lifted, counted, self.config.delta
+            )
+        return {name: tf.reshape(term, [-1, cameras]) for name, term in terms.items()}
+
+
+def mean_terms(terms) -> dict[str, tf.Tensor]:
+    """Means of the terms over the usable views, name -> []; 0 where there is none."""
+    usable = tf.cast(terms["usable"], tf.float32)
+    count = tf.maximum(tf.reduce_sum(usable), 1.0)
+    return {name: tf.reduce_sum(term) / count for name, term in terms.items() if name != "usable"}
+
+
+def _flat(values):
+    """[B, C, ...] -> [B * C, ...]."""
+    return tf.reshape(values, [-1, *values.shape[2:]])
+
+
+def _wrist(template):
+    """Middle of the wrist [3] and the axis [3] from there to the joints next to the root."""
+    parents = np.asarray(template.parents)
+    joints = np.linalg.inv(np.asarray(template.bone_from_template, np.float64))[:, :3, 3]
+    hanging = (parents == 0) & (np.arange(len(parents)) > 0)
+    wrist = np.asarray(template.vertices, np.float64)[template.wrist_loop].mean(axis=0)
+    axis = joints[hanging].mean(axis=0) - wrist
+    return wrist.astype(np.float32), (axis / np.linalg.norm(axis)).astype(np.float32)
