@@ -70,14 +70,20 @@ def pytest_make_collect_report(collector):
     """Imports each file of tests without the flags of the files before."""
     if not isinstance(collector, pytest.Module):
         return (yield)
-    _forget(_modules_with_flags())
     report = yield
     collector.stash[_MODULES_OF_FILE] = _modules_with_flags()
+    _forget(_modules_with_flags())
     return report
 
 
 @pytest.fixture(autouse=True)
 def flags_of_this_file(request):
-    """Only the modules that the test's file imports at its top are there, with their flags."""
+    """Only the modules that the test's file imports at its top are there, with their flags.
+
+    None are left behind: fixtures of a session, which come first, import theirs into a clean
+    process.
+    """
     _forget(_modules_with_flags())
     _restore(request.node.getparent(pytest.Module).stash[_MODULES_OF_FILE])
+    yield
+    _forget(_modules_with_flags())

@@ -149,9 +149,10 @@ def _stages(model, batch):
     pixels = crop_geometry.normalise_crop(
         batch["depth"], batch["intrinsics"], batch["centre"], batch["cube"]
     )
-    correspondences, features = network.image_network(pixels, True)
+    seen = network.see(pixels, batch["centre"], True)[0]
+    correspondences, features = network.image_network(seen, True)
     coords = correspondences[..., :2]
-    extended = network.extend(coords, features, pixels)
+    extended = network.extend(coords, features, seen)
     coordinate_map = network.mesh_network(extended, True)
     half_cube = batch["cube"][:, tf.newaxis, tf.newaxis] / 2
     sampled = network.sampling(coordinate_map) * half_cube + batch["centre"][:, tf.newaxis]
@@ -161,6 +162,10 @@ def _stages(model, batch):
     def loss(*values):
         terms = supervised_terms(dict(zip(losses, values, strict=True)), batch, model.loss_config)
         return [tf.reduce_mean(term) for term in terms.values()]
+
+    def view(pixels):
+        seen, found = network.see(pixels, batch["centre"], True)
+        return [seen] if found is None else [seen, found.palm_direction]
 
     variables = network.trainable_variables
     zeros = [tf.zeros_like(variable) for variable in variables]
@@ -172,8 +177,9 @@ def _stages(model, batch):
 
     refined = ("transforms", "vertices", "keypoints")
     stages = {
-        "image_network": (lambda p: network.image_network(p, True), [pixels]),
-        "extension": (lambda c, f: network.extend(c, f, pixels), [coords, features]),
+        "view": (view, [pixels]),
+        "image_network": (lambda s: network.image_network(s, True), [seen]),
+        "extension": (lambda c, f: network.extend(c, f, seen), [coords, features]),
         "mesh_network": (lambda e: network.mesh_network(e, True), [extended]),
         "sampling": (network.sampling, [coordinate_map]),
         "similarity_fit": (network.similarity_fit, [sampled]),

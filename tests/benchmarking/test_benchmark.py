@@ -32,8 +32,8 @@ def test_profile_accounts_for_the_whole_step(batch):
 
     profile = profile_training(training_model(), batch, rounds=3)
     assert list(profile) == [
-        "image_network", "extension", "mesh_network", "sampling", "similarity_fit", "skinning",
-        "losses", "optimiser", "unaccounted", "whole_step",
+        "view", "image_network", "extension", "mesh_network", "sampling", "similarity_fit",
+        "skinning", "losses", "optimiser", "unaccounted", "whole_step",
     ]
     assert profile["image_network"]["gflops_per_s"] > 0
     assert all(stage["ms"] > 0 for name, stage in profile.items() if name != "unaccounted")

@@ -10,7 +10,7 @@ from tests.data_prep import nyu_folder
 
 @pytest.fixture(scope="session")
 def convert():
-    # conftest forgets modules with flags after each test: imported here, kept by the closure.
+    # Modules with flags are forgotten before each test: imported here, kept by the closure.
     from data_prep.nyu_to_tfrecord import convert_split
 
     def convert(nyu, output, split="test", **settings):
