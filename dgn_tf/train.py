@@ -33,19 +33,43 @@ flags.DEFINE_string(
 flags.DEFINE_float(
     "real_fraction", 0.5, "With --real_records: their share of each batch; 1: they go alone.", 0, 1
 )
-flags.DEFINE_list("real_cameras", None, "Numbers of the cameras to learn from; empty: all.")
+flags.DEFINE_list(
+    "real_cameras", None, "Numbers of the real or unlabelled cameras to learn from; empty: all."
+)
 flags.DEFINE_float(
     "labelled_fraction", 1.0, "Share of the time steps whose labels are used, evenly spread.", 0, 1
 )
 flags.DEFINE_float(
-    "held_out", 0.1, "Share of the labelled time steps that chooses best/ instead; 0: none.", 0, 0.5
-)
+    "held_out", 0.1, "Share of the time steps of --real_records (of the labelled ones) or "
+    "--unlabelled_records that chooses best/ instead; 0: none.", 0, 0.5
+)  # fmt: skip
 flags.DEFINE_integer(
     "real_validation_frames", 480, "Views of the part held out that are measured.", lower_bound=1
 )
 flags.DEFINE_float(
     "real_keypoint_weight", 1.0, "Of the key points of T, real frames.", lower_bound=0
 )
+flags.DEFINE_string(
+    "unlabelled_records", "", "Folder of views to learn from by the energy of Eq. 5, such as "
+    "data/nyu_records/train; labels in it are not used. Empty: none.",
+)  # fmt: skip
+flags.DEFINE_integer(
+    "unlabelled_steps", 8, "Unlabelled time steps (single views with --nomulti_view) in a training "
+    "step, beside --batch_size synthetic frames.", lower_bound=1,
+)  # fmt: skip
+flags.DEFINE_bool("multi_view", True, "Synchronised unlabelled views; false: each view alone.")
+flags.DEFINE_float(
+    "energy_weight", 1.0, "Of the energy against the supervised terms; 0: measured, not learnt "
+    "from.", lower_bound=0,
+)  # fmt: skip
+# Defaults are those of EnergyConfig; the paper gives no value.
+flags.DEFINE_float("omega", 1.0, "Of lifting against ICP, 0: without (Eq. 6).", lower_bound=0)
+flags.DEFINE_float("lambda1", 1.0, "Of the priors: collision, arap, offset (Eq. 5).", lower_bound=0)
+flags.DEFINE_float("lambda2", 1.0, "Of the multi-view terms (Eq. 5).", lower_bound=0)
+flags.DEFINE_float("kappa1", 0.01, "Of arap among the priors, 1 / mm (Eq. 9).", lower_bound=0)
+flags.DEFINE_float("kappa2", 0.01, "Of offset among the priors, 1 / mm (Eq. 9).", lower_bound=0)
+flags.DEFINE_float("eta1", 1.0, "Of ICP against the other views (Eq. 14).", lower_bound=0)
+flags.DEFINE_float("eta2", 1.0, "Of lifting against the other views (Eq. 14).", lower_bound=0)
 flags.DEFINE_string("template", "", "Hand template (.npz); empty: the one that ships.")
 flags.DEFINE_enum("embedding", "layered", ["layered", "atlas", "mds"], "Mesh coordinates.")
 flags.DEFINE_enum("network", "default", ["default", "paper"], "Configuration to start from.")
@@ -95,6 +119,7 @@ MAY_CHANGE = frozenset(
         "summaries",
         "real_validation_frames",
         "real_records",  # may lie elsewhere: their content is compared
+        "unlabelled_records",  # likewise
     }
 )
 NOT_SETTINGS = frozenset({"output_dir"})
@@ -104,7 +129,10 @@ SMOKE = {
     "batch_size": 8,
     "validation_frames": 8,
     "real_validation_frames": 8,
+    "unlabelled_steps": 2,
 }
+# Flags of the same names as `EnergyConfig`'s weights.
+ENERGY = ("omega", "lambda1", "lambda2", "kappa1", "kappa2", "eta1", "eta2")
 
 
 def main(_):
@@ -119,6 +147,11 @@ def main(_):
         raise InputError(
             "--real_records wants --real_keypoint_weight and --labelled_fraction above 0: without "
             "them nothing is learnt from the records."
+        )
+    if FLAGS.real_records and FLAGS.unlabelled_records:
+        raise InputError(
+            "--real_records and --unlabelled_records are one or the other: learn from the labels, "
+            "or without them."
         )
     if FLAGS.smoke:
         for name, value in SMOKE.items():
@@ -150,6 +183,12 @@ def train(values: dict) -> None:
         info["real_frames"] = real.facts(template)
         settings["real_records_hash"] = info["real_frames"]["content_hash"]
         logging.info("real frames: %s", info["real_frames"])
+    unlabelled = datasets.unlabelled_views(settings, network_config(settings).image_size)
+    settings["unlabelled_records_hash"] = None
+    if unlabelled:
+        info["unlabelled_views"] = unlabelled.facts()
+        settings["unlabelled_records_hash"] = info["unlabelled_views"]["content_hash"]
+        logging.info("unlabelled views: %s", info["unlabelled_views"])
     folder = pathlib.Path(values["output_dir"])
     tf.keras.utils.set_random_seed(values["seed"])
     model = build_model(template, settings)
@@ -171,18 +210,21 @@ def train(values: dict) -> None:
 
     validation = datasets.validation_batches(template, settings)
     held_out = real.held_out_batches(values["real_validation_frames"]) if real else []
+    energies = []
+    if unlabelled:
+        energies = unlabelled.held_out_batches(values["real_validation_frames"])
     per_epoch = values["steps_per_epoch"]
     parts = [
         callbacks.StopWhenNotFinite(),
         callbacks.MeanTerms(),
-        callbacks.Validate(validation, folder, flagfile, info, held_out),
+        callbacks.Validate(validation, folder, flagfile, info, held_out, energies),
         tf.keras.callbacks.CSVLogger(str(folder / "log.csv"), append=True),
         callbacks.SaveCheckpoint(checkpoints),
     ]
     if values["summaries"]:
         parts.insert(3, callbacks.Summaries(folder / "summaries", validation[0]))
     model.fit(
-        datasets.training_data(template, settings, step, real),
+        datasets.training_data(template, settings, step, real, unlabelled),
         initial_epoch=step // per_epoch,
         epochs=-(-values["steps"] // per_epoch),
         steps_per_epoch=per_epoch,
@@ -224,7 +266,19 @@ def build_model(template, settings: dict):
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     if settings["mixed_precision"]:
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-    model = TrainingModel(network, losses, settings["clip_norm"])
+    energy = None
+    if settings["unlabelled_records"]:
+        from dgn_tf.losses.energy import Energy, EnergyConfig
+
+        energy = Energy(template, EnergyConfig(**{name: settings[name] for name in ENERGY}))
+    model = TrainingModel(
+        network,
+        losses,
+        settings["clip_norm"],
+        energy,
+        settings["energy_weight"],
+        settings["seed"],
+    )
     model.compile(optimizer, jit_compile=settings["jit_compile"])
     return model
 

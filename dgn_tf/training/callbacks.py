@@ -12,6 +12,7 @@ import tensorflow as tf
 from dgn_tf.errors import InputError
 from dgn_tf.model_folder import save_model_folder
 from dgn_tf.training.run_folder import Checkpoints
+from dgn_tf.training.unlabelled import validate_energy
 from dgn_tf.training.validation import validate, validate_labels
 
 
@@ -76,14 +77,20 @@ class Validate(tf.keras.callbacks.Callback):
         folder: the run's.
         flags, info: see `save_model_folder`.
         real_batches: labelled views held out of the training; where there are some, they
-            choose the best checkpoint, else `batches` do.
+            choose the best checkpoint.
+        unlabelled_batches: unlabelled views held out of the training; where there are some,
+            the energy of the model's estimates for them chooses. Without either `batches` do.
     """
 
-    def __init__(self, batches, folder, flags: str, info: dict, real_batches=()):
+    def __init__(
+        self, batches, folder, flags: str, info: dict, real_batches=(), unlabelled_batches=()
+    ):
         super().__init__()
         self._batches, self._flags, self._info = batches, flags, info
-        self._real_batches = real_batches
+        self._real_batches, self._unlabelled_batches = real_batches, unlabelled_batches
         self._chosen_by = "real_keypoints_mm" if real_batches else "keypoints_mm"
+        if unlabelled_batches:
+            self._chosen_by = "energy"
         self._folder = pathlib.Path(folder)
         self._best = self._best_so_far()
 
@@ -102,6 +109,8 @@ class Validate(tf.keras.callbacks.Callback):
             figures = validate(network, self._batches)
             if self._real_batches:
                 figures |= validate_labels(network, self._real_batches)
+            if self._unlabelled_batches:
+                figures |= validate_energy(network, self._unlabelled_batches, self.model.energy)
             logs.update({f"val_{name}": value for name, value in figures.items()})
             step = int(self.model.optimizer.iterations.numpy())
             info = {**self._info, "step": step, "validation": figures}

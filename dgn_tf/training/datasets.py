@@ -2,17 +2,29 @@
 
 from dgn_tf.errors import InputError
 from dgn_tf.training.real_frames import RealFrames, mix, real_count
+from dgn_tf.training.unlabelled import UnlabelledViews, put_beside
 
 # Far from the seeds that anybody trains with; the test split has another (BUILD.md).
 VALIDATION_SEED = 1_000_001
 
 
-def training_data(template, settings: dict, step: int, real: RealFrames | None = None):
+def training_data(
+    template,
+    settings: dict,
+    step: int,
+    real: RealFrames | None = None,
+    unlabelled: UnlabelledViews | None = None,
+):
     """Batches from `step` on; the same whether the run was interrupted or not.
 
-    With `real` frames, --real_fraction of each batch is theirs.
+    With `real` frames, --real_fraction of each batch is theirs; `unlabelled` views come on top
+    of the batch, --unlabelled_steps of them.
     """
     batch_size, seed = settings["batch_size"], settings["seed"]
+    if unlabelled:
+        synthetic = synthetic_data(template, settings, batch_size, step)
+        views = unlabelled.training(settings["unlabelled_steps"], seed, step)
+        return put_beside(synthetic, views)
     if real is None:
         return synthetic_data(template, settings, batch_size, step)
     count = real_count(batch_size, settings["real_fraction"])
@@ -56,6 +68,19 @@ def real_frames(settings: dict, size: int) -> RealFrames | None:
         settings["real_records"],
         _camera_numbers(settings["real_cameras"]),
         settings["labelled_fraction"],
+        settings["held_out"],
+        size,
+    )
+
+
+def unlabelled_views(settings: dict, size: int) -> UnlabelledViews | None:
+    """The views of --unlabelled_records as crops of `size` pixels; None without the flag."""
+    if not settings["unlabelled_records"]:
+        return None
+    return UnlabelledViews(
+        settings["unlabelled_records"],
+        _camera_numbers(settings["real_cameras"]),
+        settings["multi_view"],
         settings["held_out"],
         size,
     )

@@ -81,7 +81,6 @@ class RealFrames:
             InputError: see `description`.
         """
         description = self.description(template)
-        whole = description["frames"] + len(description["skipped"]) >= NYU_TRAINING_FRAMES
         return {
             "content_hash": description["content_hash"],
             "time_steps": description["frames"],
@@ -89,7 +88,7 @@ class RealFrames:
             "centre": description["centre"],
             "labelled_fraction": self.labelled_fraction,
             "held_out": self.held_out,
-            "status": "NYU's training split" if whole else EXPERIMENT,
+            "status": status_of(description),
         }
 
     def training(self, batch_size: int, seed: int, start_step: int = 0) -> tf.data.Dataset:
@@ -136,6 +135,12 @@ class RealFrames:
             batches.append({name: value[:frames] for name, value in batch.items()})
             frames -= len(batches[-1]["cube"])
         return batches
+
+
+def status_of(description: dict) -> str:
+    """Of a description.json: NYU's training split, or the mark of an experiment."""
+    whole = description["frames"] + len(description["skipped"]) >= NYU_TRAINING_FRAMES
+    return "NYU's training split" if whole else EXPERIMENT
 
 
 def real_count(batch_size: int, real_fraction: float) -> int:

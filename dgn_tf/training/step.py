@@ -5,8 +5,10 @@ import dataclasses
 import tensorflow as tf
 
 from dgn_tf.geometry import upright
+from dgn_tf.losses import energy as self_supervised
 from dgn_tf.losses import supervised
 from dgn_tf.network import DualGridNet
+from dgn_tf.training.unlabelled import UNLABELLED, energy_terms, run_together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,13 +122,31 @@ class TrainingModel(tf.keras.Model):
 
     A step whose terms or gradients are not all finite changes no weight; the callback
     `StopWhenNotFinite` then ends the run by the term's name.
+
+    Args:
+        network: to train.
+        losses: weights of the supervised terms.
+        clip_norm: of the gradients; 0: none.
+        energy: of the unlabelled views, which batches of `put_beside` have; None: they have none.
+        energy_weight: of the energy against the supervised terms.
+        seed: of the pixels that the energy draws at each step.
     """
 
-    def __init__(self, network: DualGridNet, losses: LossConfig, clip_norm: float = 0.0, **kwargs):
+    def __init__(
+        self,
+        network: DualGridNet,
+        losses: LossConfig,
+        clip_norm: float = 0.0,
+        energy: self_supervised.Energy | None = None,
+        energy_weight: float = 1.0,
+        seed: int = 0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.network = network
         self.loss_config = losses
         self.clip_norm = clip_norm
+        self.energy, self.energy_weight, self.seed = energy, energy_weight, seed
 
     def call(self, inputs, training=None):
         return self.network(inputs, training=training)
@@ -135,9 +155,16 @@ class TrainingModel(tf.keras.Model):
         weights = self.loss_config.weights()
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
-            outputs = self.network(batch, training=True)
+            energies = {}
+            if self.energy is None:
+                outputs = self.network(batch, training=True)
+            else:
+                of_views, outputs = run_together(self.network, batch, training=True)
+                energies = self._energies(self.energy, of_views, batch[UNLABELLED])
             terms = mean_terms(outputs, batch, self.loss_config)
             total = tf.add_n([weights[name] * term for name, term in terms.items()])
+            if self.energy is not None:
+                total += self.energy_weight * self.energy.total(energies)
             scaled = total
             if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
                 scaled = self.optimizer.get_scaled_loss(total)
@@ -154,4 +181,10 @@ class TrainingModel(tf.keras.Model):
             return tf.constant(True)
 
         tf.cond(finite, apply, lambda: tf.constant(False))
-        return {"loss": total, **terms, "gradient_norm": norm}
+        return {"loss": total, **terms, **energies, "gradient_norm": norm}
+
+    def _energies(self, energy, outputs, views):
+        """Means of the energy's terms, unweighted. The draw goes with the step: it can resume."""
+        draw = tf.stack([tf.constant(self.seed, tf.int64), self.optimizer.iterations])
+        terms = energy_terms(energy, outputs, views, self.network.sampling, draw)
+        return self_supervised.mean_terms(terms)

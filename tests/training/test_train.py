@@ -86,6 +86,7 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
         "layer_weight": 1.0, "real_keypoint_weight": 1.0, "loss": "robust", "steps": 10,
         "decay_start": -1, "learning_rate": 1e-3, "warmup_steps": 1, "weight_decay": 0.0,
         "ema_momentum": 0.99, "clip_norm": 0.0, "jit_compile": False,
+        "unlabelled_records": "", "energy_weight": 1.0, "seed": 1,
     }  # fmt: skip
     sizes = NetworkConfig(image_channels=(8, 8), mesh_channels=(8, 8), features=4)
     given = DualGridNet(tiny_template(), sizes)
@@ -110,6 +111,9 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
         (["--output_dir=x", "--init_weights=nowhere.h5"], "nowhere.h5"),
         (["--output_dir=x", "--real_records=a/train"], "nyu_to_tfrecord --nyu_dir=DIR .*=a writes"),
         (["--output_dir=x", "--real_records=a", "--real_keypoint_weight=0"], "above 0"),
+        (["--output_dir=x", "--real_records=a", "--unlabelled_records=b"], "one or the other"),
+        (["--output_dir=x", "--unlabelled_records=a/train"],
+         "nyu_to_tfrecord .*--labels=none --center=com .*=a writes .*rig_to_tfrecord"),
     ],
 )
 def test_bad_flags_get_one_line(arguments, message, monkeypatch, tmp_path, capsys):
@@ -127,5 +131,6 @@ def test_bad_flags_get_one_line(arguments, message, monkeypatch, tmp_path, capsy
         assert not pathlib.Path("x").exists()  # a second try with the flag mended is not refused
     finally:
         for name in ("output_dir", "data", "image_channels", "template", "init_weights",
-                     "steps", "real_records", "real_keypoint_weight"):
+                     "steps", "real_records", "real_keypoint_weight",
+                     "unlabelled_records"):
             flags.FLAGS[name].unparse()
