@@ -89,7 +89,8 @@ def load_network(path) -> DualGridNet:
             f"with {description['template_hash'][:12]}; restore the template they came with."
         )
     try:
-        config = NetworkConfig(**description["network"])
+        # Networks of before `upright` say nothing of it, and see their crops as they are.
+        config = NetworkConfig(**{"upright": False, **description["network"]})
     except TypeError as error:
         raise InputError(f"{folder / CONFIG}: {error}; it is of another version.") from None
     network = DualGridNet(template, config)

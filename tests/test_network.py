@@ -190,6 +190,18 @@ def test_model_folder_round_trip(tmp_path):
     }
 
 
+def test_a_folder_from_before_the_upright_view_still_loads(tmp_path):
+    net = network(dataclasses.replace(SMALL, upright=False))
+    save_model_folder(net, tmp_path)
+    file = tmp_path / "config.json"
+    description = json.loads(file.read_text())
+    del description["network"]["upright"]
+    file.write_text(json.dumps(description))
+    batch = crops(net)
+    np.testing.assert_array_equal(load_network(tmp_path)(batch)["vertices"],
+                                  net(batch)["vertices"])
+
+
 def test_damaged_model_folders_are_refused_by_file(tmp_path):
     folder = tmp_path / "model"
     with pytest.raises(InputError, match="is no model"):

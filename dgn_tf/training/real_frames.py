@@ -1,14 +1,13 @@
 """Frames with key-point labels alone, beside synthetic ones in every batch (Sec. 3.4)."""
 
 import dataclasses
-import pathlib
 
 import tensorflow as tf
 
-from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.data.view_crops import AugmentConfig
-from dgn_tf.data.views import WRITER, view_dataset, view_description
+from dgn_tf.data.views import WRITER, view_dataset
 from dgn_tf.errors import InputError
+from dgn_tf.training.record_folder import training_description
 
 # What both kinds of frame have, and what synthetic ones have besides.
 SHARED = ("depth", "intrinsics", "centre", "cube", "keypoints")
@@ -48,30 +47,19 @@ class RealFrames:
             InputError: nothing there, records of another kind, of the test split or without
                 labels, key points other than the template's, a camera that they lack.
         """
-        flag, folder = f"--real_records={self.folder}", pathlib.Path(self.folder)
-        if not (folder / DESCRIPTION_FILE).is_file():
-            if (folder / "train").is_dir():
-                raise InputError(f"{flag}: the folder of several splits; name {folder / 'train'}.")
-            output = folder.parent if folder.name == "train" else folder
-            raise InputError(
-                f"{flag}: no finished records there; python -m {WRITER} --nyu_dir=DIR "
-                f"--output_dir={output} writes them to {output / 'train'}."
-            )
-        description = view_description(self.folder)
-        if description["split"] == "test":
-            raise InputError(f"{flag} is the test split, which nothing may learn from.")
+        flag = f"--real_records={self.folder}"
+        description = training_description(
+            "--real_records",
+            self.folder,
+            self.cameras,
+            f"python -m {WRITER} --nyu_dir=DIR --output_dir={{output}} writes them to {{split}}",
+        )
         if not description["labels"]:
             raise InputError(
                 f"{flag}: converted with --labels=none; convert again with --labels=auto."
             )
         if tuple(description["keypoints"]) != tuple(template.keypoint_names):
             raise InputError(f"{flag}: the key points are not those of template {template.name}.")
-        for camera in self.cameras:
-            if camera not in description["cameras"]:
-                known = ", ".join(str(number) for number in description["cameras"])
-                raise InputError(
-                    f"--real_cameras={camera}: {folder} has cameras {known}; name some of them."
-                )
         return description
 
     def facts(self, template) -> dict:

@@ -6,16 +6,14 @@ checkpoint depends on them.
 
 import dataclasses
 import math
-import pathlib
 
 import tensorflow as tf
 
-from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.data.view_crops import AugmentConfig
-from dgn_tf.data.views import step_dataset, view_dataset, view_description
-from dgn_tf.errors import InputError
+from dgn_tf.data.views import step_dataset, view_dataset
 from dgn_tf.losses.energy import Energy, mean_terms
 from dgn_tf.training.real_frames import HELD_OUT_BATCH, HELD_OUT_SEED, status_of
+from dgn_tf.training.record_folder import training_description
 
 UNLABELLED = "unlabelled"  # the batch's key under which the views stand
 NETWORK_INPUTS = ("depth", "intrinsics", "centre", "cube")
@@ -47,28 +45,15 @@ class UnlabelledViews:
             InputError: nothing there, records of another kind or of the test split, a camera
                 that they lack.
         """
-        flag, folder = f"--unlabelled_records={self.folder}", pathlib.Path(self.folder)
-        if not (folder / DESCRIPTION_FILE).is_file():
-            if (folder / "train").is_dir():
-                raise InputError(f"{flag}: the folder of several splits; name {folder / 'train'}.")
-            output = folder.parent if folder.name == "train" else folder
-            raise InputError(
-                f"{flag}: no finished records there; python -m data_prep.nyu_to_tfrecord "
-                "--nyu_dir=DIR --labels=none --center=com --calibration=FILE "
-                f"--output_dir={output} writes NYU's to {output / 'train'}, and python -m "
-                "data_prep.rig_to_tfrecord --frames=DIR1,DIR2 --calibration=FILE --depth_unit=1 "
-                f"--output_dir={output} those of a rig of one's own."
-            )
-        description = view_description(self.folder)
-        if description["split"] == "test":
-            raise InputError(f"{flag} is the test split, which nothing may learn from.")
-        for camera in self.cameras:
-            if camera not in description["cameras"]:
-                known = ", ".join(str(number) for number in description["cameras"])
-                raise InputError(
-                    f"--real_cameras={camera}: {folder} has cameras {known}; name some of them."
-                )
-        return description
+        return training_description(
+            "--unlabelled_records",
+            self.folder,
+            self.cameras,
+            "python -m data_prep.nyu_to_tfrecord --nyu_dir=DIR --labels=none --center=com "
+            "--calibration=FILE --output_dir={output} writes NYU's to {split}, and python -m "
+            "data_prep.rig_to_tfrecord --frames=DIR1,DIR2 --calibration=FILE --depth_unit=1 "
+            "--output_dir={output} those of a rig of one's own",
+        )
 
     def facts(self) -> dict:
         """What a model's `config.json` and its card are to say of the views behind it.
