@@ -6,10 +6,12 @@ import pathlib
 
 import numpy as np
 
+from data_prep.multi_view.agreement import agreed_centres
 from dgn_tf.errors import InputError
 
 MODES = ("joint", "com", "file")
 ORACLE = "joint (oracle: the true palm centre)"
+_CANDIDATES = 6  # blobs of a view among which the others may choose
 _FARTHEST_FLIPPED_MM = 150.0  # half the usual cube: beyond, the crop misses the hand
 
 
@@ -85,25 +87,36 @@ def check_centres(path, centres: np.ndarray, frames: int, palm: np.ndarray | Non
 
 
 class BlobCentres:
-    """Centres of mass of the nearest hand-sized blob, as `dgn_tf.predict` finds hands."""
+    """Centres of mass of hand-sized blobs, as `dgn_tf.predict` finds hands.
+
+    Without extrinsics it is the nearest blob of each view; with them, what the views agree on.
+    """
 
     def __init__(self):
         import tensorflow as tf
 
-        from dgn_tf.localize.nearest_blob import nearest_blob
+        from dgn_tf.localize.nearest_blob import blob_candidates
 
         signature = [tf.TensorSpec([None, None, None]), tf.TensorSpec([None, 4])]
-        self._find = tf.function(lambda depth, camera: nearest_blob(depth, camera), signature)
+        self._find = tf.function(
+            lambda depth, camera: blob_candidates(depth, camera, _CANDIDATES), signature
+        )
 
-    def __call__(self, depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, depth: np.ndarray, intrinsics: np.ndarray, camera_from_rig: np.ndarray | None
+    ) -> np.ndarray:
         """Finds them.
 
         Args:
-            depth: [B, H, W] mm, 0 = missing.
+            depth: [B, H, W] mm, 0 = missing: the views of one time step.
             intrinsics: [B, 4] (fx, fy, cx, cy), pixels.
+            camera_from_rig: [B, 4, 4] mm; None where not known.
 
         Returns:
             [B, 3] float64 mm, camera frame; NaN where nothing is found.
         """
-        centre, found = self._find(depth.astype(np.float32), intrinsics.astype(np.float32))
-        return np.where(found.numpy()[:, None], centre.numpy().astype(np.float64), np.nan)
+        found = self._find(depth.astype(np.float32), intrinsics.astype(np.float32))
+        centres, scores = (value.numpy().astype(np.float64) for value in found)
+        if camera_from_rig is not None:
+            return agreed_centres(centres, scores, camera_from_rig)
+        return np.where(np.isfinite(scores[:, :1]), centres[:, 0], np.nan)

@@ -111,7 +111,7 @@ class Steps:
             depths.append(depth)
         places = np.asarray(self.cameras) - 1
         intrinsics = self.rig.intrinsics[places]
-        centre = self._centres(index - 1, depths, intrinsics)
+        centre = self._centres(index - 1, depths)
         windows = np.tile(np.array(view_schema.NO_WINDOW, np.int64), (count, 1))
         valid = np.zeros(count, np.int64)
         views = [np.zeros([1, 1], np.uint16)] * count
@@ -159,15 +159,17 @@ class Steps:
                 "kept.)"
             ) from None
 
-    def _centres(self, row, depths, intrinsics):
+    def _centres(self, row, depths):
         if isinstance(self.centre, np.ndarray):
             return self.centre[:, row].astype(np.float64)
         found = np.full([len(depths), 3], np.nan)
         there = [view for view, depth in enumerate(depths) if depth is not None]
         if there:
+            places = np.asarray(self.cameras)[there] - 1
             found[there] = self.centre(
                 np.stack([depths[view] for view in there]) * np.float32(self.frames.depth_unit_mm),
-                intrinsics[there],
+                self.rig.intrinsics[places],
+                self.rig.camera_from_rig[places] if self.rig.known else None,
             )
         return found
 

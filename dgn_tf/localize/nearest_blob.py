@@ -26,6 +26,7 @@ _DEPTH_STEPS = 400  # of the histogram in step 1
 _BORDER = np.pad(  # [30, 40], 1 for blocks at the frame's border
     np.zeros([HEIGHT // BLOCK - 2, WIDTH // BLOCK - 2], np.float32), 1, constant_values=1
 )
+_NO_SCORE = -1e9
 _NOWHERE = (0.0, 0.0, 500.0)  # mm; a crop around it is finite
 
 
@@ -61,12 +62,42 @@ def nearest_blob(depth, intrinsics, config: BlobConfig = BlobConfig()):  # noqa:
             point before the camera where nothing is found.
         found: [B] bool, whether the frame has valid pixels enough for a nearest surface.
     """
+    proposals, mass, score, found = _scored_proposals(depth, intrinsics, config)
+    centre = tf.gather(proposals, tf.argmax(score, axis=1), batch_dims=1)
+    centre = _mean_shift(proposals, mass, centre, config)
+    return tf.where(found[:, tf.newaxis], centre, tf.constant(_NOWHERE)), found
+
+
+def blob_candidates(depth, intrinsics, count: int, config: BlobConfig = BlobConfig()):  # noqa: B008
+    """The best hand-sized blobs of each frame, no two of them in one ball.
+
+    Args:
+        depth, intrinsics: as in `nearest_blob`, whose centre is that of candidate 0.
+        count: K.
+
+    Returns:
+        centre: [B, K, 3] mm, camera frame.
+        score: [B, K] cm^2, how much of a hand it is, best first; -inf: there is no such candidate.
+    """
+    proposals, mass, score, found = _scored_proposals(depth, intrinsics, config)
+    score = tf.where(found[:, tf.newaxis] & (score > _NO_SCORE), score, -math.inf)
+    centres, scores = [], []
+    for _ in range(count):
+        best = tf.argmax(score, axis=1)
+        place = tf.gather(proposals, best, batch_dims=1)
+        centres.append(_mean_shift(proposals, mass, place, config))
+        scores.append(tf.gather(score, best, batch_dims=1))
+        apart = tf.reduce_sum((proposals - place[:, tf.newaxis]) ** 2, axis=-1)
+        score = tf.where(apart < config.ball_mm**2, -math.inf, score)
+    return tf.stack(centres, axis=1), tf.stack(scores, axis=1)
+
+
+def _scored_proposals(depth, intrinsics, config):
+    """Proposals [B, N, 3] mm, their areas [B, N] cm^2 and scores [B, N], and found [B]."""
     points, area = _thin(tf.convert_to_tensor(depth), tf.convert_to_tensor(intrinsics), config)
     nearest, found = _nearest_depth(points[..., 2], area, config)
     proposals, mass, at_border = _propose(points, area, nearest, config)
-    centre = _choose(proposals, mass, at_border, nearest, config)
-    centre = _mean_shift(proposals, mass, centre, config)
-    return tf.where(found[:, tf.newaxis], centre, tf.constant(_NOWHERE)), found
+    return proposals, mass, _score(proposals, mass, at_border, nearest, config), found
 
 
 def _thin(depth, intrinsics, config):
@@ -124,8 +155,8 @@ def _propose(points, area, nearest, config):
     return moments[..., :3] / tf.maximum(mass, 1e-6)[..., tf.newaxis], mass, at_border
 
 
-def _choose(proposals, mass, at_border, nearest, config):
-    """The proposal [B, 3] with the most mass, thin parts first, inside and the least around it."""
+def _score(proposals, mass, at_border, nearest, config):
+    """Score [B, N]: much mass, thin parts first, inside the ball, and little around it."""
     # The nearest depth is subtracted: smaller numbers, so that float32 distances stay exact.
     shifted = proposals - nearest[:, tf.newaxis, tf.newaxis] * tf.constant([0.0, 0.0, 1.0])
     norms = tf.reduce_sum(shifted**2, axis=-1)
@@ -143,8 +174,7 @@ def _choose(proposals, mass, at_border, nearest, config):
     score -= tf.linalg.matvec(within, mass * (price + config.border_price * at_border))
     behind = shifted[..., 2]
     score -= config.depth_price * behind + config.below_price * proposals[..., 1]
-    score = tf.where((mass > 0) & (behind <= config.search_mm), score, -1e9)
-    return tf.gather(proposals, tf.argmax(score, axis=1), batch_dims=1)
+    return tf.where((mass > 0) & (behind <= config.search_mm), score, _NO_SCORE)
 
 
 def _mean_shift(proposals, mass, centre, config):

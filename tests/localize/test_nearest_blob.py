@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.localize.nearest_blob import nearest_blob
+from dgn_tf.localize.nearest_blob import blob_candidates, nearest_blob
 
 WIDTH, HEIGHT, FOCAL = 320, 240, 300.0
 INTRINSICS = np.float32([FOCAL, FOCAL, 160, 120])
@@ -146,3 +146,19 @@ def test_finds_real_hands(shared_data):
         (x, y, z), = find(frame, intrinsics=intrinsics)[0]
         pixel = np.array([x, y]) / z * intrinsics[:2] + intrinsics[2:]
         assert np.linalg.norm(pixel - palm) * z / intrinsics[0] < 45, stem  # mm
+
+
+def test_candidates_begin_with_the_nearest_blob_and_lie_apart():
+    near, far = disc((-80, 0, 500)), disc((120, 0, 650))
+    frames = np.stack([np.where(near > 0, near, far), disc((20, -30, 480))])
+    intrinsics = np.tile(INTRINSICS, [2, 1])
+    centres, scores = (value.numpy() for value in blob_candidates(frames, intrinsics, 4))
+    np.testing.assert_array_equal(centres[:, 0], nearest_blob(frames, intrinsics)[0])
+    np.testing.assert_allclose(centres[0, 1], (120, 0, 650), atol=4)
+    assert (scores[:, 1:] <= scores[:, :-1]).all()
+    assert np.isfinite(scores[1]).sum() == 1, "a disc alone is one candidate"
+
+
+def test_an_empty_frame_has_no_candidate():
+    _, scores = blob_candidates(np.zeros([1, HEIGHT, WIDTH], np.float32), INTRINSICS[np.newaxis], 3)
+    assert np.isneginf(scores).all()
