@@ -26,32 +26,60 @@ def plot_errors(errors: dict[str, np.ndarray], joint_names, file) -> None:
         joint_names: [J].
         file: .png, .pdf or .svg; written beside, then renamed.
     """
+    figure = _figure(file)
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
+    places = np.arange(len(joint_names))
+    width = 0.8 / len(errors)
+    for number, (label, values) in enumerate(errors.items()):
+        shift = (number - (len(errors) - 1) / 2) * width
+        means = [mean_mm(column) for column in values.T]
+        right.bar(places + shift, np.nan_to_num(means, posinf=0.0), width, label=label)
+    _draw_success(left, errors)
+    right.set(ylabel="mean error (mm)")
+    right.set_xticks(places, joint_names, rotation=60, ha="right")
+    right.grid(axis="y", alpha=0.3)
+    right.set_axisbelow(True)
+    _save(figure, file)
+
+
+def plot_success(panels: dict[str, dict[str, np.ndarray]], file) -> None:
+    """Writes success curves side by side.
+
+    Args:
+        panels: title -> label -> [N, J] mm joint errors, as in `plot_errors`.
+        file: .png, .pdf or .svg; written beside, then renamed.
+    """
+    figure = _figure(file)
+    for title, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        _draw_success(axes, panels[title])
+        axes.set_title(title)
+    _save(figure, file)
+
+
+def _figure(file):
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
     from matplotlib.figure import Figure
 
     check_plot_file(file)
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
+    return figure
+
+
+def _draw_success(axes, errors):
     thresholds = np.linspace(0.0, MAX_MM, 321)
-    places = np.arange(len(joint_names))
-    width = 0.8 / len(errors)
-    for number, (label, values) in enumerate(errors.items()):
+    for label, values in errors.items():
         curve = success_curve(values, thresholds)
-        left.plot(thresholds, curve, label=f"{label}: {mean_mm(values):.2f} mm")
-        shift = (number - (len(errors) - 1) / 2) * width
-        means = [mean_mm(column) for column in values.T]
-        right.bar(places + shift, np.nan_to_num(means, posinf=0.0), width, label=label)
-    left.set(
+        axes.plot(thresholds, curve, label=f"{label}: {mean_mm(values):.2f} mm")
+    axes.set(
         xlim=(0, MAX_MM), ylim=(0, 100),
         xlabel="largest joint error of a frame at most (mm)", ylabel="frames (%)",
     )
-    left.grid(alpha=0.3)
-    left.legend(loc="lower right")
-    right.set(ylabel="mean error (mm)")
-    right.set_xticks(places, joint_names, rotation=60, ha="right")
-    right.grid(axis="y", alpha=0.3)
-    right.set_axisbelow(True)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize="small")
+
+
+def _save(figure, file):
     file = pathlib.Path(file)
     beside = file.with_name(f".{file.stem}.writing{file.suffix}")
     try:

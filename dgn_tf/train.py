@@ -57,6 +57,14 @@ flags.DEFINE_integer(
     "unlabelled_steps", 8, "Unlabelled time steps (single views with --nomulti_view) in a training "
     "step, beside --batch_size synthetic frames.", lower_bound=1,
 )  # fmt: skip
+flags.DEFINE_float(
+    "unlabelled_fraction", 1.0, "Share of the unlabelled time steps to learn from, in ten runs of "
+    "neighbouring ones.", 0, 1,
+)  # fmt: skip
+flags.DEFINE_bool(
+    "fit_test_split", False, "Let --unlabelled_records be the test split: the model fits the very "
+    "frames that it will be measured on (without labels; its card says so).",
+)  # fmt: skip
 flags.DEFINE_bool("multi_view", True, "Synchronised unlabelled views; false: each view alone.")
 flags.DEFINE_float(
     "energy_weight", 1.0, "Of the energy against the supervised terms; 0: measured, not learnt "
@@ -66,6 +74,7 @@ flags.DEFINE_float(
 flags.DEFINE_float("omega", 1.0, "Of lifting against ICP, 0: without (Eq. 6).", lower_bound=0)
 flags.DEFINE_float("lambda1", 1.0, "Of the priors: collision, arap, offset (Eq. 5).", lower_bound=0)
 flags.DEFINE_float("lambda2", 1.0, "Of the multi-view terms (Eq. 5).", lower_bound=0)
+flags.DEFINE_float("collision", 1.0, "Of collision among the priors (1 in Eq. 9).", lower_bound=0)
 flags.DEFINE_float("kappa1", 0.01, "Of arap among the priors, 1 / mm (Eq. 9).", lower_bound=0)
 flags.DEFINE_float("kappa2", 0.01, "Of offset among the priors, 1 / mm (Eq. 9).", lower_bound=0)
 flags.DEFINE_float("eta1", 1.0, "Of ICP against the other views (Eq. 14).", lower_bound=0)
@@ -132,7 +141,7 @@ SMOKE = {
     "unlabelled_steps": 2,
 }
 # Flags of the same names as `EnergyConfig`'s weights.
-ENERGY = ("omega", "lambda1", "lambda2", "kappa1", "kappa2", "eta1", "eta2")
+ENERGY = ("omega", "lambda1", "lambda2", "collision", "kappa1", "kappa2", "eta1", "eta2")
 
 
 def main(_):
@@ -153,6 +162,8 @@ def main(_):
             "--real_records and --unlabelled_records are one or the other: learn from the labels, "
             "or without them."
         )
+    if FLAGS.unlabelled_records and not FLAGS.unlabelled_fraction:
+        raise InputError("--unlabelled_fraction=0 leaves nothing to learn from; wanted above 0.")
     if FLAGS.smoke:
         for name, value in SMOKE.items():
             setattr(FLAGS, name, value)

@@ -136,6 +136,21 @@ def steps_of_part(steps: int, part: str = "all", held_out: float = 0.1) -> np.nd
     return np.flatnonzero(out if part == "held_out" else ~out)
 
 
+def runs_of_steps(steps: np.ndarray, fraction: float) -> np.ndarray:
+    """A share of `steps` [N] as ten runs of neighbouring ones, evenly spread; at least one step.
+
+    That is what less recording leaves: `labelled_steps` would keep the like of every step.
+
+    Raises:
+        ValueError: `fraction` is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"runs_of_steps wants a fraction of (0, 1], got {fraction}.")
+    if fraction == 1:
+        return steps
+    return steps[steps_of_part(len(steps), "held_out", max(fraction, 1 / len(steps)))]
+
+
 def labelled_steps(steps: np.ndarray, fraction: float) -> np.ndarray:
     """The part of `steps` [N] that keeps its labels: evenly spread, at least one.
 
@@ -163,6 +178,7 @@ def view_dataset(
     size: int = 64,
     prefetch: int = 4,
     threads: int | None = None,
+    fraction: float = 1.0,
 ) -> tf.data.Dataset:
     """Batches of single views; views without a usable frame or centre are left out.
 
@@ -187,6 +203,7 @@ def view_dataset(
         size: S, side of the crops, pixels.
         prefetch: batches kept ready.
         threads: examples prepared at once; None for one after the other.
+        fraction: share of the part's time steps that is used at all, see `runs_of_steps`.
 
     Returns:
         Batches of depth [B, S, S] mm (0 = missing), intrinsics [B, 4] of the crop,
@@ -199,7 +216,8 @@ def view_dataset(
         InputError: no such camera; no, unfinished or damaged records; nothing left to read.
     """
     records = open_views(folder)
-    steps = labelled_steps(steps_of_part(len(records.store), part, held_out), labelled_fraction)
+    steps = runs_of_steps(steps_of_part(len(records.store), part, held_out), fraction)
+    steps = labelled_steps(steps, labelled_fraction)
     places = np.array(records.places(_numbers(camera)))
     rows, columns = np.nonzero(records.valid[steps][:, places])
     _check_any(records, len(rows), part)
@@ -240,6 +258,7 @@ def step_dataset(
     size: int = 64,
     prefetch: int = 4,
     threads: int | None = None,
+    fraction: float = 1.0,
 ) -> tf.data.Dataset:
     """Batches of time steps with their synchronised views; steps without any view are left out.
 
@@ -262,7 +281,7 @@ def step_dataset(
     """
     records = open_views(folder)
     places = records.places(tuple(cameras))
-    steps = steps_of_part(len(records.store), part, held_out)
+    steps = runs_of_steps(steps_of_part(len(records.store), part, held_out), fraction)
     labelled = np.isin(steps, labelled_steps(steps, labelled_fraction))
     seen = records.valid[steps][:, places].any(axis=1)
     _check_any(records, int(seen.sum()), part)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from dgn_tf.errors import InputError
 from dgn_tf.model_folder import save_model_folder
 from dgn_tf.training.run_folder import Checkpoints
-from dgn_tf.training.unlabelled import validate_energy
+from dgn_tf.training.unlabelled import HeldOutEnergy
 from dgn_tf.training.validation import validate, validate_labels
 
 
@@ -93,6 +93,7 @@ class Validate(tf.keras.callbacks.Callback):
             self._chosen_by = "energy"
         self._folder = pathlib.Path(folder)
         self._best = self._best_so_far()
+        self._measure_energy: HeldOutEnergy | None = None
 
     def _best_so_far(self):
         file = self._folder / "log.csv"
@@ -110,7 +111,9 @@ class Validate(tf.keras.callbacks.Callback):
             if self._real_batches:
                 figures |= validate_labels(network, self._real_batches)
             if self._unlabelled_batches:
-                figures |= validate_energy(network, self._unlabelled_batches, self.model.energy)
+                if self._measure_energy is None:
+                    self._measure_energy = HeldOutEnergy(network, self.model.energy)
+                figures |= self._measure_energy(self._unlabelled_batches)
             logs.update({f"val_{name}": value for name, value in figures.items()})
             step = int(self.model.optimizer.iterations.numpy())
             info = {**self._info, "step": step, "validation": figures}

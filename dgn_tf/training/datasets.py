@@ -83,6 +83,8 @@ def unlabelled_views(settings: dict, size: int) -> UnlabelledViews | None:
         settings["multi_view"],
         settings["held_out"],
         size,
+        settings["unlabelled_fraction"],
+        settings["fit_test_split"],
     )
 
 

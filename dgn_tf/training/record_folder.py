@@ -9,7 +9,7 @@ from dgn_tf.errors import InputError
 
 
 def training_description(
-    flag: str, folder: str, cameras: Sequence[int], how_to_make: str
+    flag: str, folder: str, cameras: Sequence[int], how_to_make: str, test_split: bool = False
 ) -> dict:
     """`description.json` of a split's records, once they are there and fit to learn from.
 
@@ -19,6 +19,7 @@ def training_description(
         cameras: numbers (from 1) of --real_cameras; none: every one.
         how_to_make: what the message about a missing folder says; {output} and {split} in it
             stand for the writer's --output_dir and the folder that it then writes.
+        test_split: the test split will do, too.
 
     Raises:
         InputError: nothing there, records of another kind or of the test split, a camera that
@@ -32,7 +33,7 @@ def training_description(
         made = how_to_make.format(output=output, split=output / "train")
         raise InputError(f"{flag}: no finished records there; {made}.")
     description = view_description(folder)
-    if description["split"] == "test":
+    if description["split"] == "test" and not test_split:
         raise InputError(f"{flag} is the test split, which nothing may learn from.")
     for camera in cameras:
         if camera not in description["cameras"]:

@@ -17,6 +17,7 @@ from dgn_tf.training.record_folder import training_description
 
 UNLABELLED = "unlabelled"  # the batch's key under which the views stand
 NETWORK_INPUTS = ("depth", "intrinsics", "centre", "cube")
+FITTED = "experiment: fitted, without labels, to the frames of the test split"
 KEPT = (*NETWORK_INPUTS, "camera_from_rig", "rig_known")  # of view_dataset: no label is among them
 
 
@@ -30,6 +31,8 @@ class UnlabelledViews:
         multi_view: examples are time steps with their C synchronised views; else single views.
         held_out: share of the time steps, in blocks, that no training step sees.
         size: side of the crops, pixels.
+        fraction: share of the other time steps to learn from, in runs of neighbouring ones.
+        test_split: the split may be the test split, whose frames the model is then fitted to.
     """
 
     folder: str
@@ -37,6 +40,8 @@ class UnlabelledViews:
     multi_view: bool = True
     held_out: float = 0.1
     size: int = 64
+    fraction: float = 1.0
+    test_split: bool = False
 
     def description(self) -> dict:
         """`description.json` of the records, once they are fit to learn from.
@@ -53,6 +58,7 @@ class UnlabelledViews:
             "--calibration=FILE --output_dir={output} writes NYU's to {split}, and python -m "
             "data_prep.rig_to_tfrecord --frames=DIR1,DIR2 --calibration=FILE --depth_unit=1 "
             "--output_dir={output} those of a rig of one's own",
+            self.test_split,
         )
 
     def facts(self) -> dict:
@@ -72,7 +78,8 @@ class UnlabelledViews:
             "centre": description["centre"],
             "extrinsics": description.get("extrinsics", {}).get("source"),
             "held_out": self.held_out,
-            "status": status_of(description),
+            "fraction": self.fraction,
+            "status": FITTED if description["split"] == "test" else status_of(description),
         }
 
     def training(self, batch_size: int, seed: int, start_step: int = 0) -> tf.data.Dataset:
@@ -94,6 +101,7 @@ class UnlabelledViews:
             start_step=start_step,
             repeat=True,
             part="train",
+            fraction=self.fraction,
         )
 
     def held_out_batches(self, views: int) -> list[dict]:
@@ -165,29 +173,39 @@ def energy_terms(energy: Energy, outputs, views, sampling, seed=None) -> dict[st
     return energy.view_terms(outputs, views, sampling, seed)
 
 
-def validate_energy(network, batches, energy: Energy) -> dict[str, float]:
-    """Energy of the network's estimates for batches of `UnlabelledViews.held_out_batches`.
+class HeldOutEnergy:
+    """Energy of the network's estimates for held-out views; traced once, however often called.
 
-    Returns:
-        `energy` and each of its terms, unweighted, as means over the views that have a hand to
-        fit (always the same of their pixels are matched); NaN where there is none.
+    Args:
+        network: `DualGridNet`.
+        energy: its terms and weights.
     """
 
-    @tf.function(reduce_retracing=True)
-    def measure(views):
-        outputs = network(single_views(views), training=False)
-        terms = energy_terms(energy, outputs, views, network.sampling)
-        means = mean_terms(terms)
-        usable = tf.reduce_sum(tf.cast(terms["usable"], tf.float32))
-        return usable, {"energy": energy.total(means), **means}
+    def __init__(self, network, energy: Energy):
+        @tf.function(reduce_retracing=True)
+        def measure(views):
+            outputs = network(single_views(views), training=False)
+            terms = energy_terms(energy, outputs, views, network.sampling)
+            means = mean_terms(terms)
+            usable = tf.reduce_sum(tf.cast(terms["usable"], tf.float32))
+            return usable, {"energy": energy.total(means), **means}
 
-    sums: dict[str, float] = {}
-    count = 0.0
-    for views in batches:
-        usable, means = measure(views)
-        count += float(usable)
-        for name, value in means.items():
-            sums[name] = sums.get(name, 0.0) + float(usable) * float(value)
-    if not count:
-        return dict.fromkeys(sums, math.nan)
-    return {name: total / count for name, total in sums.items()}
+        self._measure = measure
+
+    def __call__(self, batches) -> dict[str, float]:
+        """Measures the present weights on batches of `UnlabelledViews.held_out_batches`.
+
+        Returns:
+            `energy` and each of its terms, unweighted, as means over the views that have a hand
+            to fit (always the same of their pixels are matched); NaN where there is none.
+        """
+        sums: dict[str, float] = {}
+        count = 0.0
+        for views in batches:
+            usable, means = self._measure(views)
+            count += float(usable)
+            for name, value in means.items():
+                sums[name] = sums.get(name, 0.0) + float(usable) * float(value)
+        if not count:
+            return dict.fromkeys(sums, math.nan)
+        return {name: total / count for name, total in sums.items()}

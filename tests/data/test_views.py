@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from dgn_tf.data.view_crops import AugmentConfig
-from dgn_tf.data.views import labelled_steps, step_dataset, steps_of_part, view_dataset
+from dgn_tf.data.views import (
+    labelled_steps,
+    runs_of_steps,
+    step_dataset,
+    steps_of_part,
+    view_dataset,
+)
 from dgn_tf.errors import InputError
 from tests.view_records import make_step, write_view_records
 
@@ -160,6 +166,21 @@ def test_parts_are_disjoint_complete_and_held_out_in_few_runs(steps, share):
     assert np.ptp(np.diff([run[0] for run in runs])) <= 2
 
 
+@pytest.mark.parametrize(("steps", "fraction"), [(1350, 0.1), (1350, 0.3), (41, 0.5), (7, 0.01)])
+def test_a_share_of_the_recording_is_runs_of_neighbouring_steps(steps, fraction):
+    kept = runs_of_steps(np.arange(steps) + 100, fraction)
+    assert len(kept) == max(1, round(fraction * steps)) == len(set(kept))
+    assert (np.diff(kept) > 1).sum() <= 9
+    np.testing.assert_array_equal(runs_of_steps(kept, 1.0), kept)
+
+
+def test_a_dataset_of_a_share_reads_no_other_step(folder):
+    wanted = set(runs_of_steps(steps_of_part(STEPS, "train", 0.25), 0.5) + 1)
+    for dataset in (view_dataset, step_dataset):
+        read = dataset(folder, 2, part="train", held_out=0.25, fraction=0.5, repeat=False)
+        assert set(gathered(read, "index")) == wanted
+
+
 def test_no_share_holds_nothing_out_and_wrong_ones_are_refused():
     assert len(steps_of_part(50, "train", 0.0)) == 50
     for part, share in (("test", 0.1), ("train", 1.0)):
@@ -167,6 +188,8 @@ def test_no_share_holds_nothing_out_and_wrong_ones_are_refused():
             steps_of_part(50, part, share)
     with pytest.raises(ValueError, match="fraction"):
         labelled_steps(np.arange(5), 0.0)
+    with pytest.raises(ValueError, match="fraction"):
+        runs_of_steps(np.arange(5), 1.1)
 
 
 def test_datasets_of_the_parts_share_no_step(folder):

@@ -17,11 +17,11 @@ from dgn_tf.training.real_frames import EXPERIMENT
 from dgn_tf.training.step import LossConfig, TrainingModel
 from dgn_tf.training.unlabelled import (
     UNLABELLED,
+    HeldOutEnergy,
     UnlabelledViews,
     energy_terms,
     run_together,
     single_views,
-    validate_energy,
 )
 from tests import view_records
 from tests.records import SIZE, write_records
@@ -157,19 +157,20 @@ def test_labels_change_nothing(settings, records, tmp_path, monkeypatch):
 
 def test_held_out_energy_is_the_mean_over_usable_views_however_they_are_batched(records):
     model = small_model()
+    measure = HeldOutEnergy(model.network, model.energy)
     for multi_view in (True, False):
         views = UnlabelledViews(records, multi_view=multi_view, held_out=0.4, size=SIZE)
         held_out = views.held_out_batches(100)
-        figures = validate_energy(model.network, held_out, model.energy)
+        figures = measure(held_out)
         again = [{name: value[i : i + 1] for name, value in batch.items()}
                  for batch in held_out for i in range(len(batch["cube"]))]
         assert len(again) > 3
-        parts = validate_energy(model.network, again, model.energy)
+        parts = measure(again)
         assert set(figures) == {"energy"} | OWN | (set(MULTI_VIEW) if multi_view else set())
         for name, value in figures.items():
             np.testing.assert_allclose(parts[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
     empty = [{**held_out[0], "depth": tf.zeros_like(held_out[0]["depth"])}]
-    assert math.isnan(validate_energy(model.network, empty, model.energy)["energy"])
+    assert math.isnan(measure(empty)["energy"])
     assert dataclasses.replace(views, held_out=0.0).held_out_batches(4) == []
 
 
@@ -177,6 +178,11 @@ def test_facts_mark_an_experiment_and_tell_where_centres_come_from(records):
     facts = UnlabelledViews(records, cameras=(2,)).facts()
     assert facts["status"] == EXPERIMENT and facts["content_hash"] == "abc"
     assert facts["cameras"] == [2] and "oracle" in facts["centre"]
+
+
+def test_fitting_the_test_split_is_asked_for_by_name_and_told(tmp_path):
+    folder = written(tmp_path / "test", split="test")
+    assert "test split" in UnlabelledViews(folder, test_split=True).facts()["status"]
 
 
 def test_unfit_records_are_refused(tmp_path):

@@ -1,0 +1,243 @@
+"""The paper's Table 1 on multi-view frames: what self-supervision, its data and its terms give.
+
+    python -m experiments.selfsup_table --nyu_dir=../shared/data/nyu_like --output_dir=runs/selfsup
+
+Converts the frames three times (without labels, for the energy; with labels at the same crop
+centres, for the key-point row and for scoring; at the labelled palm, for scoring alone), trains
+each row from the same weights with each seed, and writes `table.md`, `scores.json` and
+`curves.png`. Every row sees --views views in the same number of steps. Run it again to go on
+where it was stopped: a row under way resumes, finished ones are read; a row without all its seeds
+is marked so. Models of nyu_like are experiments: its poses are labels of NYU's test set.
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+from absl import flags
+
+from dgn_tf import errors
+from dgn_tf.errors import InputError
+from experiments.selfsup_scores import CENTRES, Scorer, ranking
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("nyu_dir", None, "Folder in NYU's layout, with truth/ beside.", required=True)
+flags.DEFINE_string("records_dir", "data/selfsup_records", "Folder for its three conversions.")
+flags.DEFINE_string("output_dir", "runs/selfsup", "Folder of the rows' runs and the table.")
+flags.DEFINE_string("init_weights", "saved_models/dgn", "Weights that every row starts from.")
+flags.DEFINE_integer("steps", 125, "Training steps of each row.", lower_bound=2)
+flags.DEFINE_float("learning_rate", 6e-4, "Of every row.", lower_bound=0)
+flags.DEFINE_list("seeds", ["1", "2", "3"], "Of each row.")
+flags.DEFINE_list("rows", None, "Rows to train, by name; empty: all.")
+flags.DEFINE_integer("workers", 2, "Rows trained side by side, one thread each.", lower_bound=1)
+flags.DEFINE_bool("table_only", False, "Write the table of what is there; train nothing.")
+
+VIEWS_A_STEP, FRAMES_A_STEP = 24, 16  # unlabelled or labelled views, synthetic frames
+START = "synthetic only"
+MULTI_VIEW = "multi-view"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row: its flags, and what the paper has for it, mm."""
+
+    flags: tuple[str, ...]
+    paper: float | None
+    labelled: bool = False
+    split: str = "train"
+
+
+def _selfsup(*changes: str, config: str = "selfsup", **kwargs) -> Row:
+    return Row((f"--flagfile=configs/{config}.flags", *changes), **kwargs)
+
+
+ROWS = {
+    MULTI_VIEW: _selfsup(paper=13.09),
+    "single view": _selfsup(config="selfsup_single", paper=16.96),
+    "key points": Row(
+        ("--flagfile=configs/keypoint.flags", f"--batch_size={VIEWS_A_STEP + FRAMES_A_STEP}",
+         f"--real_fraction={VIEWS_A_STEP / (VIEWS_A_STEP + FRAMES_A_STEP)}"),
+        paper=8.5, labelled=True,
+    ),
+    "test frames": _selfsup(config="selfsup_test_frames", paper=14.50, split="test"),
+    "30 % of the frames": _selfsup("--unlabelled_fraction=0.3", paper=None),
+    "10 % of the frames": _selfsup("--unlabelled_fraction=0.1", paper=None),
+    "without lifting": _selfsup(config="selfsup_without_lifting", paper=14.50),
+    "without collision": _selfsup(config="selfsup_without_collision", paper=13.85),
+    "without arap": _selfsup(config="selfsup_without_arap", paper=14.06),
+    "without offset": _selfsup(config="selfsup_without_offset", paper=14.12),
+    "without augmentation": _selfsup(config="selfsup_without_augmentation", paper=14.52),
+}  # fmt: skip
+PAPER_START = 23.21
+CURVES = {
+    "data": (START, "10 % of the frames", "30 % of the frames", "single view", "test frames",
+             MULTI_VIEW, "key points"),
+    "terms": (START, MULTI_VIEW, *(name for name in ROWS if name.startswith("without"))),
+}  # fmt: skip
+
+
+def main(_):
+    rows = FLAGS.rows or list(ROWS)
+    unknown = sorted(set(rows) - set(ROWS))
+    if unknown:
+        raise InputError(f"--rows={','.join(unknown)}: known are {', '.join(ROWS)}.")
+    folder = pathlib.Path(FLAGS.output_dir)
+    records = pathlib.Path(FLAGS.records_dir)
+    convert(pathlib.Path(FLAGS.nyu_dir), records)
+    scorer = Scorer(FLAGS.init_weights, records, pathlib.Path(FLAGS.nyu_dir) / "truth")
+    scorer.score(pathlib.Path(FLAGS.init_weights), folder / "start")
+    if not FLAGS.table_only:
+        runs = [(name, seed) for seed in FLAGS.seeds for name in rows]
+        with concurrent.futures.ThreadPoolExecutor(FLAGS.workers) as pool:
+            trained = {pool.submit(train, *run, folder, records): run for run in runs}
+            for done in concurrent.futures.as_completed(trained):
+                done.result()
+                name, seed = trained[done]
+                run = run_folder(folder, name, seed)
+                scorer.score(run / "run" / "last", run)
+                print(f"{name}, seed {seed}: finished", flush=True)
+    print(write_table(folder, [int(seed) for seed in FLAGS.seeds]))
+    plot_curves(folder, [int(seed) for seed in FLAGS.seeds])
+
+
+def convert(nyu_dir: pathlib.Path, records: pathlib.Path) -> None:
+    """Writes or completes the conversions that rows learn from and are scored on."""
+    calibration = f"--calibration={nyu_dir / 'truth' / 'rig.json'}"
+    for name, how in {
+        "unlabelled": ("--labels=none", "--center=com"),
+        CENTRES[0]: ("--center=com",),
+        CENTRES[1]: ("--center=joint",),
+    }.items():
+        if not all((records / name / split / "description.json").is_file()
+                   for split in ("train", "test")):  # fmt: skip
+            run("data_prep.nyu_to_tfrecord", f"--nyu_dir={nyu_dir}",
+                f"--output_dir={records / name}", calibration, *how)  # fmt: skip
+
+
+def train(name: str, seed: str, folder: pathlib.Path, records: pathlib.Path) -> None:
+    """Trains or resumes a row; the trainer itself knows where it stopped."""
+    row, out = ROWS[name], run_folder(folder, name, seed)
+    if (out / "seconds.json").is_file():
+        return
+    learn_from = (
+        f"--real_records={records / CENTRES[0] / row.split}"
+        if row.labelled
+        else f"--unlabelled_records={records / 'unlabelled' / row.split}"
+    )
+    own = () if row.labelled else (f"--batch_size={FRAMES_A_STEP}",)
+    begun = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / "train.log", "a") as log:
+        run(
+            "dgn_tf.train",
+            *row.flags,
+            *own,
+            learn_from,
+            f"--output_dir={out / 'run'}",
+            f"--init_weights={FLAGS.init_weights}",
+            f"--seed={seed}",
+            f"--steps={FLAGS.steps}",
+            f"--steps_per_epoch={FLAGS.steps}",
+            f"--learning_rate={FLAGS.learning_rate}",
+            "--warmup_steps=20",
+            f"--decay_start={FLAGS.steps // 2}",
+            "--ema_momentum=0.98",
+            "--validation_frames=48",
+            "--real_validation_frames=60",
+            "--nosummaries",
+            log=log,
+        )
+    (out / "seconds.json").write_text(json.dumps({"seconds": time.monotonic() - begun}))
+
+
+def run_folder(folder: pathlib.Path, name: str, seed) -> pathlib.Path:
+    return folder / name.replace(" % of the frames", "_percent").replace(" ", "_") / f"seed{seed}"
+
+
+def run(module: str, *arguments: str, log=None) -> None:
+    command = [sys.executable, "-m", module, *arguments]
+    threads = str(max(1, (os.cpu_count() or 1) // FLAGS.workers))
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NUMBA_NUM_THREADS")
+    environment = os.environ | dict.fromkeys(names, threads)
+    done = subprocess.run(command, check=False, stdout=log, stderr=log, env=environment)
+    if done.returncode:
+        where = f"; see {log.name}" if log else ""
+        raise InputError(f"{' '.join(command)} failed{where}; mend what it says, run this again.")
+
+
+def write_table(folder: pathlib.Path, seeds: list[int]) -> str:
+    """The table of all rows as Markdown, also written to `table.md`; mm unless said."""
+    lines = [
+        "| row | seeds | mm, found centres | % <= 20 | % <= 30 | mm, true centres | % <= 20 | "
+        "% <= 30 | surface | minutes | paper |",
+        "|---" * 11 + "|",
+    ]
+    scores = {}
+    start = json.loads((folder / "start" / "scores.json").read_text())
+    lines.append(_line(START, "", [start], [], PAPER_START))
+    for name, row in ROWS.items():
+        found = [_read(run_folder(folder, name, seed) / "scores.json") for seed in seeds]
+        took = [_read(run_folder(folder, name, seed) / "seconds.json") for seed in seeds]
+        done = [one for one in found if one]
+        scores[name] = done
+        mark = f"{len(done)}" if len(done) == len(seeds) else f"{len(done)}, NOT FINISHED"
+        lines.append(_line(name, mark, done, [one for one in took if one], row.paper))
+    every = [start, *(one for done in scores.values() for one in done)]
+    lines += ["", ranking(every)]
+    table = "\n".join(lines) + "\n"
+    (folder / "table.md").write_text(table)
+    (folder / "scores.json").write_text(json.dumps({START: [start], **scores}, indent=1))
+    return table
+
+
+def _read(file: pathlib.Path):
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def _line(name, mark, scores, seconds, paper) -> str:
+    def cell(centre, key, digits):
+        values = [score[centre][key] for score in scores]
+        if not values:
+            return "-"
+        spread = f" +- {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+        return f"{np.mean(values):.{digits}f}{spread}"
+
+    cells = [name, mark]
+    for centre in CENTRES:
+        cells += [cell(centre, "mean_mm", 2), cell(centre, "success_20", 1),
+                  cell(centre, "success_30", 1)]  # fmt: skip
+    cells.append(cell(CENTRES[1], "surface_mm", 2))
+    minutes = np.mean([one["seconds"] for one in seconds]) / 60 if seconds else None
+    cells.append("-" if minutes is None else f"{minutes:.1f}")
+    cells.append("-" if paper is None else f"{paper:.2f}")
+    return "| " + " | ".join(cells) + " |"
+
+
+def plot_curves(folder: pathlib.Path, seeds: list[int]) -> None:
+    """Success curves of the rows, all seeds' frames together, as the paper's Fig. 6a and 6b."""
+    from dgn_tf import plots
+
+    def frames(name, centre):
+        places = [folder / "start"] if name == START else [
+            run_folder(folder, name, seed) for seed in seeds
+        ]
+        found = [np.load(place / "frames.npz")[centre] for place in places
+                 if (place / "frames.npz").is_file()]  # fmt: skip
+        return np.concatenate(found) if found else None
+
+    for centre in CENTRES:
+        panels = {
+            title: {name: values for name in names if (values := frames(name, centre)) is not None}
+            for title, names in CURVES.items()
+        }
+        plots.plot_success(panels, folder / f"curves_{centre}.png")
+
+
+if __name__ == "__main__":
+    errors.run(main)
