@@ -32,8 +32,22 @@ class GivenHands(NamedTuple):
 
     def rows(self, chosen) -> "GivenHands":
         """The hands of a slice or of indices."""
-        parts = (self.angles[chosen], self.shape[chosen], self.rotation[chosen])
-        return GivenHands(*map(np.ascontiguousarray, parts), self.settings)
+        return GivenHands(
+            np.ascontiguousarray(self.angles[chosen]),
+            np.ascontiguousarray(self.shape[chosen]),
+            np.ascontiguousarray(self.rotation[chosen]),
+            self.settings,
+        )
+
+
+def joined(several: list[GivenHands]) -> GivenHands:
+    """All the hands of several, in order; the settings are the first's."""
+    return GivenHands(
+        np.concatenate([hands.angles for hands in several]),
+        np.concatenate([hands.shape for hands in several]),
+        np.concatenate([hands.rotation for hands in several]),
+        several[0].settings,
+    )
 
 
 def no_hands(parts: int, shapes: int) -> GivenHands:

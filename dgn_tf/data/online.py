@@ -34,7 +34,7 @@ def online_dataset(
     start_step: int = 0,
     threads: int | None = None,
     prefetch: int = 4,
-    hands: Callable[[int], GivenHands] | None = None,
+    hands: Callable[[int], GivenHands | None] | None = None,
 ) -> tf.data.Dataset:
     """An endless dataset of synthetic batches, with the embedding's per-pixel targets.
 
