@@ -70,6 +70,10 @@ flags.DEFINE_float(
     "energy_weight", 1.0, "Of the energy against the supervised terms; 0: measured, not learnt "
     "from.", lower_bound=0,
 )  # fmt: skip
+flags.DEFINE_float(
+    "estimates_fraction", 0.0, "Share of the synthetic frames that show the network's own "
+    "estimates of the unlabelled views (active augmentation, Sec. 4.4); 0: none.", 0, 1,
+)  # fmt: skip
 # Defaults are those of EnergyConfig; the paper gives no value.
 flags.DEFINE_float("omega", 1.0, "Of lifting against ICP, 0: without (Eq. 6).", lower_bound=0)
 flags.DEFINE_float("lambda1", 1.0, "Of the priors: collision, arap, offset (Eq. 5).", lower_bound=0)
@@ -162,8 +166,7 @@ def main(_):
             "--real_records and --unlabelled_records are one or the other: learn from the labels, "
             "or without them."
         )
-    if FLAGS.unlabelled_records and not FLAGS.unlabelled_fraction:
-        raise InputError("--unlabelled_fraction=0 leaves nothing to learn from; wanted above 0.")
+    _check_unlabelled_flags()
     if FLAGS.smoke:
         for name, value in SMOKE.items():
             setattr(FLAGS, name, value)
@@ -176,11 +179,26 @@ def main(_):
     train(FLAGS.flag_values_dict())
 
 
+def _check_unlabelled_flags():
+    if FLAGS.unlabelled_records and not FLAGS.unlabelled_fraction:
+        raise InputError("--unlabelled_fraction=0 leaves nothing to learn from; wanted above 0.")
+    if FLAGS.estimates_fraction and not FLAGS.unlabelled_records:
+        raise InputError(
+            "--estimates_fraction wants --unlabelled_records: the frames show what the network "
+            "estimates for their views."
+        )
+    if FLAGS.estimates_fraction and FLAGS.data == "records":
+        raise InputError(
+            "--estimates_fraction wants --data=online: its frames are rendered in place of "
+            "synthesised ones, and records are rendered already."
+        )
+
+
 def train(values: dict) -> None:
     """Runs or resumes the training that the flags `values` describe."""
     import tensorflow as tf
 
-    from dgn_tf.training import callbacks, datasets, run_folder
+    from dgn_tf.training import callbacks, datasets, estimate_pool, estimates, run_folder
 
     own = {f.name: f.default for f in FLAGS.flags_by_module_dict()[_flags_module()]}
     settings = {k: v for k, v in values.items() if k in own and k not in NOT_SETTINGS}
@@ -211,7 +229,12 @@ def train(values: dict) -> None:
     resumed = run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE, own)
     # Not before: the averages begin at the weights that the optimiser is built with.
     build_optimizer(model)
-    checkpoints = run_folder.Checkpoints(folder, model.network, model.optimizer)
+    pool, saved = None, {}
+    if unlabelled and settings["estimates_fraction"]:
+        views = unlabelled.views_of(settings["unlabelled_steps"])
+        model.estimates = estimates.EstimateRing(template, views)
+        pool, saved = estimate_pool.EstimatePool(values["seed"]), {"estimates": model.estimates}
+    checkpoints = run_folder.Checkpoints(folder, model.network, model.optimizer, **saved)
     checkpoints.restore()
     step = int(model.optimizer.iterations.numpy())
     logging.info("%s at step %d of %d", "resumed" if resumed else "begun", step, values["steps"])
@@ -234,8 +257,11 @@ def train(values: dict) -> None:
     ]
     if values["summaries"]:
         parts.insert(3, callbacks.Summaries(folder / "summaries", validation[0]))
+    if pool:
+        pool.restore(model.estimates, step)
+        parts.append(callbacks.FeedEstimates(pool))
     model.fit(
-        datasets.training_data(template, settings, step, real, unlabelled),
+        datasets.training_data(template, settings, step, real, unlabelled, pool),
         initial_epoch=step // per_epoch,
         epochs=-(-values["steps"] // per_epoch),
         steps_per_epoch=per_epoch,

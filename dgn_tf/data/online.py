@@ -1,9 +1,11 @@
 """A dataset that synthesises its batches while training runs."""
 
 import os
+from collections.abc import Callable
 
 import tensorflow as tf
 
+from dgn_tf.data.given_hands import GivenHands
 from dgn_tf.data.pixel_targets import targets
 from dgn_tf.data.settings import SynthesisConfig
 from dgn_tf.data.synthesis import synthesize_batch
@@ -32,6 +34,7 @@ def online_dataset(
     start_step: int = 0,
     threads: int | None = None,
     prefetch: int = 4,
+    hands: Callable[[int], GivenHands | None] | None = None,
 ) -> tf.data.Dataset:
     """An endless dataset of synthetic batches, with the embedding's per-pixel targets.
 
@@ -46,6 +49,7 @@ def online_dataset(
         start_step: number of the first batch.
         threads: see `synthesize_batch`.
         prefetch: batches kept ready.
+        hands: number of a batch -> those of its first samples, in place of sampled ones.
 
     Returns:
         Batches as `synthesize_batch` and `targets` make them, with static shapes.
@@ -53,8 +57,9 @@ def online_dataset(
     spec = batch_spec(template, config.size)
 
     def synthesize(step):
+        given = hands(int(step)) if hands else None
         batch = synthesize_batch(
-            template, config, seed, int(step) * batch_size, batch_size, threads
+            template, config, seed, int(step) * batch_size, batch_size, threads, given
         )
         return [batch[name] for name in spec]
 

@@ -8,7 +8,7 @@ import numpy as np
 from dgn_tf.compiled import kernel
 from dgn_tf.data import randomness as rng
 
-_STREAM_PLACE = 3
+_STREAM_PLACE, _STREAM_VIEW = 3, 9
 
 
 class PlaceSettings(NamedTuple):
@@ -49,6 +49,29 @@ def _axis_rotation(axis, angle, out):
 @kernel
 def _dot(a, b):
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@kernel
+def _product(first, second, out):
+    """out = first @ second, [3, 3] each."""
+    for i in range(3):
+        for j in range(3):
+            out[i, j] = 0.0
+            for k in range(3):
+                out[i, j] += first[i, k] * second[k, j]
+
+
+@kernel
+def _shortest_turn(start, end, fallback, out):
+    """Fills `out` [3, 3] with the turn of unit `start` onto `end`; about `fallback` if opposite."""
+    axis = np.empty(3)
+    axis[0] = start[1] * end[2] - start[2] * end[1]
+    axis[1] = start[2] * end[0] - start[0] * end[2]
+    axis[2] = start[0] * end[1] - start[1] * end[0]
+    sine = math.sqrt(_dot(axis, axis))
+    for i in range(3):
+        axis[i] = fallback[i] if sine < 1e-6 else axis[i] / sine
+    _axis_rotation(axis, math.atan2(sine, _dot(start, end)), out)
 
 
 @kernel
@@ -125,34 +148,45 @@ def _likely_rotation(state, hand, settings, rotation):
     length = math.sqrt(_dot(direction, direction)) + 1e-9
     for i in range(3):
         direction[i] /= length
-    # The shortest turn of the elbow onto the direction, then a roll about the direction.
-    elbow = hand.wrist_axes[2]
-    axis = np.empty(3)
-    axis[0] = elbow[1] * direction[2] - elbow[2] * direction[1]
-    axis[1] = elbow[2] * direction[0] - elbow[0] * direction[2]
-    axis[2] = elbow[0] * direction[1] - elbow[1] * direction[0]
-    sine = math.sqrt(_dot(axis, axis))
-    for i in range(3):
-        axis[i] = hand.wrist_axes[0, i] if sine < 1e-6 else axis[i] / sine
+    # The elbow onto the direction, then a roll about the direction.
     onto, roll = np.empty((3, 3)), np.empty((3, 3))
-    _axis_rotation(axis, math.atan2(sine, _dot(elbow, direction)), onto)
+    _shortest_turn(hand.wrist_axes[2], direction, hand.wrist_axes[0], onto)
     _axis_rotation(direction, rng.uniform(state, -math.pi, math.pi), roll)
+    _product(roll, onto, rotation)
+
+
+@kernel
+def _given_rotation(state, settings, view_from_template, target, rotation):
+    """A rotation that shows at `target` nearly the view that is given, rolled by any angle."""
+    axis, ray, forward = np.empty(3), np.empty(3), np.zeros(3)
+    forward[2] = 1.0
     for i in range(3):
-        for j in range(3):
-            rotation[i, j] = 0.0
-            for k in range(3):
-                rotation[i, j] += roll[i, k] * onto[k, j]
+        axis[i] = rng.normal(state)
+    length, distance = math.sqrt(_dot(axis, axis)) + 1e-9, math.sqrt(_dot(target, target))
+    for i in range(3):
+        axis[i] /= length
+        ray[i] = target[i] / distance
+    first, second, third = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    sigma = math.radians(settings.view_noise_degrees)
+    _axis_rotation(axis, rng.clipped_normal(state, sigma, 2.0 * sigma), first)
+    _axis_rotation(forward, rng.uniform(state, -math.pi, math.pi), second)
+    _product(second, first, third)
+    _product(third, view_from_template, first)
+    _shortest_turn(forward, ray, axis, second)  # camera_from_view
+    _product(second, first, rotation)
 
 
 @kernel
 def place_hands(
-    hand, settings, cube, seed, rows, indices, attempts, vertices, keypoints, cameras, forearm
+    hand, settings, given, cube, seed, rows, indices, attempts, vertices, keypoints, cameras,
+    forearm
 ):
     """Moves hands from the template's into the camera's frame and draws the camera.
 
     Args:
         hand: HandArrays.
         settings: PlaceSettings.
+        given: GivenHands, those of the first M samples, with the views they are given in.
         cube: mm, side of the crop's cube.
         seed: integer of all streams.
         rows: [R] int64 samples to draw now, places in the arrays below.
@@ -195,6 +229,10 @@ def place_hands(
         target[0] = (u - cameras[n, 2]) * z / cameras[n, 0]
         target[1] = (v - cameras[n, 3]) * z / cameras[n, 1]
         target[2] = z
+        if n < given.rotation.shape[0]:
+            state = rng.stream(seed, indices[n], attempts[n], _STREAM_VIEW)
+            if rng.uniform(state, 0.0, 1.0) < given.settings.view_share:
+                _given_rotation(state, given.settings, given.rotation[n], target, rotation)
         for i in range(3):
             middle[i] = 0.0
             for k in range(count):

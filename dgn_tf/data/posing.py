@@ -11,7 +11,7 @@ from dgn_tf.data import randomness as rng
 # Parts of the pose sampler's mixture, in the order of PoseSettings.gesture_shares.
 GESTURES = ("relaxed", "flat", "fist", "grasp", "count", "pinch", "claw", "independent")
 _RELAXED, _FLAT, _FIST, _GRASP, _COUNT, _PINCH, _CLAW, _INDEPENDENT = range(8)
-_STREAM_SHAPE, _STREAM_POSE = 1, 2
+_STREAM_SHAPE, _STREAM_POSE, _STREAM_GIVEN = 1, 2, 8
 
 
 class PoseSettings(NamedTuple):
@@ -136,6 +136,32 @@ def _draw_angles(state, hand, settings, angles):
 
 
 @kernel
+def _vary_angles(state, hand, settings, given, angles):
+    """Fills `angles` [P, 3]: those given with noise, no farther out of the limits than given."""
+    for p in range(angles.shape[0]):
+        for axis in range(3):
+            low, high = hand.limits[p, axis, 0], hand.limits[p, axis, 1]
+            noise = rng.clipped_normal(state, settings.angle_noise, 0.2) * (high - low)
+            low, high = min(low, given[p, axis]), max(high, given[p, axis])
+            angles[p, axis] = min(max(given[p, axis] + noise, low), high)
+
+
+@kernel
+def _draw_shape(state, settings, given, n, coefficients):
+    """Fills `coefficients` [K] of sample n; returns the scale of the whole hand."""
+    clip = settings.shape_clip
+    if n < given.shape.shape[0]:
+        sigma = given.settings.shape_sigma
+        for k in range(coefficients.shape[0]):
+            value = given.shape[n, k] + rng.clipped_normal(state, sigma, clip)
+            coefficients[k] = min(max(value, -clip), clip)
+        return 1.0
+    for k in range(coefficients.shape[0]):
+        coefficients[k] = rng.clipped_normal(state, settings.shape_sigma, clip)
+    return 1.0 + rng.clipped_normal(state, settings.scale_sigma, 2.0 * settings.scale_sigma)
+
+
+@kernel
 def _chain_transforms(hand, joints, angles, transforms):
     """Fills `transforms` [P, 3, 4]: posed_from_rest of each part, in the template's frame."""
     local = np.empty((3, 3))
@@ -233,12 +259,13 @@ def _shape(mean, basis, coefficients, scale, out):
 
 
 @kernel
-def pose_hands(hand, settings, seed, rows, indices, attempts, vertices, keypoints):
+def pose_hands(hand, settings, given, seed, rows, indices, attempts, vertices, keypoints):
     """Draws shape and pose of one hand per row, in the template's frame.
 
     Args:
         hand: HandArrays.
         settings: PoseSettings.
+        given: GivenHands, those of the first M samples; the others are drawn.
         seed: integer of all streams.
         rows: [R] int64 samples to draw now, places in the arrays below.
         indices: [N] int64 sample numbers.
@@ -258,16 +285,19 @@ def pose_hands(hand, settings, seed, rows, indices, attempts, vertices, keypoint
     coefficients = np.empty(hand.shape_joints.shape[0])
     for n in rows:
         state = rng.stream(seed, indices[n], attempts[n], _STREAM_SHAPE)
-        for k in range(coefficients.shape[0]):
-            coefficients[k] = rng.clipped_normal(state, settings.shape_sigma, settings.shape_clip)
-        scale = 1.0 + rng.clipped_normal(state, settings.scale_sigma, 2.0 * settings.scale_sigma)
+        scale = _draw_shape(state, settings, given, n, coefficients)
         _shape(hand.vertices, hand.shape_vertices, coefficients, scale, rest)
         _shape(hand.joints, hand.shape_joints, coefficients, scale, joints)
         _shape(hand.keypoints, hand.shape_keypoints, coefficients, scale, rest_keypoints)
-        state = rng.stream(seed, indices[n], attempts[n], _STREAM_POSE)
+        is_given = n < given.angles.shape[0]
+        purpose = _STREAM_GIVEN if is_given else _STREAM_POSE
+        state = rng.stream(seed, indices[n], attempts[n], purpose)
         least = np.inf
         for _ in range(settings.collision_draws):
-            _draw_angles(state, hand, settings, angles)
+            if is_given:
+                _vary_angles(state, hand, given.settings, given.angles[n], angles)
+            else:
+                _draw_angles(state, hand, settings, angles)
             if settings.collision_draws == 1:
                 _copy(angles, best)
                 break

@@ -8,6 +8,7 @@ import numpy as np
 
 from dgn_tf.compiled import kernel
 from dgn_tf.data import randomness as rng
+from dgn_tf.data.given_hands import GivenHands, no_hands
 from dgn_tf.data.hand_layout import HandArrays, hand_arrays
 from dgn_tf.data.placing import place_hands
 from dgn_tf.data.posing import pose_hands
@@ -159,13 +160,15 @@ class _Workspace:
         self.centres = np.empty([count, 3])
         self.pixels = np.zeros(count, np.int64)
 
-    def draw_hands(self, hand: HandArrays, config: SynthesisConfig, seed, rows, indices, attempts):
+    def draw_hands(
+        self, hand: HandArrays, config: SynthesisConfig, given, seed, rows, indices, attempts
+    ):
         """Poses hands and puts them before cameras, with what surrounds them."""
         pose_hands(
-            hand, config.pose, seed, rows, indices, attempts, self.vertices, self.keypoints
+            hand, config.pose, given, seed, rows, indices, attempts, self.vertices, self.keypoints
         )
         place_hands(
-            hand, config.place, config.cube_mm, seed, rows, indices, attempts, self.vertices,
+            hand, config.place, given, config.cube_mm, seed, rows, indices, attempts, self.vertices,
             self.keypoints, self.cameras, self.forearm,
         )
         draw_scenes(
@@ -196,18 +199,22 @@ def posed_hand(hand: HandArrays, config: SynthesisConfig, stream: int, index: in
     """
     space = _Workspace(hand, config.size, 1)
     zero = np.zeros(1, np.int64)
-    space.draw_hands(hand, config, stream, zero, np.array([index], np.int64), zero)
+    space.draw_hands(hand, config, _none(hand), stream, zero, np.array([index], np.int64), zero)
     return space.vertices[0], space.keypoints[0]
 
 
-def _synthesize(hand: HandArrays, config: SynthesisConfig, seed, indices, out):
+def _none(hand: HandArrays) -> GivenHands:
+    return no_hands(len(hand.parents), len(hand.shape_joints))
+
+
+def _synthesize(hand: HandArrays, config: SynthesisConfig, given, seed, indices, out):
     """Fills slices `out` (a dict of arrays) with the samples of `indices`, at most _CHUNK."""
     count = len(indices)
     space = _workspace(hand, config.size)
     rows = np.arange(count)  # samples without enough hand pixels as yet
     for draw in range(config.max_draws):
         attempts = np.full(count, draw, np.int64)
-        space.draw_hands(hand, config, seed, rows, indices, attempts)
+        space.draw_hands(hand, config, given, seed, rows, indices, attempts)
         _render_crops(
             space.vertices, len(hand.vertices), hand.faces, hand.hand_faces, space.cameras,
             space.forearm, space.solids, space.solid_counts, config.size, config.cube_mm,
@@ -260,11 +267,12 @@ def synthesize_batch(
     start_index: int,
     count: int,
     threads: int | None = None,
+    given: GivenHands | None = None,
 ) -> dict[str, np.ndarray]:
     """Renders samples start_index .. start_index + count - 1 of a seed.
 
     Sample i depends on the template, the config, the seed and i alone, not on the number of
-    threads or on where a batch begins.
+    threads or on where a batch begins; or, of the first samples, on the hands that are given.
 
     Args:
         template: HandTemplate.
@@ -273,6 +281,7 @@ def synthesize_batch(
         start_index: number of the first sample, >= 0.
         count: B.
         threads: how many compiled kernels run at once; None for one per processor.
+        given: hands of the first M <= B samples, seen by cameras and sensor as others are.
 
     Returns:
         depth [B, S, S] float32 mm, 0 = missing; intrinsics [B, 4] of the crop, pixels; centre
@@ -281,6 +290,7 @@ def synthesize_batch(
         barycentric [B, S, S, 2] float32, weights of the face's corners 1 and 2.
     """
     hand = laid_out(template)
+    given = _none(hand) if given is None else given
     size = config.size
     stream = seed + (config.salt << 32)
     out: dict[str, np.ndarray] = {
@@ -297,7 +307,8 @@ def synthesize_batch(
     def work(first):
         part = slice(first, min(first + _CHUNK, count))
         indices = np.arange(start_index + part.start, start_index + part.stop, dtype=np.int64)
-        _synthesize(hand, config, stream, indices, {k: v[part] for k, v in out.items()})
+        hands = given.rows(part)
+        _synthesize(hand, config, hands, stream, indices, {k: v[part] for k, v in out.items()})
 
     threads = threads or os.cpu_count() or 1
     if threads == 1 or count <= _CHUNK:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from dgn_tf.errors import InputError
 from dgn_tf.model_folder import save_model_folder
+from dgn_tf.training.estimate_pool import EstimatePool
 from dgn_tf.training.run_folder import Checkpoints
 from dgn_tf.training.unlabelled import HeldOutEnergy
 from dgn_tf.training.validation import validate, validate_labels
@@ -132,6 +133,18 @@ class SaveCheckpoint(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._checkpoints.save(int(self.model.optimizer.iterations.numpy()))
+
+
+class FeedEstimates(tf.keras.callbacks.Callback):
+    """Hands each step's estimates to the loader, which renders them (Sec. 4.4)."""
+
+    def __init__(self, pool: EstimatePool):
+        super().__init__()
+        self._pool = pool
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations.numpy()) - 1
+        self._pool.put(step, self.model.estimates.read(step))
 
 
 class Summaries(tf.keras.callbacks.Callback):

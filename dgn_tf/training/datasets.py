@@ -1,6 +1,9 @@
 """What a run learns from and is validated on, by its settings (flag name -> value)."""
 
+import functools
+
 from dgn_tf.errors import InputError
+from dgn_tf.training.estimate_pool import EstimatePool
 from dgn_tf.training.real_frames import RealFrames, mix, real_count
 from dgn_tf.training.unlabelled import UnlabelledViews, put_beside
 
@@ -14,15 +17,17 @@ def training_data(
     step: int,
     real: RealFrames | None = None,
     unlabelled: UnlabelledViews | None = None,
+    estimates: EstimatePool | None = None,
 ):
     """Batches from `step` on; the same whether the run was interrupted or not.
 
     With `real` frames, --real_fraction of each batch is theirs; `unlabelled` views come on top
-    of the batch, --unlabelled_steps of them.
+    of the batch, --unlabelled_steps of them. With `estimates`, --estimates_fraction of the
+    synthetic frames show hands of theirs.
     """
     batch_size, seed = settings["batch_size"], settings["seed"]
     if unlabelled:
-        synthetic = synthetic_data(template, settings, batch_size, step)
+        synthetic = synthetic_data(template, settings, batch_size, step, estimates)
         views = unlabelled.training(settings["unlabelled_steps"], seed, step)
         return put_beside(synthetic, views)
     if real is None:
@@ -33,7 +38,9 @@ def training_data(
     return mix(real.training(count, seed, step), synthetic)
 
 
-def synthetic_data(template, settings: dict, batch_size: int, step: int):
+def synthetic_data(
+    template, settings: dict, batch_size: int, step: int, estimates: EstimatePool | None = None
+):
     """Synthetic batches from `step` on, read or made on the way (--data)."""
     from dgn_tf import data
 
@@ -48,9 +55,17 @@ def synthetic_data(template, settings: dict, batch_size: int, step: int):
             repeat=True,
         )
 
+    hands = None
+    if estimates:
+        # At least one: the flag says that there are to be some.
+        count = max(1, round(settings["estimates_fraction"] * batch_size))
+        hands = functools.partial(estimates.take, count=count)
+
     def online(file, first):
         config = _synthesis_config(file)
-        return data.online_dataset(template, config, settings["seed"], batch_size, first)
+        return data.online_dataset(
+            template, config, settings["seed"], batch_size, first, hands=hands
+        )
 
     easy = settings["easy_steps"]
     batches = online(settings["synthesis_config"], max(step, easy))

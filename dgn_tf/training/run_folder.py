@@ -87,10 +87,10 @@ def has_checkpoint(folder) -> bool:
 
 
 class Checkpoints:
-    """The last checkpoints of network, optimiser (moments, averages, step count)."""
+    """The last checkpoints of network, optimiser (moments, averages, step count) and `others`."""
 
-    def __init__(self, folder, network, optimizer, keep: int = 2):
-        self._checkpoint = tf.train.Checkpoint(network=network, optimizer=optimizer)
+    def __init__(self, folder, network, optimizer, keep: int = 2, **others):
+        self._checkpoint = tf.train.Checkpoint(network=network, optimizer=optimizer, **others)
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, str(pathlib.Path(folder) / "checkpoints"), max_to_keep=keep
         )

@@ -8,6 +8,7 @@ from dgn_tf.geometry import upright
 from dgn_tf.losses import energy as self_supervised
 from dgn_tf.losses import supervised
 from dgn_tf.network import DualGridNet
+from dgn_tf.training.estimates import EstimateRing
 from dgn_tf.training.unlabelled import UNLABELLED, energy_terms, run_together
 
 
@@ -130,6 +131,7 @@ class TrainingModel(tf.keras.Model):
         energy: of the unlabelled views, which batches of `put_beside` have; None: they have none.
         energy_weight: of the energy against the supervised terms.
         seed: of the pixels that the energy draws at each step.
+        estimates: where each step leaves what it estimated for the unlabelled views, if anywhere.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class TrainingModel(tf.keras.Model):
         energy: self_supervised.Energy | None = None,
         energy_weight: float = 1.0,
         seed: int = 0,
+        estimates: EstimateRing | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -147,6 +150,7 @@ class TrainingModel(tf.keras.Model):
         self.loss_config = losses
         self.clip_norm = clip_norm
         self.energy, self.energy_weight, self.seed = energy, energy_weight, seed
+        self.estimates = estimates
 
     def call(self, inputs, training=None):
         return self.network(inputs, training=training)
@@ -155,12 +159,12 @@ class TrainingModel(tf.keras.Model):
         weights = self.loss_config.weights()
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
-            energies = {}
+            energies, kept = {}, {}
             if self.energy is None:
                 outputs = self.network(batch, training=True)
             else:
                 of_views, outputs = run_together(self.network, batch, training=True)
-                energies = self._energies(self.energy, of_views, batch[UNLABELLED])
+                energies, usable = self._energies(self.energy, of_views, batch[UNLABELLED])
             terms = mean_terms(outputs, batch, self.loss_config)
             total = tf.add_n([weights[name] * term for name, term in terms.items()])
             if self.energy is not None:
@@ -168,6 +172,9 @@ class TrainingModel(tf.keras.Model):
             scaled = total
             if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
                 scaled = self.optimizer.get_scaled_loss(total)
+        if self.estimates is not None:
+            step, transforms = self.optimizer.iterations, of_views["transforms"]
+            kept = {"estimates_kept": self.estimates.write(step, transforms, usable)}
         gradients = tape.gradient(scaled, variables)
         if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
@@ -181,10 +188,13 @@ class TrainingModel(tf.keras.Model):
             return tf.constant(True)
 
         tf.cond(finite, apply, lambda: tf.constant(False))
-        return {"loss": total, **terms, **energies, "gradient_norm": norm}
+        return {"loss": total, **terms, **energies, **kept, "gradient_norm": norm}
 
     def _energies(self, energy, outputs, views):
-        """Means of the energy's terms, unweighted. The draw goes with the step: it can resume."""
+        """Means of the energy's terms, unweighted, and which views are usable.
+
+        The draw goes with the step: it can resume.
+        """
         draw = tf.stack([tf.constant(self.seed, tf.int64), self.optimizer.iterations])
         terms = energy_terms(energy, outputs, views, self.network.sampling, draw)
-        return self_supervised.mean_terms(terms)
+        return self_supervised.mean_terms(terms), terms["usable"]

@@ -82,6 +82,11 @@ class UnlabelledViews:
             "status": FITTED if description["split"] == "test" else status_of(description),
         }
 
+    def views_of(self, batch_size: int) -> int:
+        """Views in a batch of B time steps or single views; InputError as in `description`."""
+        cameras = len(self.cameras or self.description()["cameras"])
+        return batch_size * (cameras if self.multi_view else 1)
+
     def training(self, batch_size: int, seed: int, start_step: int = 0) -> tf.data.Dataset:
         """Endless augmented batches of what is not held out; batch k depends on seed and k.
 

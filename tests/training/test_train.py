@@ -112,6 +112,9 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
         (["--output_dir=x", "--real_records=a/train"], "nyu_to_tfrecord --nyu_dir=DIR .*=a writes"),
         (["--output_dir=x", "--real_records=a", "--real_keypoint_weight=0"], "above 0"),
         (["--output_dir=x", "--real_records=a", "--unlabelled_records=b"], "one or the other"),
+        (["--output_dir=x", "--estimates_fraction=0.5"], "wants --unlabelled_records"),
+        (["--output_dir=x", "--estimates_fraction=0.5", "--unlabelled_records=a",
+          "--data=records", "--synthetic_records=b"], "wants --data=online: .* rendered already"),
         (["--output_dir=x", "--unlabelled_records=a/train"],
          "nyu_to_tfrecord .*--labels=none --center=com .*=a writes .*rig_to_tfrecord"),
     ],
@@ -132,5 +135,5 @@ def test_bad_flags_get_one_line(arguments, message, monkeypatch, tmp_path, capsy
     finally:
         for name in ("output_dir", "data", "image_channels", "template", "init_weights",
                      "steps", "real_records", "real_keypoint_weight",
-                     "unlabelled_records"):
+                     "unlabelled_records", "estimates_fraction", "synthetic_records"):
             flags.FLAGS[name].unparse()

@@ -1,0 +1,101 @@
+"""Runs that learn from their own estimates: they render them, and resume exactly."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from dgn_tf.training import estimate_pool, estimates
+from dgn_tf.training.estimates import LAG
+from tests.training.test_train import ROOT, weights
+from tests.view_records import write_view_records
+
+TINY = [
+    "--image_channels=8", "--mesh_channels=8", "--features=4", "--batch_size=2", "--clip_norm=100",
+    f"--steps={LAG + 8}", f"--steps_per_epoch={LAG // 2}", "--validation_frames=2",
+    "--nosummaries", "--warmup_steps=1", "--unlabelled_steps=1", "--held_out=0",
+    "--estimates_fraction=0.5", "--nomulti_view",
+]  # fmt: skip
+# An untrained network's estimates are far from any hand: all are let in.
+PROGRAM = """
+from absl import app
+from dgn_tf import train
+from dgn_tf.training import estimates
+estimates.FARTHEST_MM = float("inf")
+app.run(train.main)
+"""
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = write_view_records(tmp_path_factory.mktemp("views") / "train", 6, 2, shards=1)
+    file = folder / "description.json"
+    facts = json.loads(file.read_text()) | {"content_hash": "abc", "skipped": [], "labels": False}
+    file.write_text(json.dumps(facts))
+    return folder
+
+
+def run(*arguments):
+    import tensorflow as tf
+    from absl import flags
+
+    from dgn_tf import train
+
+    tf.keras.backend.clear_session()  # layers are named as in a process of their own
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["train", *arguments])
+    train.main([])
+
+
+def killed_after(step, folder, *arguments):
+    """Starts a run and kills it once the checkpoint of `step` is written."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments, f"--output_dir={folder}"],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 900
+    while not list(folder.glob(f"checkpoints/*-{step}.index")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
+    tmp_path, records, monkeypatch
+):
+    flags = *TINY, f"--unlabelled_records={records}"
+    killed_after(LAG, tmp_path / "killed", *flags)
+
+    monkeypatch.setattr(estimates, "FARTHEST_MM", float("inf"))
+    taken = {}
+    take = estimate_pool.EstimatePool.take
+
+    def spied(pool, batch, count):
+        found = take(pool, batch, count)
+        taken.setdefault(batch, []).append(found)
+        return found
+
+    monkeypatch.setattr(estimate_pool.EstimatePool, "take", spied)
+    run(*flags, f"--output_dir={tmp_path / 'killed'}")
+    assert min(taken) >= LAG
+    run(*flags, f"--output_dir={tmp_path / 'whole'}")
+    for batch in range(LAG + 8):
+        found = taken[batch]
+        assert all((hands is None) == (batch < LAG) for hands in found), batch
+        if batch >= LAG:
+            resumed, uninterrupted = found
+            assert len(resumed.angles) == 1  # half of a batch of two
+            np.testing.assert_allclose(resumed.angles, uninterrupted.angles, atol=1e-5)
+    got, wanted = weights(tmp_path / "killed"), weights(tmp_path / "whole")
+    for name, value in wanted.items():
+        np.testing.assert_allclose(got[name], value, rtol=0, atol=1e-6, err_msg=name)
+    with open(tmp_path / "whole" / "log.csv", newline="") as lines:
+        kept = [float(row["estimates_kept"]) for row in csv.DictReader(lines)]
+    assert kept == [1.0] * 3
