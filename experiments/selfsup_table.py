@@ -32,7 +32,7 @@ flags.DEFINE_string("records_dir", "data/selfsup_records", "Folder for its three
 flags.DEFINE_string("output_dir", "runs/selfsup", "Folder of the rows' runs and the table.")
 flags.DEFINE_string("init_weights", "saved_models/dgn", "Weights that every row starts from.")
 flags.DEFINE_integer("steps", 125, "Training steps of each row.", lower_bound=2)
-flags.DEFINE_float("learning_rate", 6e-4, "Of every row.", lower_bound=0)
+flags.DEFINE_float("learning_rate", 1e-3, "Of every row.", lower_bound=0)
 flags.DEFINE_list("seeds", ["1", "2", "3"], "Of each row.")
 flags.DEFINE_list("rows", None, "Rows to train, by name; empty: all.")
 flags.DEFINE_integer("workers", 2, "Rows trained side by side, one thread each.", lower_bound=1)
