@@ -15,6 +15,7 @@ network's estimates and no human labels.
 import dataclasses
 import hashlib
 import os
+from typing import Any
 
 from absl import flags
 
@@ -47,7 +48,7 @@ flags.DEFINE_float(
     "points.", lower_bound=0, upper_bound=1,
 )  # fmt: skip
 flags.DEFINE_integer("batch_size", 8, "Time steps at once.", lower_bound=1)
-flags.DEFINE_integer("limit", 0, "Time steps at most, from the first on; 0: all.", lower_bound=0)
+flags.DEFINE_integer("limit", 0, "Time steps at most, evenly spread; 0: all.", lower_bound=0)
 # Weights of the refinement's energy by the paper's letters, as dgn_tf.train has them.
 ENERGY = ("omega", "lambda1", "lambda2", "kappa1", "kappa2", "eta1", "eta2")
 for _letter in ENERGY:
@@ -121,8 +122,8 @@ def _annotator(network, views, used):
     if FLAGS.multi_view and not together:
         print(f"{FLAGS.records}: its cameras don't know where they stand; each view is annotated "
               "alone. Convert with --calibration to fuse them.")
-    weights = {name: FLAGS[name].value for name in ENERGY if FLAGS[name].value is not None}
-    energy = dataclasses.replace(EnergyConfig(), **weights)
+    given: dict[str, Any] = {name: FLAGS[name].value for name in ENERGY}
+    energy = EnergyConfig(**{name: value for name, value in given.items() if value is not None})
     config = AnnotateConfig(
         passes=FLAGS.passes,
         refine_steps=FLAGS.refine_steps,

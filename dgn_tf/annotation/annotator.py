@@ -17,7 +17,8 @@ from dgn_tf.losses.energy import EnergyConfig, wrist_of
 NETWORK_INPUTS = ("depth", "intrinsics", "centre", "cube")
 # A crop's centre beyond these depths is no hand's, mm: the view keeps the centre that it had.
 _NEAREST_MM, _FARTHEST_MM = 100.0, 6000.0
-_STAND_IN = np.array([0, 0, 1000], np.float32)  # centre of a view that has none: nothing divides by 0
+# Centre of a view that has none: nothing divides by 0.
+_STAND_IN = np.array([0, 0, 1000], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

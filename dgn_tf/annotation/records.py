@@ -21,7 +21,7 @@ from dgn_tf.data import view_schema
 from dgn_tf.data.feature_scan import scan_feature
 from dgn_tf.data.reader import record_offsets
 from dgn_tf.data.schema import DESCRIPTION_FILE
-from dgn_tf.data.views import ViewRecords
+from dgn_tf.data.views import ViewRecords, labelled_steps
 from dgn_tf.errors import InputError
 from dgn_tf.json_file import write_json
 
@@ -40,7 +40,7 @@ def make_plan(records: ViewRecords, settings: dict, limit: int) -> dict:
     Args:
         records: the source.
         settings: of the annotation, among them the model's hash.
-        limit: time steps at most, from the first on; 0: all.
+        limit: time steps at most, evenly spread; 0: all.
     """
     return {
         "format_version": view_schema.FORMAT_VERSION,
@@ -123,9 +123,10 @@ def _claim(folder, plan):
 
 
 def _shards(records, frames):
-    """{file name: rows of its records}, those beyond the first `frames` left out."""
-    rows = np.arange(frames)
-    owner = records.store.owner[:frames]
+    """{file name: rows of its records} of `frames` time steps, evenly spread."""
+    total = len(records.store)
+    rows = labelled_steps(np.arange(total), frames / total)
+    owner = records.store.owner[rows]
     return {
         os.path.basename(path): rows[owner == number]
         for number, path in enumerate(records.store.files)

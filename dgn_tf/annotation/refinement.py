@@ -10,7 +10,7 @@ The hand is one for all views, so the terms take the forms that they have for it
 - arap (Eq. 11): the mesh against the fused P_s; collision and offset (Eq. 10, 13) as they are.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -25,8 +25,7 @@ _BETA1, _BETA2 = 0.9, 0.99
 _HELD = 5  # steps for which the nearest vertices are held
 
 
-@dataclasses.dataclass(frozen=True)
-class Observed:
+class Observed(NamedTuple):
     """What C views saw of a hand, in one frame (the rig's, moved near the hand), mm.
 
     points: [B, C, K, 3] their pixels.
