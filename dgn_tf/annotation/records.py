@@ -146,7 +146,7 @@ def _write_missing(records, annotator, folder, shards, batch_size):
             annotated: list[bytes] = []
             for first in range(0, len(rows), batch_size):
                 part = [records.store.read(row) for row in rows[first : first + batch_size]]
-                annotated.extend(_annotated(records, annotator, part))
+                annotated.extend(_annotated(records, annotator, part, batch_size))
                 bar.update(len(part))
             _write_shard(folder / name, annotated)
 
@@ -165,12 +165,14 @@ def _write_shard(path, annotated):
         beside.unlink(missing_ok=True)  # There only after an error.
 
 
-def _annotated(records, annotator, serialized):
-    steps = []
+def _annotated(records, annotator, serialized, batch_size):
+    steps: list[dict] = []
     for record in serialized:
         step = view_schema.parse_step(record, len(records.cameras), records.keypoints)
         steps.append({name: value.numpy() for name, value in step.items()})
-    labels = annotator(steps)
+    # Always as many: another size is another graph, whose sums round differently, and a run that
+    # goes on is to give what an unbroken one gives.
+    labels = annotator(steps + steps[-1:] * (batch_size - len(steps)))
     for number, record in enumerate(serialized):
         yield schema.annotated_step(record, {name: v[number] for name, v in labels.items()})
 
