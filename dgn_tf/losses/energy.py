@@ -89,7 +89,7 @@ class Energy:
         self._faces = np.asarray(template.faces)
         self._around = data_terms.faces_of_vertices(self._faces, len(template.vertices))
         self._bones, self._parents = template.bone_from_template, template.parents
-        self._wrist, self._axis = _wrist(template)
+        self._wrist, self._axis = wrist_of(template)
 
     def view_terms(self, outputs, batch, sampling, seed=None) -> dict[str, tf.Tensor]:
         """Terms of single views: Eq. 5 without its last.
@@ -266,8 +266,11 @@ def _flat(values):
     return tf.reshape(values, [-1, *values.shape[2:]])
 
 
-def _wrist(template):
-    """Middle of the wrist [3] and the axis [3] from there to the joints next to the root."""
+def wrist_of(template) -> tuple[np.ndarray, np.ndarray]:
+    """Middle of the wrist [3] and the unit axis [3] from there to the joints next to the root, mm.
+
+    Both in the template's frame, for `data_terms.before_wrist`.
+    """
     parents = np.asarray(template.parents)
     joints = np.linalg.inv(np.asarray(template.bone_from_template, np.float64))[:, :3, 3]
     hanging = (parents == 0) & (np.arange(len(parents)) > 0)

@@ -1,0 +1,1 @@
+"""Labels of unlabelled views: estimates of the network, fused, refined and written."""

@@ -1,0 +1,215 @@
+"""Annotates a split's records into a folder, shard by shard: resumable, and never half written.
+
+A shard of the result has the name and the steps of its source's. It is written beside its place and
+then renamed; description.json is written last, from the finished shards: where it lies, the folder
+is complete.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from dgn_tf.annotation import schema
+from dgn_tf.annotation.report import Tally
+from dgn_tf.data import view_schema
+from dgn_tf.data.feature_scan import scan_feature
+from dgn_tf.data.reader import record_offsets
+from dgn_tf.data.schema import DESCRIPTION_FILE
+from dgn_tf.data.views import ViewRecords, labelled_steps
+from dgn_tf.errors import InputError
+from dgn_tf.json_file import write_json
+
+PLAN_FILE = "plan.json"
+_ESTIMATES = "estimates of a network, no human labels; errors unknown, confidence uncalibrated"
+
+
+def knows_rig(records: ViewRecords) -> bool:
+    """Whether every step's cameras know where they stand."""
+    return bool(np.all(np.array(scan_feature(records.store, "rig_known"), np.int64)))
+
+
+def make_plan(records: ViewRecords, settings: dict, limit: int) -> dict:
+    """What the result depends on, as JSON values: a folder with another plan is not gone on with.
+
+    Args:
+        records: the source.
+        settings: of the annotation, among them the model's hash.
+        limit: time steps at most, evenly spread; 0: all.
+    """
+    return {
+        "format_version": view_schema.FORMAT_VERSION,
+        "kind": view_schema.KIND,
+        "source": schema.SOURCE,
+        "labels_are": _ESTIMATES,
+        "annotated_records": records.description.get("content_hash"),
+        "annotation": settings,
+        "frames": min(limit or len(records.store), len(records.store)),
+    }
+
+
+def write_annotated(records: ViewRecords, annotator, folder, plan: dict, batch_size: int) -> dict:
+    """Writes what is missing of the result, then its description.json.
+
+    Args:
+        records: the source.
+        annotator: see `annotator.Annotator`.
+        folder: of the result, made if need be; not the source's.
+        plan: of `make_plan`.
+        batch_size: time steps at once.
+
+    Returns:
+        The description.
+
+    Raises:
+        InputError: the folder holds something else, or can't be written.
+    """
+    folder = pathlib.Path(folder)
+    if folder.resolve() == pathlib.Path(records.folder).resolve():
+        raise InputError(f"--output_dir={folder} is --records; name another folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _claim(folder, plan)
+        shards = _shards(records, plan["frames"])
+        _write_missing(records, annotator, folder, shards, batch_size)
+        return _describe(records, folder, plan, list(shards))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"--output_dir={folder} can't be written ({reason}); make room or name another, then "
+            "run again: finished shards are kept."
+        ) from error
+
+
+def read_annotated(folder, files: list[str]) -> Iterator[bytes]:
+    """The records of an annotation's shards, in their order."""
+    for name in files:
+        path = os.path.join(folder, name)
+        with open(path, "rb") as shard:
+            for offset, length in record_offsets(path, schema.WRITER):
+                shard.seek(offset)
+                yield shard.read(length)
+
+
+def _claim(folder, plan):
+    """Makes sure that the folder is empty or holds (part of) this very annotation."""
+    for name in (DESCRIPTION_FILE, PLAN_FILE):
+        try:
+            found = json.loads((folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except ValueError:
+            found = {}
+        wanted = json.loads(json.dumps(plan))
+        differing = [key for key, value in wanted.items() if found.get(key) != value]
+        if differing:
+            raise InputError(
+                f"{folder / name}: the folder holds other records ({', '.join(differing)} differ); "
+                "name another --output_dir or delete it."
+            )
+        return
+    strangers = sorted(path.name for path in folder.glob("*.tfrecord"))
+    if strangers:
+        raise InputError(
+            f"{folder / strangers[0]}: records of unknown origin; name another --output_dir or "
+            "delete them."
+        )
+    write_json(plan, folder / PLAN_FILE, "--output_dir")
+
+
+def _shards(records, frames):
+    """{file name: rows of its records} of `frames` time steps, evenly spread."""
+    total = len(records.store)
+    rows = labelled_steps(np.arange(total), frames / total)
+    owner = records.store.owner[rows]
+    return {
+        os.path.basename(path): rows[owner == number]
+        for number, path in enumerate(records.store.files)
+        if (owner == number).any()
+    }
+
+
+def _write_missing(records, annotator, folder, shards, batch_size):
+    missing = {name: rows for name, rows in shards.items() if not (folder / name).exists()}
+    total = sum(map(len, shards.values()))
+    bar = tqdm.tqdm(
+        total=total, initial=total - sum(map(len, missing.values())), desc="annotate", unit="step",
+        disable=None,
+    )  # fmt: skip
+    with bar:
+        for name, rows in missing.items():
+            annotated: list[bytes] = []
+            for first in range(0, len(rows), batch_size):
+                part = [records.store.read(row) for row in rows[first : first + batch_size]]
+                annotated.extend(_annotated(records, annotator, part, batch_size))
+                bar.update(len(part))
+            _write_shard(folder / name, annotated)
+
+
+def _write_shard(path, annotated):
+    """Beside, then renamed."""
+    beside = path.with_name(path.name + ".part")
+    try:
+        with tf.io.TFRecordWriter(str(beside)) as writer:
+            for record in annotated:
+                writer.write(record)
+        os.replace(beside, path)
+    except tf.errors.OpError as error:
+        raise OSError(error.error_code, error.message) from error
+    finally:
+        beside.unlink(missing_ok=True)  # There only after an error.
+
+
+def _annotated(records, annotator, serialized, batch_size):
+    steps: list[dict] = []
+    for record in serialized:
+        step = view_schema.parse_step(record, len(records.cameras), records.keypoints)
+        steps.append({name: value.numpy() for name, value in step.items()})
+    # Always as many: another size is another graph, whose sums round differently, and a run that
+    # goes on is to give what an unbroken one gives.
+    labels = annotator(steps + steps[-1:] * (batch_size - len(steps)))
+    for number, record in enumerate(serialized):
+        yield schema.annotated_step(record, {name: v[number] for name, v in labels.items()})
+
+
+def _describe(records, folder, plan, names):
+    """Hashes and counts all records and writes description.json, which marks the end."""
+    content, tally, files = hashlib.sha256(), Tally(records.cameras), []
+    for name in names:
+        data = (folder / name).read_bytes()
+        count = 0
+        for record in read_annotated(folder, [name]):
+            content.update(hashlib.sha256(record).digest())
+            tally.add(schema.parse_labels(record, records.keypoints))
+            count += 1
+        digest = hashlib.sha256(data).hexdigest()
+        files.append({"name": name, "records": count, "bytes": len(data), "sha256": digest})
+    source = records.description
+    facts = tally.facts()
+    joints = records.keypoints
+    description = {
+        **{key: value for key, value in source.items() if key not in ("count", "shards")},
+        **plan,
+        "labels": True,
+        "labels_sha256": None,
+        "keypoints_valid": (facts["views_annotated"] - facts["views_masked"]) * joints,
+        "keypoints_masked": facts["views_masked"] * joints,
+        "centre": _centre(source["centre"], plan["annotation"]["passes"]),
+        "content_hash": content.hexdigest(),
+        "annotated": facts,
+        "files": files,
+    }
+    write_json(description, folder / DESCRIPTION_FILE, "--output_dir")
+    (folder / PLAN_FILE).unlink(missing_ok=True)
+    return description
+
+
+def _centre(before, passes):
+    if passes == 1:
+        return before
+    return f"estimate of dgn_tf.annotate, pass {passes - 1}; first: {before}"

@@ -1,0 +1,221 @@
+"""Refines a fused hand by minimising the energy of Eq. 5 over its own pose, without the network.
+
+The hand is one for all views, so the terms take the forms that they have for it:
+
+- ICP (Eq. 7): the pixels of every view against the mesh; what is own and what is other (Eq. 14) is
+  one sum, with the weights of both.
+- Lifting (Eq. 8): J_o is no longer the network's but the mesh itself, so a pixel's correspondence
+  is the vertex nearest to it in mesh coordinates I_m. I_m stays as estimated.
+- Vertex (Eq. 14): the mesh against each view's estimate P_r.
+- arap (Eq. 11): the mesh against the fused P_s; collision and offset (Eq. 10, 13) as they are.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from dgn_tf.geometry import kinematics, skinning
+from dgn_tf.losses import data_terms, priors
+from dgn_tf.losses.energy import EnergyConfig
+
+# Adam's step: radians of a joint, and of lengths the same share of a finger bone, mm.
+_RATE, _BONE_MM = 0.01, 30.0
+_BETA1, _BETA2 = 0.9, 0.99
+_HELD = 5  # steps for which the nearest vertices are held
+
+
+class Observed(NamedTuple):
+    """What C views saw of a hand, in one frame (the rig's, moved near the hand), mm.
+
+    points: [B, C, K, 3] their pixels.
+    counted: [B, C, K] bool: those that count.
+    vertex: [B, C, K] int32: each pixel's correspondence, see `corresponding_vertex`.
+    cameras: [B, C, 3] where the cameras stand.
+    estimates: [B, C, V, 3] P_r of the views.
+    fused: [B, V, 3] their fused P_s.
+    weights: [B, C] of the views, >= 0.
+    """
+
+    points: tf.Tensor
+    counted: tf.Tensor
+    vertex: tf.Tensor
+    cameras: tf.Tensor
+    estimates: tf.Tensor
+    fused: tf.Tensor
+    weights: tf.Tensor
+
+
+def corresponding_vertex(coords, layer, template):
+    """The vertex nearest to each pixel in mesh coordinates, of the layer that is more probable.
+
+    Args:
+        coords: [B, K, 2] I_m, cells.
+        layer: [B, K] probability of layer 1; None for templates of one layer.
+        template: HandTemplate.
+
+    Returns:
+        [B, K] int32.
+    """
+    layers = tf.cast(template.vertex_layer, tf.float32)[:, tf.newaxis]
+    at = tf.concat([tf.constant(template.mesh_coords, tf.float32), layers], axis=-1)  # [V, 3]
+    of_layer = tf.zeros_like(coords[..., :1]) if layer is None else layer[..., tf.newaxis]
+    query = tf.concat([coords, tf.round(of_layer)], axis=-1)
+    # Farther than any cell of the same layer.
+    apart = tf.constant([1.0, 1.0, 4.0 * template.grid_size])
+    at = tf.tile((at * apart)[tf.newaxis], [tf.shape(coords)[0], 1, 1])
+    every = tf.ones(tf.shape(at)[:2], tf.bool)
+    return data_terms.nearest_vertex(query * apart, at, every)
+
+
+class HandEnergy:
+    """Eq. 5 of a hand that all views share.
+
+    Args:
+        template: HandTemplate.
+        config: weights and lengths.
+    """
+
+    def __init__(self, template, config: EnergyConfig):
+        self.template, self.config = template, config
+        self._vertices = skinning.skinning_basis(template.vertices, template.skinning_weights)
+        self._keypoints = skinning.skinning_basis(template.keypoints, template.keypoint_weights)
+        self._faces = np.asarray(template.faces)
+        self._around = data_terms.faces_of_vertices(self._faces, len(template.vertices))
+
+    def vertices(self, transforms):
+        """P_r [B, V, 3] mm of transforms [B, P, 4, 4]."""
+        return skinning.skin_by_basis(transforms, self._vertices)
+
+    def nearest(self, vertices, seen: Observed):
+        """[B, C, K] int32: the nearest vertex that faces the camera, for each pixel (Eq. 7)."""
+        normals = data_terms.vertex_normals(vertices, self._faces, self._around)
+        found = []
+        for view in range(seen.points.shape[1]):
+            allowed = data_terms.facing(vertices, normals, seen.cameras[:, view])
+            found.append(data_terms.nearest_vertex(seen.points[:, view], vertices, allowed))
+        return tf.stack(found, axis=1)
+
+    def terms(self, transforms, nearest, seen: Observed) -> dict[str, tf.Tensor]:
+        """The terms, unweighted: name -> [B]; gradients reach `transforms`.
+
+        Args:
+            transforms: [B, P, 4, 4] of the hand, in the frame of `seen`.
+            nearest: of `nearest`, held.
+        """
+        config, template = self.config, self.template
+        vertices = self.vertices(transforms)
+        share = seen.weights / tf.maximum(tf.reduce_sum(seen.weights, axis=1, keepdims=True), 1e-6)
+
+        def of_views(term):
+            return tf.reduce_sum(tf.where(share > 0, share * term, 0.0), axis=1)
+
+        apart = tf.reduce_sum((vertices[:, tf.newaxis] - seen.estimates) ** 2, axis=-1)
+        return {
+            "icp": of_views(self._matched(vertices, nearest, seen)),
+            "lifting": of_views(self._matched(vertices, seen.vertex, seen)),
+            "collision": priors.collision_loss(
+                skinning.skin_by_basis(transforms, self._keypoints), config.collision_distance
+            ),
+            "arap": priors.arap_loss(vertices, seen.fused),
+            "offset": priors.offset_loss(
+                transforms, template.bone_from_template, template.parents
+            ),
+            "vertex": of_views(
+                tf.reduce_mean(data_terms.smooth_l1(apart, config.delta), axis=-1)
+            ),
+        }
+
+    def _matched(self, vertices, index, seen):
+        """Mean distance d (Eq. 7, 8) of each view's pixels from vertices `index`: [B, C] mm."""
+        shape = tf.shape(seen.points)
+        flat = tf.reshape(index, [shape[0], -1])
+        matched = tf.reshape(tf.gather(vertices, flat, axis=1, batch_dims=1), shape)
+        square = tf.reduce_sum((matched - seen.points) ** 2, axis=-1)
+        distance = data_terms.smooth_l1(square, self.config.delta)
+        count = tf.reduce_sum(tf.cast(seen.counted, tf.float32), axis=2)
+        total = tf.reduce_sum(tf.where(seen.counted, distance, 0.0), axis=2)
+        return total / tf.maximum(count, 1.0)
+
+    def total(self, terms, several) -> tf.Tensor:
+        """Eq. 5: [B] of terms [B]; `several` [B] bool says where other views add their terms."""
+        weights, other = self.config.weights(), tf.cast(several, tf.float32)
+        factors = {name: weights[name] for name in ("collision", "arap", "offset")}
+        factors["icp"] = weights["icp"] + weights["other_icp"] * other
+        factors["lifting"] = weights["lifting"] + weights["other_lifting"] * other
+        factors["vertex"] = weights["vertex"] * other
+        return tf.add_n([factors[name] * term for name, term in terms.items()])
+
+
+class Refinement:
+    """Minimises `HandEnergy` from a given pose, by Adam over the joints' turns and places.
+
+    Each part may turn about its joint and slip off it (the offset term pulls it back); the hand
+    as a whole may also grow. The parts' relative sizes stay as they were fused.
+
+    Args:
+        template: HandTemplate.
+        config: weights and lengths of the energy.
+        steps: of Adam, >= 1.
+    """
+
+    def __init__(self, template, config: EnergyConfig, steps: int):
+        if steps < 1:
+            raise ValueError(f"Refinement wants steps >= 1, got {steps}.")
+        self.energy = HandEnergy(template, config)
+        self._bones, self._parents = template.bone_from_template, template.parents
+        self._steps = steps
+
+    def __call__(self, transforms, seen: Observed):
+        """Refines the hands of a batch.
+
+        Args:
+            transforms: [B, P, 4, 4] where to begin, in the frame of `seen`, mm.
+            seen: what the views saw.
+
+        Returns:
+            transforms [B, P, 4, 4]; the energy [B] where it began and [B] where it ended, never
+            above it: a frame whose energy did not fall is given back as it came.
+        """
+        local = kinematics.local_from_global(transforms, self._bones, self._parents)
+        # [B, P, 7]: turn in radians, slip in bones, and (the root's alone) logarithm of the scale.
+        free = np.ones([local.shape[1], 7], np.float32)
+        free[1:, 6] = 0
+        change = tf.zeros([tf.shape(local)[0], *free.shape])
+        first, second = tf.zeros_like(change), tf.zeros_like(change)
+        several = tf.reduce_sum(tf.cast(seen.weights > 0, tf.int32), axis=1) > 1
+
+        def energy_of(posed, nearest):
+            return self.energy.total(self.energy.terms(posed, nearest, seen), several)
+
+        nearest = self.energy.nearest(self.energy.vertices(transforms), seen)
+        begun = best = energy_of(transforms, nearest)
+        kept = tf.zeros_like(change)
+        for step in tf.range(1, self._steps + 1):
+            with tf.GradientTape() as tape:
+                tape.watch(change)
+                total = energy_of(self._posed(local, change), nearest)
+            gradient = tape.gradient(total, change) * free
+            first = _BETA1 * first + (1 - _BETA1) * gradient
+            second = _BETA2 * second + (1 - _BETA2) * gradient**2
+            number = tf.cast(step, tf.float32)
+            mean, spread = first / (1 - _BETA1**number), second / (1 - _BETA2**number)
+            change -= _RATE * mean / (tf.sqrt(spread) + 1e-8)
+            if step % _HELD == 0 or step == self._steps:
+                # With its own nearest vertices, a pose's energy is that of Eq. 5 and compares.
+                posed = self._posed(local, change)
+                nearest = self.energy.nearest(self.energy.vertices(posed), seen)
+                now = energy_of(posed, nearest)
+                fell = now < best  # false for NaN
+                kept = tf.where(fell[:, tf.newaxis, tf.newaxis], change, kept)
+                best = tf.where(fell, now, best)
+        refined = self._posed(local, kept)
+        fell = (best < begun)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+        return tf.where(fell, refined, transforms), begun, best
+
+    def _posed(self, local, change):
+        turn = kinematics.rotation_from_angles(change[..., :3])
+        turn *= tf.exp(change[..., 6:])[..., tf.newaxis]
+        slip = change[..., 3:6, tf.newaxis] * _BONE_MM
+        moved = local @ kinematics.affine(turn, slip)
+        return kinematics.global_from_local(moved, self._bones, self._parents)
