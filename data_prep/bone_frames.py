@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from data_prep import hand_parts
+
 # Degrees from the straight finger: flexion (+ into the palm), abduction as the angle between the
 # finger and the palm's z axis seen from the back (+ to the thumb), twist. After Kapandji, The
 # Physiology of the Joints, vol. 1, and Lin, Wu and Huang, Modeling the Constraints of Human Hand
@@ -14,23 +16,35 @@ _LAST_FLEXION = (-6, 78)
 # The thumb's saddle joint, from its rest pose: flexion (across the palm), palmar abduction, twist.
 _THUMB = {1: ((-15, 35), (-22, 25), (-10, 25)), 2: ((-10, 58), (-8, 8), (-3, 3)),
           3: ((-15, 80), (0, 0), (0, 0))}
+# Metacarpals, where a hand has them apart: flexion to either side and abduction. Those of ring and
+# little finger move against the carpals, the others hardly.
+_METACARPAL = {"index": (2, 2), "middle": (2, 2), "ring": (6, 3), "little": (10, 4)}
+
+# A finger bent by less has no flexion axis of its own.
+_STRAIGHT_SINE = 0.02
+# About what it curls then, in the palm's frame; the thumb's is that of the hand that ships.
+_USUAL_AXIS = {"thumb": (-0.04, -0.83, -0.56)}
 
 
-def bone_frames(joints, tips, parents):
+def bone_frames(joints, tips, part_names):
     """Returns [P, 4, 4] float64, bone_from_template; see `HandTemplate.bone_from_template`.
 
     Args:
-        joints: [P, 3] mm, joint origins in the palm's frame (y dorsal, z distal).
+        joints: [P, 3] mm, joint origins in the palm's frame (x radial, y dorsal, z distal).
         tips: [5, 3] mm, ends of the last bones.
-        parents: [P].
+        part_names: P canonical names, see `hand_parts`.
     """
     frames = np.tile(np.eye(4), [len(joints), 1, 1])
-    for part in range(1, len(joints)):
-        finger = (part - 1) // 3
-        chain = np.concatenate([joints[1 + 3 * finger : 4 + 3 * finger], tips[finger : finger + 1]])
-        z = _unit(joints[part] - joints[parents[part]])
-        x = flexion_axis(chain)
-        x = _unit(x - z * np.dot(x, z))
+    parents = hand_parts.parents(part_names)
+    for part, name in enumerate(part_names):
+        if name == "palm":
+            continue
+        z = unit(joints[part] - joints[parents[part]])
+        x = np.array([1.0, 0.0, 0.0])
+        if not name.endswith("0"):
+            x = flexion_axis(finger_chain(joints, tips, part_names, name[:-1]),
+                             usual_axis(name[:-1]))
+        x = unit(x - z * np.dot(x, z))
         rotation = np.stack([x, np.cross(z, x), z])
         frames[part, :3, :3] = rotation
         frames[part, :3, 3] = -np.einsum("ij,j->i", rotation, joints[part])
@@ -38,16 +52,33 @@ def bone_frames(joints, tips, parents):
     return frames
 
 
-def flexion_axis(chain):
-    """Returns the unit axis about which a finger at rest, joints and tip [4, 3], is curled."""
+def finger_chain(joints, tips, part_names, finger):
+    """Returns [4, 3] mm, the joints of a finger and its tip."""
+    number = hand_parts.FINGERS.index(finger)
+    return np.concatenate([joints[hand_parts.chain(part_names, finger)], tips[number : number + 1]])
+
+
+def usual_axis(finger) -> np.ndarray:
+    """Returns [3] the axis about which a straight finger curls, in the palm's frame."""
+    return np.array(_USUAL_AXIS.get(finger, (1.0, 0.0, 0.0)))
+
+
+def flexion_axis(chain, usual):
+    """Returns the unit axis about which a finger at rest, joints and tip [4, 3], is curled.
+
+    It is the usual one [3] for a finger at rest straight, or bent backwards.
+    """
     first, second, third = np.diff(chain, axis=0)
-    return _unit(np.cross(first, second) + np.cross(first, third) + np.cross(second, third))
+    axis = np.cross(first, second) + np.cross(first, third) + np.cross(second, third)
+    lengths = np.linalg.norm([first, second, third], axis=1)
+    straight = np.linalg.norm(axis) < _STRAIGHT_SINE * 3 * lengths.max() * lengths.min()
+    return unit(usual if straight or np.dot(axis, usual) < 0 else axis)
 
 
 def joint_limits(joints, tips, frames, part_names):
     """Returns [P, 3, 2] float64 rad, lowest and highest angle from the rest pose about x, y, z."""
     limits = np.zeros([len(joints), 3, 2])
-    flexion = rest_flexion(joints, tips, frames)
+    flexion = rest_flexion(joints, tips, frames, part_names)
     for part, name in enumerate(part_names):
         if name == "palm":
             continue
@@ -56,7 +87,9 @@ def joint_limits(joints, tips, frames, part_names):
             limits[part] = _THUMB[bone]
             continue
         rest = np.degrees(flexion[part])
-        if bone == 1:
+        if bone == 0:
+            limits[part, :2] = np.multiply.outer(_METACARPAL[finger], (-1, 1))
+        elif bone == 1:
             seen = joints[part + 1] - joints[part]
             spread = np.degrees(np.arctan2(seen[0], seen[2]))
             limits[part] = (np.array(_KNUCKLE_FLEXION) - rest,
@@ -66,16 +99,19 @@ def joint_limits(joints, tips, frames, part_names):
     return np.radians(limits)
 
 
-def rest_flexion(joints, tips, frames):
+def rest_flexion(joints, tips, frames, part_names):
     """Returns [P] rad, the angle about the flexion axis from parent to bone at rest."""
     result = np.zeros(len(joints))
-    for part in range(1, len(joints)):
-        finger, bone = divmod(part - 1, 3)
-        end = tips[finger] if bone == 2 else joints[part + 1]
+    for part, name in enumerate(part_names):
+        if name == "palm" or name.endswith("0"):
+            continue
+        finger = hand_parts.FINGERS.index(name[:-1])
+        end = tips[finger] if name.endswith("3") else joints[part + 1]
         direction = np.einsum("ij,j->i", frames[part, :3, :3], end - joints[part])
         result[part] = np.arctan2(-direction[1], direction[2])
     return result
 
 
-def _unit(vector):
+def unit(vector):
+    """Returns the vector at length 1."""
     return vector / np.linalg.norm(vector)

