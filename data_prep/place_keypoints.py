@@ -24,12 +24,12 @@ _OUTPUT = flags.DEFINE_string("output", str(TABLE), "The table to write.")
 
 def derive_table(libhand_path, markers_path) -> dict:
     """Returns name to {part, coordinates}; see `keypoint_placement`."""
-    hand = libhand.read_libhand(libhand_path, markers=markers_path)
+    hand, markers = libhand.read_libhand(libhand_path), libhand.read_markers(markers_path)
     posed = describe_hand(hand.vertices, hand.weights, hand.joints,
                           dorsal=np.array([0.0, 0.0, 1.0]))
     return {name: {"part": part, "coordinates": [
         round(value, 4) for value in normalise(posed, PART_NAMES.index(part), point)]}
-        for name, (part, point) in hand.markers.items()}
+        for name, (part, point) in markers.items()}
 
 
 def main(_):
