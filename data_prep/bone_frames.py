@@ -13,9 +13,14 @@ _KNUCKLE_DIRECTION = {"index": (-8, 22), "middle": (-14, 12), "ring": (-24, 8), 
 _KNUCKLE_TWIST = (-5, 5)
 _MIDDLE_FLEXION = (-3, 108)
 _LAST_FLEXION = (-6, 78)
-# The thumb's saddle joint, from its rest pose: flexion (across the palm), palmar abduction, twist.
+# The thumb's saddle joint, from MakeHuman's rest pose: flexion (across the palm), palmar abduction,
+# twist.
 _THUMB = {1: ((-15, 35), (-22, 25), (-10, 25)), 2: ((-10, 58), (-8, 8), (-3, 3)),
           3: ((-15, 80), (0, 0), (0, 0))}
+# That rest pose: direction of the first bone and flexion axis in the palm's frame, and how far the
+# other two joints are bent.
+_THUMB_DIRECTION, _THUMB_AXIS = (0.640, -0.447, 0.625), (-0.078, -0.847, -0.526)
+_THUMB_BEND = {2: 8.4, 3: 14.1}
 # Metacarpals, where a hand has them apart: flexion to either side and abduction. Those of ring and
 # little finger move against the carpals, the others hardly.
 _METACARPAL = {"index": (2, 2), "middle": (2, 2), "ring": (6, 3), "little": (10, 4)}
@@ -75,8 +80,15 @@ def flexion_axis(chain, usual):
     return unit(usual if straight or np.dot(axis, usual) < 0 else axis)
 
 
-def joint_limits(joints, tips, frames, part_names):
-    """Returns [P, 3, 2] float64 rad, lowest and highest angle from the rest pose about x, y, z."""
+def joint_limits(joints, tips, frames, part_names, thumb_offset=0.0):
+    """Returns [P, 3, 2] float64 rad, lowest and highest angle from the rest pose about x, y, z.
+
+    Args:
+        joints, tips, part_names: as for `bone_frames`.
+        frames: [P, 4, 4] what it returned.
+        thumb_offset: [3, 3] degrees, see `thumb_offset`; 0 for MakeHuman's hand itself.
+    """
+    offset = np.broadcast_to(thumb_offset, [3, 3])
     limits = np.zeros([len(joints), 3, 2])
     flexion = rest_flexion(joints, tips, frames, part_names)
     for part, name in enumerate(part_names):
@@ -84,7 +96,7 @@ def joint_limits(joints, tips, frames, part_names):
             continue
         finger, bone = name[:-1], int(name[-1])
         if finger == "thumb":
-            limits[part] = _THUMB[bone]
+            limits[part] = np.array(_THUMB[bone]) + offset[bone - 1, :, None]
             continue
         rest = np.degrees(flexion[part])
         if bone == 0:
@@ -97,6 +109,22 @@ def joint_limits(joints, tips, frames, part_names):
         else:
             limits[part, 0] = np.array(_MIDDLE_FLEXION if bone == 2 else _LAST_FLEXION) - rest
     return np.radians(limits)
+
+
+def thumb_offset(joints, tips, frames, part_names) -> np.ndarray:
+    """Returns [3, 3] degrees, the angles of its joints that bring a thumb into MakeHuman's rest
+    pose, from which its limits are counted; see `joint_limits`."""
+    points = finger_chain(joints, tips, part_names, "thumb")
+    now = axes(points[1] - points[0], flexion_axis(points, usual_axis("thumb")))
+    turn = np.einsum("ki,kj->ij", axes(_THUMB_DIRECTION, _THUMB_AXIS), now)
+    flexion = np.degrees(rest_flexion(joints, tips, frames, part_names))
+    first, second, third = hand_parts.chain(part_names, "thumb")
+    frame = frames[first, :3, :3]
+    offset = np.zeros([3, 3])
+    offset[0] = np.degrees(angles_of(np.einsum("ij,jk,lk->il", frame, turn, frame)))
+    offset[1, 0] = _THUMB_BEND[2] - flexion[second]
+    offset[2, 0] = _THUMB_BEND[3] - flexion[third]
+    return offset
 
 
 def rest_flexion(joints, tips, frames, part_names):
@@ -115,3 +143,17 @@ def rest_flexion(joints, tips, frames, part_names):
 def unit(vector):
     """Returns the vector at length 1."""
     return vector / np.linalg.norm(vector)
+
+
+def axes(direction, axis) -> np.ndarray:
+    """Returns [3, 3] rows: an orthonormal frame with z along a direction, x nearest to an axis."""
+    z = unit(np.asarray(direction, np.float64))
+    x = unit(axis - z * np.dot(axis, z))
+    return np.stack([x, np.cross(z, x), z])
+
+
+def angles_of(rotation) -> np.ndarray:
+    """Returns [3] rad with Rx Ry Rz = rotation [3, 3]; inverts `posing.rotation_from_angles`."""
+    return np.array([np.arctan2(-rotation[1, 2], rotation[2, 2]),
+                     np.arcsin(np.clip(rotation[0, 2], -1.0, 1.0)),
+                     np.arctan2(-rotation[0, 1], rotation[0, 0])])

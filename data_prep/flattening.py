@@ -3,7 +3,14 @@
 import numpy as np
 
 from data_prep import hand_parts, posing
-from data_prep.bone_frames import finger_chain, flexion_axis, rest_flexion, unit, usual_axis
+from data_prep.bone_frames import (
+    angles_of,
+    axes,
+    finger_chain,
+    flexion_axis,
+    rest_flexion,
+    usual_axis,
+)
 from data_prep.rest_hand import RestHand
 
 # From MakeHuman's rest pose. Chosen by the floor over sampled poses: a wide fan, the thumb beside
@@ -34,7 +41,7 @@ def flatten(hand: RestHand, frames, angles) -> np.ndarray:
     return posing.skin(transforms, np.round(hand.vertices, 4), hand.weights)[0]
 
 
-def makehuman_angles(hand: RestHand, _) -> np.ndarray:
+def makehuman_angles(hand: RestHand) -> np.ndarray:
     """Returns [P, 3] rad that spread MakeHuman's fingers."""
     angles = np.zeros([len(hand.part_names), 3])
     for finger, degrees in SPREAD_DEGREES.items():
@@ -52,22 +59,8 @@ def fan_angles(hand: RestHand, frames) -> np.ndarray:
         angles[part, 1] = np.radians(degrees) - np.arctan2(bone[0], bone[2])
     part = hand.part_names.index("thumb1")
     points = finger_chain(hand.joints, hand.tips, hand.part_names, "thumb")
-    now = _axes(points[3] - points[0], flexion_axis(points, usual_axis("thumb")))
-    turn = np.einsum("ki,kj->ij", _axes(THUMB_DIRECTION, THUMB_AXIS), now)
+    now = axes(points[3] - points[0], flexion_axis(points, usual_axis("thumb")))
+    turn = np.einsum("ki,kj->ij", axes(THUMB_DIRECTION, THUMB_AXIS), now)
     frame = frames[part, :3, :3]
-    angles[part] = _angles_of(np.einsum("ij,jk,lk->il", frame, turn, frame))
+    angles[part] = angles_of(np.einsum("ij,jk,lk->il", frame, turn, frame))
     return angles
-
-
-def _axes(direction, axis):
-    """Returns [3, 3] rows: an orthonormal frame of a direction and an axis across it."""
-    z = unit(np.asarray(direction, np.float64))
-    x = unit(axis - z * np.dot(axis, z))
-    return np.stack([x, np.cross(z, x), z])
-
-
-def _angles_of(rotation):
-    """Returns [3] rad with Rx Ry Rz = rotation; the inverse of `posing.rotation_from_angles`."""
-    return np.array([np.arctan2(-rotation[1, 2], rotation[2, 2]),
-                     np.arcsin(np.clip(rotation[0, 2], -1.0, 1.0)),
-                     np.arctan2(-rotation[0, 1], rotation[0, 0])])

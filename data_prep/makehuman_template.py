@@ -1,7 +1,6 @@
 """Builds the template that ships: MakeHuman's right hand."""
 
 from data_prep import makehuman, template_assembly
-from data_prep.flattening import makehuman_angles
 from data_prep.makehuman_hand import cut_hand
 from data_prep.nyu_keypoints import place_keypoints
 from data_prep.shape_basis import shape_basis
@@ -21,6 +20,6 @@ def build_makehuman(path: str, grid_size: int = 16, embedding: str = "layered") 
     template = template_assembly.assemble(
         hand, place_keypoints(hand), shape_basis(body, hand), name="makehuman_right",
         licence=makehuman.LICENCE, source=makehuman.SOURCE, grid_size=grid_size,
-        embedding=embedding, flat_angles=makehuman_angles)
+        embedding=embedding, makehuman=True)
     template.validate(path)
     return template

@@ -1,6 +1,9 @@
 """What a mesh from elsewhere needs before it can be a hand: welding, cleaning, its wrist's edge."""
 
 import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+import scipy.spatial
 
 from dgn_tf.errors import InputError
 from dgn_tf.evaluation.mesh_truth import longest_border
@@ -22,6 +25,16 @@ def weld(corners, decimals: int = 5):
     """
     _, first, vertex = np.unique(np.round(np.asarray(corners, np.float64), decimals), axis=0,
                                  return_index=True, return_inverse=True)
+    return first, vertex.reshape(-1)
+
+
+def weld_near(corners, reach: float):
+    """Joins corners at most `reach` apart, and what these join in turn; as `weld` otherwise."""
+    pairs = scipy.spatial.cKDTree(corners).query_pairs(reach, output_type="ndarray")
+    count = len(corners)
+    graph = scipy.sparse.coo_matrix((np.ones(len(pairs)), tuple(pairs.T)), shape=[count] * 2)
+    _, vertex = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    _, first, vertex = np.unique(vertex, return_index=True, return_inverse=True)
     return first, vertex.reshape(-1)
 
 

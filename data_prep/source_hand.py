@@ -25,7 +25,7 @@ class SourceHand:
     Attributes:
         where: names its file in errors.
         name, licence, source: see `HandTemplate`.
-        left: it is a left hand.
+        left: it is a left hand; None: the bend of its fingers tells.
         vertices: [V, 3] float64 mm; faces: [F, 3].
         weights: [V, P], rows sum to 1.
         part_names: P names of `hand_parts.ordered`; joints: [P, 3] mm.
@@ -37,7 +37,7 @@ class SourceHand:
     name: str
     licence: str
     source: str
-    left: bool
+    left: bool | None
     vertices: np.ndarray
     faces: np.ndarray
     weights: np.ndarray
@@ -59,35 +59,74 @@ def build_template(source: SourceHand, *, grid_size: int = 16, embedding: str = 
     Raises:
         InputError: the mesh or the skeleton is no hand's; names the file.
     """
-    kept, faces = mesh_repair.clean(source.vertices, source.faces, components, source.where)
-    if source.left:
-        faces = faces[:, ::-1]
-    mirror = np.array([-1.0 if source.left else 1.0, 1.0, 1.0])
-    joints = source.joints * mirror
-    rotation = _template_from_source(joints, source.part_names)
-
-    def turned(points):
-        return np.einsum("ij,...j->...i", rotation, points * mirror)
-
-    def placed(points):
-        return turned(points) - turned(source.joints[0])
-
-    hand = _rest_hand(placed(source.vertices[kept]), faces, source.weights[kept], placed(
-        source.joints), source)
-    _check_side(hand, source)
-    markers = None
+    if source.left is None:
+        source = dataclasses.replace(source, left=_is_left(source, components))
+    elif _palmar(_place(source, components).hand) is False:
+        side = "right" if source.left else "left"
+        raise InputError(f"{source.where}: this looks like a {side} hand; pass "
+                         f"--handedness={side}.")
+    place = _place(source, components)
+    hand, markers = place.hand, None
     if source.markers is not None:
-        markers = {name: (part, placed(point)) for name, (part, point) in source.markers.items()}
+        markers = {name: (part, place.points(point))
+                   for name, (part, point) in source.markers.items()}
     shapes = plain_shapes.plain_shapes(hand)
     if source.shapes is not None:  # The wrist joint stays the origin.
-        offsets, moved = turned(source.shapes.vertices), turned(source.shapes.joints)
-        shapes = Shapes(source.shapes.names, offsets[:, kept] - moved[:, :1], moved - moved[:, :1])
+        moved = place.offsets(source.shapes.joints)
+        vertices = place.offsets(source.shapes.vertices)[:, place.kept]
+        shapes = Shapes(source.shapes.names, vertices - moved[:, :1], moved - moved[:, :1])
     template = assemble(
         hand, nyu_keypoints.place_keypoints(hand, markers), shapes, name=source.name,
         licence=source.licence, grid_size=grid_size, embedding=embedding,
         source=source.source + (", a left hand, mirrored" if source.left else ""))
     template.validate(source.where)
     return template
+
+
+@dataclasses.dataclass(frozen=True)
+class _Placed:
+    """A hand brought to the template's frame, and the way there.
+
+    Attributes:
+        hand: the hand; kept: [V] which of the source's vertices are its.
+        linear: [3, 3] template_from_source, a reflection for a left hand; origin: [3] mm, the
+            wrist joint in the source's frame.
+    """
+
+    hand: RestHand
+    kept: np.ndarray
+    linear: np.ndarray
+    origin: np.ndarray
+
+    def offsets(self, offsets):
+        return np.einsum("ij,...j->...i", self.linear, offsets)
+
+    def points(self, points):
+        return self.offsets(points - self.origin)
+
+
+def _place(source, components) -> _Placed:
+    kept, faces = mesh_repair.clean(source.vertices, source.faces, components, source.where)
+    if source.left:
+        faces = faces[:, ::-1]
+    names = source.part_names
+    for part, name in enumerate(hand_parts.PART_NAMES):
+        if hand_parts.merged_weights(source.weights[kept], names)[:, part].max() <= 0.5:
+            raise InputError(f"{source.where}: hardly a vertex moves with '{name}'; map the bone "
+                             "that carries its skin.")
+    mirror = np.diag([-1.0 if source.left else 1.0, 1.0, 1.0])
+    rotation = _template_from_source(np.einsum("ij,pj->pi", mirror, source.joints), names)
+    linear, origin = np.einsum("ij,jk->ik", rotation, mirror), source.joints[0]
+    vertices = np.einsum("ij,vj->vi", linear, source.vertices[kept] - origin)
+    joints = np.einsum("ij,pj->pi", linear, source.joints - origin)
+    weights = source.weights[kept]
+    posed = keypoint_placement.describe_hand(
+        vertices, hand_parts.merged_weights(weights, names), hand_parts.of_merged(joints, names),
+        dorsal=np.array([0.0, 1.0, 0.0]))
+    loop = mesh_repair.wrist_loop(vertices, faces, source.where)
+    elbow = vertices[loop].mean(axis=0) - [0.0, 0.0, _FOREARM_MM]
+    hand = RestHand(vertices, faces, loop, weights, names, joints, posed.tails[3::3], elbow)
+    return _Placed(hand, kept, linear, origin)
 
 
 def _template_from_source(joints, part_names):
@@ -99,29 +138,25 @@ def _template_from_source(joints, part_names):
     return np.stack([radial, np.cross(distal, radial), distal])
 
 
-def _rest_hand(vertices, faces, weights, joints, source) -> RestHand:
-    names = source.part_names
-    for part, name in enumerate(hand_parts.PART_NAMES):
-        if hand_parts.merged_weights(weights, names)[:, part].max() <= 0.5:
-            raise InputError(f"{source.where}: hardly a vertex moves with '{name}'; map the bone "
-                             "that carries its skin.")
-    posed = keypoint_placement.describe_hand(
-        vertices, hand_parts.merged_weights(weights, names), hand_parts.of_merged(joints, names),
-        dorsal=np.array([0.0, 1.0, 0.0]))
-    loop = mesh_repair.wrist_loop(vertices, faces, source.where)
-    elbow = vertices[loop].mean(axis=0) - [0.0, 0.0, _FOREARM_MM]
-    return RestHand(vertices, faces, loop, weights, names, joints, posed.tails[3::3], elbow)
+def _is_left(source, components) -> bool:
+    palmar = _palmar(_place(dataclasses.replace(source, left=False), components).hand)
+    if palmar is None:
+        raise InputError(f"{source.where}: can't tell whether this is a right or a left hand; "
+                         "pass --handedness=right or left.")
+    return not palmar
 
 
-def _check_side(hand, source):
-    """Refuses a hand whose fingers bend to its back: it is of the other side."""
+def _palmar(hand) -> bool | None:
+    """Whether fingers and thumb lie to the palm's side, as they do where the hand is a right one.
+
+    None: fingers at rest straight and the thumb beside them don't tell.
+    """
     bends = []
     for finger in hand_parts.FINGERS[1:]:
         bones = np.diff(finger_chain(hand.joints, hand.tips, hand.part_names, finger), axis=0)
         bends += [np.cross(unit(a), unit(b))[0]
                   for a, b in zip(bones[:-1], bones[1:], strict=True)]
     bend, aside = np.mean(bends), hand.tips[0, 1]
-    if bend < -_BENT or (bend < _BENT and aside > _ASIDE_MM):
-        side = "right" if source.left else "left"
-        raise InputError(f"{source.where}: this looks like a {side} hand; pass "
-                         f"--handedness={side}.")
+    if abs(bend) > _BENT:
+        return bool(bend > 0)
+    return None if abs(aside) < _ASIDE_MM else bool(aside < 0)
