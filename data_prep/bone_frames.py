@@ -108,7 +108,9 @@ def joint_limits(joints, tips, frames, part_names, thumb_offset=0.0):
                             np.array(_KNUCKLE_DIRECTION[finger]) - spread, _KNUCKLE_TWIST)
         else:
             limits[part, 0] = np.array(_MIDDLE_FLEXION if bone == 2 else _LAST_FLEXION) - rest
-    return np.radians(limits)
+    # The rest pose is within reach, also of a hand that rests with fingers bent backwards.
+    return np.radians(np.stack([np.minimum(limits[..., 0], 0), np.maximum(limits[..., 1], 0)],
+                               axis=-1))
 
 
 def thumb_offset(joints, tips, frames, part_names) -> np.ndarray:

@@ -29,7 +29,7 @@ from dgn_tf.errors import InputError, run
 from dgn_tf.template import EMBEDDINGS
 
 SOURCES = ("makehuman", "libhand", "mano", "glb")
-SIDES = {"auto": None, "right": False, "left": True}
+SIDES: dict[str, bool | None] = {"auto": None, "right": False, "left": True}
 
 _SOURCE = flags.DEFINE_enum("source", "makehuman", list(SOURCES),
                             "Where the hand comes from.")
@@ -46,7 +46,7 @@ _COMPONENTS = flags.DEFINE_enum("components", "refuse", ["refuse", "largest"],
                                 "A mesh of several components (nails) is refused, or all but the "
                                 "largest are dropped.")
 _BONE_MAP = flags.DEFINE_string("bone_map", "", "glb: JSON of {\"bone\": \"part\", ..}, parts "
-                                "palm, thumb1 .. little3, index0 .. little0; empty: the names of WebXR.")
+                                "palm, thumb1 .. little3, index0 .. little0; empty: WebXR's names.")
 _HANDEDNESS = flags.DEFINE_enum("handedness", "auto", list(SIDES), "mano, glb: which hand it is; "
                                 "auto: by its geometry. A left hand is mirrored.")
 _WELD_MM = flags.DEFINE_float("weld_mm", 0.0, "glb: corners at most so far apart, mm, make one "

@@ -6,6 +6,7 @@ https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
 
 import json
 import struct
+from typing import Any
 
 import numpy as np
 
@@ -40,19 +41,19 @@ class GltfFile:
             magic, version, length = struct.unpack_from("<III", data)
             if magic != _MAGIC or version != 2 or length > len(data):
                 raise ValueError("no header of binary glTF 2.0")
-            self._binary, self.json = b"", None
-            at = 12
+            self._binary, found, at = b"", None, 12
             while at < length:
                 size, kind = struct.unpack_from("<II", data, at)
                 if at + 8 + size > length:
                     raise ValueError("a chunk ends beyond the file")
                 chunk, at = data[at + 8 : at + 8 + size], at + 8 + size
-                if kind == _JSON and self.json is None:
-                    self.json = json.loads(chunk.decode("utf-8"))
+                if kind == _JSON and found is None:
+                    found = json.loads(chunk.decode("utf-8"))
                 elif kind == _BIN and not self._binary:
                     self._binary = chunk
-            if not isinstance(self.json, dict):
+            if not isinstance(found, dict):
                 raise ValueError("no JSON chunk")
+            self.json: dict = found
         except (struct.error, ValueError, RecursionError) as error:
             raise self.fault(f"is no binary glTF ({error}); export the hand as .glb") from None
 
@@ -62,7 +63,7 @@ class GltfFile:
 
     def get(self, *keys):
         """Returns json[keys[0]][keys[1]].. of names and indices from 0; InputError where absent."""
-        value = self.json
+        value: Any = self.json
         for key in keys:
             negative = isinstance(key, bool) or (isinstance(key, int) and key < 0)
             try:
@@ -96,12 +97,13 @@ class GltfFile:
             last = offset + (count - 1) * stride + dtype.itemsize * width
             if last > size or start + size > len(self._binary):
                 raise ValueError("it reaches beyond its buffer")
-            array = np.ndarray((count, width), dtype, self._binary, start + offset,
+            array: np.ndarray = np.ndarray((count, width), dtype, self._binary, start + offset,
                                (stride, dtype.itemsize))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self.fault(f"accessor {index} can't be read ({error})") from None
-        if accessor.get("normalized") and dtype.kind in "iu":
-            return np.maximum(array / np.iinfo(dtype).max, -1.0)
+        if accessor.get("normalized") and array.dtype.kind in "iu":
+            largest = 2.0 ** (8 * dtype.itemsize - (dtype.kind == "i")) - 1
+            return np.maximum(array / largest, -1.0)
         if dtype.kind == "f" and not np.isfinite(array).all():
             raise self.fault(f"accessor {index} holds NaN or infinity")
         return array.astype(np.float64 if dtype.kind == "f" else np.int64)

@@ -30,7 +30,8 @@ WEBXR = {"wrist": "palm",
 def read_bone_map(path) -> dict[str, str]:
     """Returns bone name to canonical part of a JSON file {"bone": "part", ..}.
 
-    Several bones may name one part: they move as one, its joint is that of the first.
+    Several bones may name one part: they move as one, its joint is that of the first in the map,
+    and the last of a fingertip's is the tip.
     """
     try:
         table = json.loads(pathlib.Path(path).read_text())
@@ -44,7 +45,7 @@ def read_bone_map(path) -> dict[str, str]:
     return table
 
 
-def read_glb(path, bone_map=None, left: bool = False, palm_bones: bool = False,
+def read_glb(path, bone_map=None, left: bool | None = None, palm_bones: bool = False,
              weld_mm: float = 0.0) -> SourceHand:
     """Returns the hand of a .glb file in its bind pose.
 
@@ -52,7 +53,7 @@ def read_glb(path, bone_map=None, left: bool = False, palm_bones: bool = False,
         path: of the file.
         bone_map: bone name to part, see `read_bone_map`; None: `WEBXR`. Bones that it leaves out
             move nothing.
-        left: it is a left hand.
+        left: it is a left hand; None: its thumb tells.
         palm_bones: keep parts such as 'index0'; else they make one with the palm.
         weld_mm: corners that lie closer together make one vertex; 0: at one place only.
 
@@ -61,7 +62,8 @@ def read_glb(path, bone_map=None, left: bool = False, palm_bones: bool = False,
     """
     file = GltfFile(path)
     corners, faces, joint_index, weight, skin = _skinned_mesh(file)
-    part_of_bone = _parts_of_skin(file, skin, WEBXR if bone_map is None else bone_map, palm_bones)
+    bone_map = WEBXR if bone_map is None else bone_map
+    part_of_bone = _parts_of_skin(file, skin, bone_map, palm_bones)
     try:
         names = hand_parts.ordered({part for part in part_of_bone if part})
     except ValueError as error:
@@ -80,16 +82,20 @@ def read_glb(path, bone_map=None, left: bool = False, palm_bones: bool = False,
         raise InputError(f"{path}: {(total <= 0).sum()} vertices move with bones that the bone "
                          "map leaves out; cut the hand off behind the wrist, or map them to "
                          "'palm' (--bone_map).")
-    joints = np.zeros([len(names), 3])
     bind = np.linalg.inv(_bind_matrices(file, skin, len(part_of_bone)))
-    for bone in reversed(range(len(part_of_bone))):
-        if part_of_bone[bone]:
-            joints[names.index(part_of_bone[bone])] = bind[bone, :3, 3] * MM_PER_UNIT
+    # Files order bones as they like, some from the tips: the map's order counts.
+    bones = _bone_names(file, skin)
+    order = sorted(range(len(bones)), key=lambda bone: list(bone_map).index(bones[bone])
+                   if bones[bone] in bone_map else -1)
+    origins = {part: np.stack([bind[bone, :3, 3] for bone in order if part_of_bone[bone] == part])
+               * MM_PER_UNIT for part in names}
+    last = [origins[f"{finger}3"] for finger in hand_parts.FINGERS]
     return SourceHand(
         where=str(path), name=pathlib.Path(path).stem + "_hand", left=left,
         licence=_licence(file), source=f"{pathlib.Path(path).name}, skinned glTF",
         vertices=corners[first] * MM_PER_UNIT, faces=welded[faces], weights=weights / total,
-        part_names=names, joints=joints)
+        part_names=names, joints=np.stack([origins[part][0] for part in names]),
+        tips=np.stack([own[-1] for own in last]) if min(map(len, last)) > 1 else None)
 
 
 def _skinned_mesh(file):

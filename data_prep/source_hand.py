@@ -13,9 +13,9 @@ from dgn_tf.errors import InputError
 from dgn_tf.template import HandTemplate
 
 _FOREARM_MM = 250.0
-# Mean bend of the fingers, rad, and height of the thumb's tip over the palm's plane, mm, that tell
-# a left hand from a right one.
-_BENT, _ASIDE_MM = 0.05, 5.0
+# Height of the thumb's tip over the palm's plane, mm, and mean bend of the fingers, rad, that tell
+# a left hand from a right one. Tips of coarse meshes lie askew by a tenth of a radian.
+_ASIDE_MM, _BENT = 8.0, 0.15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +25,13 @@ class SourceHand:
     Attributes:
         where: names its file in errors.
         name, licence, source: see `HandTemplate`.
-        left: it is a left hand; None: the bend of its fingers tells.
+        left: it is a left hand; None: its thumb tells.
         vertices: [V, 3] float64 mm; faces: [F, 3].
         weights: [V, P], rows sum to 1.
         part_names: P names of `hand_parts.ordered`; joints: [P, 3] mm.
         markers: name to (part, [3] mm) of key points whose places are known; None: they are placed.
         shapes: its own; None: those of `plain_shapes`.
+        tips: [5, 3] mm, ends of the fingers' last bones; None: the farthest vertices.
     """
 
     where: str
@@ -45,6 +46,7 @@ class SourceHand:
     joints: np.ndarray
     markers: Mapping | None = None
     shapes: Shapes | None = None
+    tips: np.ndarray | None = None
 
 
 def build_template(source: SourceHand, *, grid_size: int = 16, embedding: str = "layered",
@@ -125,7 +127,10 @@ def _place(source, components) -> _Placed:
         dorsal=np.array([0.0, 1.0, 0.0]))
     loop = mesh_repair.wrist_loop(vertices, faces, source.where)
     elbow = vertices[loop].mean(axis=0) - [0.0, 0.0, _FOREARM_MM]
-    hand = RestHand(vertices, faces, loop, weights, names, joints, posed.tails[3::3], elbow)
+    tips = posed.tails[3::3]
+    if source.tips is not None:
+        tips = np.einsum("ij,fj->fi", linear, source.tips - origin)
+    hand = RestHand(vertices, faces, loop, weights, names, joints, tips, elbow)
     return _Placed(hand, kept, linear, origin)
 
 
@@ -147,16 +152,18 @@ def _is_left(source, components) -> bool:
 
 
 def _palmar(hand) -> bool | None:
-    """Whether fingers and thumb lie to the palm's side, as they do where the hand is a right one.
+    """Whether the thumb, or else the bent fingers, lie to the palm's side, as those of a right
+    hand do.
 
     None: fingers at rest straight and the thumb beside them don't tell.
     """
+    aside = hand.tips[0, 1]
+    if abs(aside) > _ASIDE_MM:
+        return bool(aside < 0)
     bends = []
     for finger in hand_parts.FINGERS[1:]:
         bones = np.diff(finger_chain(hand.joints, hand.tips, hand.part_names, finger), axis=0)
         bends += [np.cross(unit(a), unit(b))[0]
                   for a, b in zip(bones[:-1], bones[1:], strict=True)]
-    bend, aside = np.mean(bends), hand.tips[0, 1]
-    if abs(bend) > _BENT:
-        return bool(bend > 0)
-    return None if abs(aside) < _ASIDE_MM else bool(aside < 0)
+    bend = np.mean(bends)
+    return None if abs(bend) < _BENT else bool(bend > 0)
