@@ -5,6 +5,7 @@ import os
 import tensorflow as tf
 
 from dgn_tf.data.pixel_targets import targets
+from dgn_tf.data.pose_prior import PosePrior
 from dgn_tf.data.settings import SynthesisConfig
 from dgn_tf.data.synthesis import synthesize_batch
 
@@ -32,6 +33,7 @@ def online_dataset(
     start_step: int = 0,
     threads: int | None = None,
     prefetch: int = 4,
+    prior: PosePrior | None = None,
 ) -> tf.data.Dataset:
     """An endless dataset of synthetic batches, with the embedding's per-pixel targets.
 
@@ -46,6 +48,7 @@ def online_dataset(
         start_step: number of the first batch.
         threads: see `synthesize_batch`.
         prefetch: batches kept ready.
+        prior: see `synthesize_batch`.
 
     Returns:
         Batches as `synthesize_batch` and `targets` make them, with static shapes.
@@ -54,7 +57,7 @@ def online_dataset(
 
     def synthesize(step):
         batch = synthesize_batch(
-            template, config, seed, int(step) * batch_size, batch_size, threads
+            template, config, seed, int(step) * batch_size, batch_size, threads, prior
         )
         return [batch[name] for name in spec]
 

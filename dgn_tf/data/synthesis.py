@@ -10,6 +10,7 @@ from dgn_tf.compiled import kernel
 from dgn_tf.data import randomness as rng
 from dgn_tf.data.hand_layout import HandArrays, hand_arrays
 from dgn_tf.data.placing import place_hands
+from dgn_tf.data.pose_prior import PosePrior
 from dgn_tf.data.posing import pose_hands
 from dgn_tf.data.scene import MAX_SOLIDS, SOLID_FIELDS, draw_scenes, render_solids
 from dgn_tf.data.sensor import observe
@@ -159,10 +160,12 @@ class _Workspace:
         self.centres = np.empty([count, 3])
         self.pixels = np.zeros(count, np.int64)
 
-    def draw_hands(self, hand: HandArrays, config: SynthesisConfig, seed, rows, indices, attempts):
+    def draw_hands(
+        self, hand: HandArrays, config: SynthesisConfig, prior, seed, rows, indices, attempts
+    ):
         """Poses hands and puts them before cameras, with what surrounds them."""
         pose_hands(
-            hand, config.pose, seed, rows, indices, attempts, self.vertices, self.keypoints
+            hand, config.pose, prior, seed, rows, indices, attempts, self.vertices, self.keypoints
         )
         place_hands(
             hand, config.place, config.cube_mm, seed, rows, indices, attempts, self.vertices,
@@ -185,6 +188,10 @@ def _workspace(hand: HandArrays, size: int) -> _Workspace:
     return space
 
 
+def _no_prior(hand: HandArrays) -> np.ndarray:
+    return np.empty([0, len(hand.parents), 3])
+
+
 def posed_hand(hand: HandArrays, config: SynthesisConfig, stream: int, index: int):
     """Vertices (hand, then forearm) and key points of one sample, camera frame, mm; its first draw.
 
@@ -196,18 +203,18 @@ def posed_hand(hand: HandArrays, config: SynthesisConfig, stream: int, index: in
     """
     space = _Workspace(hand, config.size, 1)
     zero = np.zeros(1, np.int64)
-    space.draw_hands(hand, config, stream, zero, np.array([index], np.int64), zero)
+    space.draw_hands(hand, config, _no_prior(hand), stream, zero, np.array([index], np.int64), zero)
     return space.vertices[0], space.keypoints[0]
 
 
-def _synthesize(hand: HandArrays, config: SynthesisConfig, seed, indices, out):
+def _synthesize(hand: HandArrays, config: SynthesisConfig, prior, seed, indices, out):
     """Fills slices `out` (a dict of arrays) with the samples of `indices`, at most _CHUNK."""
     count = len(indices)
     space = _workspace(hand, config.size)
     rows = np.arange(count)  # samples without enough hand pixels as yet
     for draw in range(config.max_draws):
         attempts = np.full(count, draw, np.int64)
-        space.draw_hands(hand, config, seed, rows, indices, attempts)
+        space.draw_hands(hand, config, prior, seed, rows, indices, attempts)
         _render_crops(
             space.vertices, len(hand.vertices), hand.faces, hand.hand_faces, space.cameras,
             space.forearm, space.solids, space.solid_counts, config.size, config.cube_mm,
@@ -260,11 +267,12 @@ def synthesize_batch(
     start_index: int,
     count: int,
     threads: int | None = None,
+    prior: PosePrior | None = None,
 ) -> dict[str, np.ndarray]:
     """Renders samples start_index .. start_index + count - 1 of a seed.
 
-    Sample i depends on the template, the config, the seed and i alone, not on the number of
-    threads or on where a batch begins.
+    Sample i depends on the template, the config, the prior, the seed and i alone, not on the
+    number of threads or on where a batch begins.
 
     Args:
         template: HandTemplate.
@@ -273,6 +281,7 @@ def synthesize_batch(
         start_index: number of the first sample, >= 0.
         count: B.
         threads: how many compiled kernels run at once; None for one per processor.
+        prior: poses from which `config.pose.prior_share` of the frames take their joint angles.
 
     Returns:
         depth [B, S, S] float32 mm, 0 = missing; intrinsics [B, 4] of the crop, pixels; centre
@@ -281,6 +290,7 @@ def synthesize_batch(
         barycentric [B, S, S, 2] float32, weights of the face's corners 1 and 2.
     """
     hand = laid_out(template)
+    poses = prior.angles_for(template) if prior else _no_prior(hand)
     size = config.size
     stream = seed + (config.salt << 32)
     out: dict[str, np.ndarray] = {
@@ -297,7 +307,7 @@ def synthesize_batch(
     def work(first):
         part = slice(first, min(first + _CHUNK, count))
         indices = np.arange(start_index + part.start, start_index + part.stop, dtype=np.int64)
-        _synthesize(hand, config, stream, indices, {k: v[part] for k, v in out.items()})
+        _synthesize(hand, config, poses, stream, indices, {k: v[part] for k, v in out.items()})
 
     threads = threads or os.cpu_count() or 1
     if threads == 1 or count <= _CHUNK:
