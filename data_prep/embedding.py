@@ -10,7 +10,6 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 
-from data_prep import posing
 from dgn_tf.template import Embedding
 from dgn_tf.template.checks import connected, directed_edges
 
@@ -18,9 +17,6 @@ MARGIN = 0.035  # Share of the grid kept free at its border, each side.
 ATLAS_GAP = 0.07  # Share of the grid between the two charts.
 # Below this height over the wrist the palm, which hardly bends, gets fewer cells.
 PALM_TOP_MM, PALM_SHARE = 80.0, 0.7
-# Chosen by the floor over sampled poses: a wide fan, the thumb beside the palm.
-SPREAD_DEGREES = {"index": 14.0, "middle": 4.0, "ring": -7.0, "little": -14.0}
-THUMB_ASIDE_DEGREES = (-12.0, -10.0, 25.0)
 _SCALING_ROUNDS = 200
 _SMOOTHING_ROUNDS = 4
 ROUND = 4  # Decimals of a cell.
@@ -32,7 +28,7 @@ def embed(name: str, vertices, flattened, faces, grid_size: int) -> Embedding:
     Args:
         name: 'mds', 'atlas' or 'layered'.
         vertices: [V, 3] mm at rest, x radial, y dorsal, z distal; welded.
-        flattened: [V, 3] mm, the same with fingers straight and spread; see `flatten`.
+        flattened: [V, 3] mm, the same with fingers straight and spread; see `flattening`.
         faces: [F, 3].
         grid_size: cells on each axis.
     """
@@ -49,24 +45,6 @@ def embed(name: str, vertices, flattened, faces, grid_size: int) -> Embedding:
     if name == "atlas":
         return _with_faces(_two_charts(seen, side, grid_size), zeros, faces, chart=side)
     raise ValueError(f"embed wants mds, atlas or layered, got {name}.")
-
-
-def flatten(vertices, weights, bone_from_template, parents, part_names, rest_flexion):
-    """Returns [V, 3] mm, the hand with straight, spread fingers and the thumb turned aside.
-
-    Args:
-        rest_flexion: [P] rad, how far each finger joint is bent at rest.
-        The others: fields of `HandTemplate`.
-    """
-    angles = np.zeros([1, len(part_names), 3])
-    for part, name in enumerate(part_names):
-        if name != "palm" and not name.startswith("thumb"):
-            angles[0, part, 0] = -rest_flexion[part]
-    for finger, degrees in SPREAD_DEGREES.items():
-        angles[0, part_names.index(f"{finger}1"), 1] = np.radians(degrees)
-    angles[0, part_names.index("thumb1")] = np.radians(THUMB_ASIDE_DEGREES)
-    transforms = posing.transforms_from_angles(angles, bone_from_template, parents)
-    return posing.skin(transforms, vertices, weights)[0]
 
 
 def fit_to_grid(points, grid_size: int) -> np.ndarray:

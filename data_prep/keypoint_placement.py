@@ -12,6 +12,8 @@ import pathlib
 
 import numpy as np
 
+from data_prep.bone_frames import flexion_axis, unit, usual_axis
+from data_prep.hand_parts import FINGERS
 from dgn_tf.errors import InputError
 from dgn_tf.template import nyu_keypoint_names
 
@@ -29,7 +31,7 @@ class PosedHand:
         weights: [V, P] skinning weights.
         frames: [P, 3, 3] rows: flexion axis (radial), dorsal, distal along the part's own bone.
         heads, tails: [P, 3] ends of each bone; the palm's are the wrist and the middle knuckle.
-        """
+    """
 
     vertices: np.ndarray
     weights: np.ndarray
@@ -39,30 +41,31 @@ class PosedHand:
 
 
 def describe_hand(vertices, weights, joints, dorsal) -> PosedHand:
-    """Finds the bones and their frames; parts in the order of the template.
+    """Finds the bones and their frames.
 
     Args:
-        vertices: [V, 3] mm; weights: [V, P]; joints: [P, 3] mm.
+        vertices: [V, 3] mm; weights: [V, 16]; joints: [16, 3] mm; of `hand_parts.PART_NAMES`.
         dorsal: [3] rough direction of the back of the palm.
     """
     count = len(joints)
     heads, tails = joints.copy(), np.zeros_like(joints)
     frames = np.zeros([count, 3, 3])
-    for finger in range(5):
+    tails[0] = joints[7]
+    frames[0] = _frame(tails[0] - heads[0], dorsal)
+    for finger, name in enumerate(FINGERS):
         first = 1 + 3 * finger
         last = first + 2
         own = vertices[weights[:, last] > 0.5]
         chain = joints[first : first + 3]
-        reach = np.einsum("ni,i->n", own - chain[2], _unit(chain[2] - chain[1])) \
+        reach = np.einsum("ni,i->n", own - chain[2], unit(chain[2] - chain[1])) \
             + np.linalg.norm(own - chain[2], axis=1)
         tip = own[np.argsort(-reach, kind="stable")[:3]].mean(axis=0)
         tails[first : first + 3] = np.stack([chain[1], chain[2], tip])
-        bones = np.diff(np.concatenate([chain, tip[None]]), axis=0)
-        axis = _unit(sum(np.cross(bones[i], bones[j]) for i, j in ((0, 1), (0, 2), (1, 2))))
+        chain = np.concatenate([chain, tip[None]])
+        bones = np.diff(chain, axis=0)
+        axis = flexion_axis(chain, np.einsum("ji,j->i", frames[0], usual_axis(name)))
         for bone in range(3):
             frames[first + bone] = _frame(bones[bone], np.cross(bones[bone], axis))
-    tails[0] = joints[7]
-    frames[0] = _frame(tails[0] - heads[0], dorsal)
     return PosedHand(vertices, weights, frames, heads, tails)
 
 
@@ -162,10 +165,6 @@ def _palm_surface(hand, point):
 
 
 def _frame(distal, dorsal):
-    z = _unit(distal)
-    x = _unit(np.cross(dorsal, z))
+    z = unit(distal)
+    x = unit(np.cross(dorsal, z))
     return np.stack([x, np.cross(z, x), z])
-
-
-def _unit(vector):
-    return vector / np.linalg.norm(vector)

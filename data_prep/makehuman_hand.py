@@ -4,13 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from data_prep.hand_parts import FINGERS, PART_NAMES
 from data_prep.makehuman import Body
+from data_prep.rest_hand import RestHand
 from dgn_tf.errors import InputError
-
-FINGERS = ("thumb", "index", "middle", "ring", "little")  # MakeHuman's finger1 to finger5.
-PART_NAMES = ("palm", *(f"{finger}{bone}" for finger in FINGERS for bone in (1, 2, 3)))
-PARENTS = np.array([0, *(0 if bone == 1 else 3 * finger + bone - 1
-                         for finger in range(5) for bone in (1, 2, 3))])
 
 ADULT = [f"macrodetails/universal-{sex}-young-averagemuscle-averageweight"
          for sex in ("female", "male")]
@@ -28,26 +25,15 @@ _REACH_MM = 300.0  # No vertex of the hand is farther from the wrist joint.
 
 
 @dataclasses.dataclass(frozen=True)
-class Hand:
-    """The neutral adult hand; template frame: origin at the wrist, x radial, y dorsal, z distal.
+class Hand(RestHand):
+    """The neutral adult hand, and where in the body it lies.
 
     Attributes:
         body_index: [V] the body's vertices that are the hand's.
-        vertices: [V, 3] float64 mm; faces: [F, 3]; wrist_loop: [N] border vertices in order.
-        weights: [V, P] float64.
-        joints: [P, 3] mm, origin of each part; tips: [5, 3] mm, ends of the fingers' last bones.
-        elbow: [3] mm.
         template_from_body: [3, 3] rotation; origin [3]: the wrist joint in the body's frame.
     """
 
     body_index: np.ndarray
-    vertices: np.ndarray
-    faces: np.ndarray
-    wrist_loop: np.ndarray
-    weights: np.ndarray
-    joints: np.ndarray
-    tips: np.ndarray
-    elbow: np.ndarray
     template_from_body: np.ndarray
     origin: np.ndarray
 
@@ -89,8 +75,8 @@ def cut_hand(body: Body) -> Hand:
     joints = to_template(joints)
     weights = _part_weights(body, body_index)
     weights = _move_knuckles(vertices, weights, joints)
-    return Hand(body_index, vertices, faces, wrist_loop, weights, joints, tips, elbow, rotation,
-                wrist)
+    return Hand(vertices, faces, wrist_loop, weights, PART_NAMES, joints, tips, elbow, body_index,
+                rotation, wrist)
 
 
 def part_joints(body: Body, positions: np.ndarray) -> np.ndarray:

@@ -1,22 +1,19 @@
-"""Hand shapes: MakeHuman's targets and per-finger stretches, one standard deviation each.
-
-Sizes follow hand anthropometry (Greiner 1991, U.S. Army hands; Tilley 1993): within one sex the
-length of the hand varies by about 5 %, over both by 6 %, a finger against its neighbours by 3 to 4.
-"""
+"""Hand shapes of MakeHuman's hand: its targets and `plain_shapes`, one standard deviation each."""
 
 import numpy as np
 
 from data_prep.makehuman import Body
-from data_prep.makehuman_hand import FINGERS, PART_NAMES, Hand, part_joints
+from data_prep.makehuman_hand import Hand, part_joints
+from data_prep.plain_shapes import FINGER_LENGTH, HAND_SIZE, THICKNESS, fingers_and_palm
+from data_prep.rest_hand import Shapes
 
-HAND_SIZE, FINGER_LENGTH, ONE_FINGER, PALM_WIDTH = 0.055, 0.05, 0.035, 0.04  # Of the length.
-THICKNESS, WRIST, PALM_THICKNESS = 0.08, 0.05, 0.06  # Of the radius.
+WRIST = 0.05  # Of the radius.
 DISTANCE_SHARE = 0.6  # Of the way from MakeHuman's average to its extremes.
 BODY_SHARE = 0.8  # The same for weight and muscle.
 
 
-def shape_basis(body: Body, hand: Hand):
-    """Returns names [K], vertex offsets [K, V, 3] and joint offsets [K, P, 3], mm, template frame.
+def shape_basis(body: Body, hand: Hand) -> Shapes:
+    """Returns the shapes of the neutral hand.
 
     Args:
         body: the body that `hand` was cut from.
@@ -53,11 +50,9 @@ def shape_basis(body: Body, hand: Hand):
         plus, minus = (_macro(body, "young", *kind.format(extreme).split("-"))
                        for extreme in ("max", "min"))
         target(name, (plus - minus) / 2, None, BODY_SHARE, keep_size=False)
-    for finger in FINGERS:
-        add(f"{finger}_length", *_stretch_finger(hand, finger, ONE_FINGER))
-    add("palm_width", *_widen_palm(hand, PALM_WIDTH, axis=0))
-    add("palm_thickness", *_widen_palm(hand, PALM_THICKNESS, axis=1))
-    return tuple(names), np.stack(offsets), np.stack(joints)
+    for shape in fingers_and_palm(hand):
+        add(*shape)
+    return Shapes(tuple(names), np.stack(offsets), np.stack(joints))
 
 
 def _macro(body, age, muscle, weight):
@@ -143,35 +138,3 @@ class _Measures:
         offset[:, 2] = 0
         radius = np.linalg.norm(offset, axis=1)
         return np.einsum("ni,ni->", vertex_offsets[own], offset / radius[:, None]) / radius.sum()
-
-
-def _stretch_finger(hand, finger, amount):
-    """Lengthens the bones of one finger by a share `amount`; skinning carries the skin along."""
-    first = PART_NAMES.index(f"{finger}1")
-    tip = hand.tips[FINGERS.index(finger)]
-    chain = np.concatenate([hand.joints[first : first + 3], tip[None]])
-    vertex_offsets, joint_offsets = np.zeros_like(hand.vertices), np.zeros_like(hand.joints)
-    shift = np.zeros(3)
-    for bone in range(3):
-        if finger == "thumb" and bone == 0:
-            continue  # The metacarpal belongs to the palm.
-        part, axis = first + bone, chain[bone + 1] - chain[bone]
-        joint_offsets[part] = shift
-        along = np.einsum("ni,i->n", hand.vertices - chain[bone], axis) / (axis**2).sum()
-        stretch = shift + amount * along[:, None] * axis
-        vertex_offsets += hand.weights[:, part, None] * stretch
-        shift = shift + amount * axis
-    return vertex_offsets, joint_offsets
-
-
-def _widen_palm(hand, amount, axis):
-    """Stretches the palm along one axis by a share `amount`; fingers move along with their root."""
-    across = np.eye(3)[axis]
-    joint_offsets = np.zeros_like(hand.joints)
-    vertex_offsets = hand.weights[:, 0, None] * amount * hand.vertices * across
-    for finger in range(5):
-        first = 1 + 3 * finger
-        shift = amount * hand.joints[first] * across
-        joint_offsets[first : first + 3] = shift
-        vertex_offsets += hand.weights[:, first : first + 3].sum(axis=1)[:, None] * shift
-    return vertex_offsets, joint_offsets

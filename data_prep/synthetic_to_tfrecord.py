@@ -15,6 +15,7 @@ from absl import flags
 from data_prep.sharded_records import write_set
 from dgn_tf import errors
 from dgn_tf.data import SynthesisConfig, schema, synthesize_batch
+from dgn_tf.data.pose_prior import PosePrior
 from dgn_tf.errors import InputError
 from dgn_tf.template import load_template
 
@@ -23,6 +24,9 @@ _BATCH = 16
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the records.", required=True)
 _CONFIG = flags.DEFINE_string(
     "config", "", "JSON file of a SynthesisConfig; empty for the training distribution."
+)
+_POSE_PRIOR = flags.DEFINE_string(
+    "pose_prior", "", "Poses of data_prep.fit_template to draw some from; empty: none."
 )
 _TEMPLATE = flags.DEFINE_string("template", "", "Hand template (.npz); empty for the one shipped.")
 _COUNT = flags.DEFINE_integer("count", 2000, "Number of frames.", lower_bound=1)
@@ -44,6 +48,7 @@ def write_records(
     shards: int,
     workers: int = 0,
     progress: bool = True,
+    prior: PosePrior | None = None,
 ) -> dict:
     """Writes what is missing of a set of records, then their description.json.
 
@@ -56,6 +61,7 @@ def write_records(
         shards: files.
         workers: shards written at once, 0 for one per processor.
         progress: show a bar.
+        prior: poses to draw some from, see `synthesize_batch`.
 
     Returns:
         The description: counts, hashes, config.
@@ -75,12 +81,13 @@ def write_records(
         "count": count,
         "shards": shards,
         "config": json.loads(config.to_json()),
+        **({"pose_prior": prior.facts()} if prior else {}),
     }
 
     def batches(numbers):
         for first in range(numbers.start, numbers.stop, _BATCH):
             size = min(_BATCH, numbers.stop - first)
-            batch = synthesize_batch(template, config, seed, first, size, threads=1)
+            batch = synthesize_batch(template, config, seed, first, size, threads=1, prior=prior)
             yield [
                 schema.encode_example({name: v[row] for name, v in batch.items()}, first + row)
                 for row in range(size)
@@ -110,6 +117,7 @@ def main(_):
         _SEED.value,
         _SHARDS.value,
         _WORKERS.value,
+        prior=PosePrior.load(_POSE_PRIOR.value) if _POSE_PRIOR.value else None,
     )
     print(
         f"{description['count']} frames in {description['shards']} files in {_OUTPUT_DIR.value}, "

@@ -83,6 +83,9 @@ flags.DEFINE_float("kappa1", 0.01, "Of arap among the priors, 1 / mm (Eq. 9).", 
 flags.DEFINE_float("kappa2", 0.01, "Of offset among the priors, 1 / mm (Eq. 9).", lower_bound=0)
 flags.DEFINE_float("eta1", 1.0, "Of ICP against the other views (Eq. 14).", lower_bound=0)
 flags.DEFINE_float("eta2", 1.0, "Of lifting against the other views (Eq. 14).", lower_bound=0)
+flags.DEFINE_string(
+    "pose_prior", "", "Poses of data_prep.fit_template, for on-line frames; empty: none."
+)
 flags.DEFINE_string("template", "", "Hand template (.npz); empty: the one that ships.")
 flags.DEFINE_enum("embedding", "layered", ["layered", "atlas", "mds"], "Mesh coordinates.")
 flags.DEFINE_enum("network", "default", ["default", "paper"], "Configuration to start from.")
@@ -133,6 +136,7 @@ MAY_CHANGE = frozenset(
         "real_validation_frames",
         "real_records",  # may lie elsewhere: their content is compared
         "unlabelled_records",  # likewise
+        "pose_prior",  # likewise
     }
 )
 NOT_SETTINGS = frozenset({"output_dir"})
@@ -218,6 +222,11 @@ def train(values: dict) -> None:
         info["unlabelled_views"] = unlabelled.facts()
         settings["unlabelled_records_hash"] = info["unlabelled_views"]["content_hash"]
         logging.info("unlabelled views: %s", info["unlabelled_views"])
+    prior = datasets.pose_prior_facts(settings)
+    settings["pose_prior_hash"] = prior and prior["content_hash"]
+    if prior:
+        info["pose_prior"] = prior
+        logging.info("pose prior: %s", prior)
     folder = pathlib.Path(values["output_dir"])
     tf.keras.utils.set_random_seed(values["seed"])
     model = build_model(template, settings)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from dgn_tf.data.given_hands import GivenHands
 from dgn_tf.data.pixel_targets import targets
+from dgn_tf.data.pose_prior import PosePrior
 from dgn_tf.data.settings import SynthesisConfig
 from dgn_tf.data.synthesis import synthesize_batch
 
@@ -35,6 +36,7 @@ def online_dataset(
     threads: int | None = None,
     prefetch: int = 4,
     hands: Callable[[int], GivenHands | None] | None = None,
+    prior: PosePrior | None = None,
 ) -> tf.data.Dataset:
     """An endless dataset of synthetic batches, with the embedding's per-pixel targets.
 
@@ -50,6 +52,7 @@ def online_dataset(
         threads: see `synthesize_batch`.
         prefetch: batches kept ready.
         hands: number of a batch -> those of its first samples, in place of sampled ones.
+        prior: see `synthesize_batch`.
 
     Returns:
         Batches as `synthesize_batch` and `targets` make them, with static shapes.
@@ -59,7 +62,7 @@ def online_dataset(
     def synthesize(step):
         given = hands(int(step)) if hands else None
         batch = synthesize_batch(
-            template, config, seed, int(step) * batch_size, batch_size, threads, given
+            template, config, seed, int(step) * batch_size, batch_size, threads, given, prior
         )
         return [batch[name] for name in spec]
 

@@ -25,6 +25,8 @@ class PoseSettings(NamedTuple):
     shape_sigma: float = 1.0  # deviation of the shape coefficients
     shape_clip: float = 2.0  # and where they are cut off
     scale_sigma: float = 0.0  # further deviation of the whole hand's scale (0.05: 5 %)
+    prior_share: float = 0.5  # of frames, where there is a pose prior: joint angles from it
+    prior_noise: float = 0.03  # deviation added to those, of each limit's range
 
 
 @kernel
@@ -162,6 +164,17 @@ def _draw_shape(state, settings, given, n, coefficients):
 
 
 @kernel
+def _follow_prior(state, hand, settings, pose, angles):
+    """Overwrites `angles` [P, 3] by those of a `pose` [P, 3] and noise; NaN: left as they are."""
+    for p in range(angles.shape[0]):
+        for axis in range(3):
+            low, high = hand.limits[p, axis, 0], hand.limits[p, axis, 1]
+            noise = rng.clipped_normal(state, settings.prior_noise, 0.1) * (high - low)
+            if not math.isnan(pose[p, axis]):
+                angles[p, axis] = min(max(pose[p, axis] + noise, low), high)
+
+
+@kernel
 def _chain_transforms(hand, joints, angles, transforms):
     """Fills `transforms` [P, 3, 4]: posed_from_rest of each part, in the template's frame."""
     local = np.empty((3, 3))
@@ -259,13 +272,14 @@ def _shape(mean, basis, coefficients, scale, out):
 
 
 @kernel
-def pose_hands(hand, settings, given, seed, rows, indices, attempts, vertices, keypoints):
+def pose_hands(hand, settings, given, prior, seed, rows, indices, attempts, vertices, keypoints):
     """Draws shape and pose of one hand per row, in the template's frame.
 
     Args:
         hand: HandArrays.
         settings: PoseSettings.
         given: GivenHands, those of the first M samples; the others are drawn.
+        prior: [M, P, 3] joint angles to draw poses from, NaN where not known; M may be 0.
         seed: integer of all streams.
         rows: [R] int64 samples to draw now, places in the arrays below.
         indices: [N] int64 sample numbers.
@@ -292,12 +306,18 @@ def pose_hands(hand, settings, given, seed, rows, indices, attempts, vertices, k
         is_given = n < given.angles.shape[0]
         purpose = _STREAM_GIVEN if is_given else _STREAM_POSE
         state = rng.stream(seed, indices[n], attempts[n], purpose)
+        # Without a prior nothing is drawn: the stream is what it was before there were priors.
+        row = -1
+        if not is_given and len(prior) and rng.uniform(state, 0.0, 1.0) < settings.prior_share:
+            row = int(rng.uniform(state, 0.0, len(prior)))
         least = np.inf
         for _ in range(settings.collision_draws):
             if is_given:
                 _vary_angles(state, hand, given.settings, given.angles[n], angles)
             else:
                 _draw_angles(state, hand, settings, angles)
+                if row >= 0:
+                    _follow_prior(state, hand, settings, prior[row], angles)
             if settings.collision_draws == 1:
                 _copy(angles, best)
                 break

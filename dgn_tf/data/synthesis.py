@@ -11,6 +11,7 @@ from dgn_tf.data import randomness as rng
 from dgn_tf.data.given_hands import GivenHands, no_hands
 from dgn_tf.data.hand_layout import HandArrays, hand_arrays
 from dgn_tf.data.placing import place_hands
+from dgn_tf.data.pose_prior import PosePrior
 from dgn_tf.data.posing import pose_hands
 from dgn_tf.data.scene import MAX_SOLIDS, SOLID_FIELDS, draw_scenes, render_solids
 from dgn_tf.data.sensor import observe
@@ -161,11 +162,12 @@ class _Workspace:
         self.pixels = np.zeros(count, np.int64)
 
     def draw_hands(
-        self, hand: HandArrays, config: SynthesisConfig, given, seed, rows, indices, attempts
+        self, hand: HandArrays, config: SynthesisConfig, given, prior, seed, rows, indices, attempts
     ):
         """Poses hands and puts them before cameras, with what surrounds them."""
         pose_hands(
-            hand, config.pose, given, seed, rows, indices, attempts, self.vertices, self.keypoints
+            hand, config.pose, given, prior, seed, rows, indices, attempts, self.vertices,
+            self.keypoints,
         )
         place_hands(
             hand, config.place, given, config.cube_mm, seed, rows, indices, attempts, self.vertices,
@@ -188,6 +190,10 @@ def _workspace(hand: HandArrays, size: int) -> _Workspace:
     return space
 
 
+def _no_prior(hand: HandArrays) -> np.ndarray:
+    return np.empty([0, len(hand.parents), 3])
+
+
 def posed_hand(hand: HandArrays, config: SynthesisConfig, stream: int, index: int):
     """Vertices (hand, then forearm) and key points of one sample, camera frame, mm; its first draw.
 
@@ -199,7 +205,10 @@ def posed_hand(hand: HandArrays, config: SynthesisConfig, stream: int, index: in
     """
     space = _Workspace(hand, config.size, 1)
     zero = np.zeros(1, np.int64)
-    space.draw_hands(hand, config, _none(hand), stream, zero, np.array([index], np.int64), zero)
+    given, prior = _none(hand), _no_prior(hand)
+    space.draw_hands(
+        hand, config, given, prior, stream, zero, np.array([index], np.int64), zero
+    )
     return space.vertices[0], space.keypoints[0]
 
 
@@ -207,14 +216,14 @@ def _none(hand: HandArrays) -> GivenHands:
     return no_hands(len(hand.parents), len(hand.shape_joints))
 
 
-def _synthesize(hand: HandArrays, config: SynthesisConfig, given, seed, indices, out):
+def _synthesize(hand: HandArrays, config: SynthesisConfig, given, prior, seed, indices, out):
     """Fills slices `out` (a dict of arrays) with the samples of `indices`, at most _CHUNK."""
     count = len(indices)
     space = _workspace(hand, config.size)
     rows = np.arange(count)  # samples without enough hand pixels as yet
     for draw in range(config.max_draws):
         attempts = np.full(count, draw, np.int64)
-        space.draw_hands(hand, config, given, seed, rows, indices, attempts)
+        space.draw_hands(hand, config, given, prior, seed, rows, indices, attempts)
         _render_crops(
             space.vertices, len(hand.vertices), hand.faces, hand.hand_faces, space.cameras,
             space.forearm, space.solids, space.solid_counts, config.size, config.cube_mm,
@@ -268,11 +277,12 @@ def synthesize_batch(
     count: int,
     threads: int | None = None,
     given: GivenHands | None = None,
+    prior: PosePrior | None = None,
 ) -> dict[str, np.ndarray]:
     """Renders samples start_index .. start_index + count - 1 of a seed.
 
-    Sample i depends on the template, the config, the seed and i alone, not on the number of
-    threads or on where a batch begins; or, of the first samples, on the hands that are given.
+    Sample i depends on the template, the config, the prior, the seed and i alone, not on the
+    number of threads or on where a batch begins; or, of the first samples, on the hands given.
 
     Args:
         template: HandTemplate.
@@ -282,6 +292,7 @@ def synthesize_batch(
         count: B.
         threads: how many compiled kernels run at once; None for one per processor.
         given: hands of the first M <= B samples, seen by cameras and sensor as others are.
+        prior: poses from which `config.pose.prior_share` of the frames take their joint angles.
 
     Returns:
         depth [B, S, S] float32 mm, 0 = missing; intrinsics [B, 4] of the crop, pixels; centre
@@ -291,6 +302,7 @@ def synthesize_batch(
     """
     hand = laid_out(template)
     given = _none(hand) if given is None else given
+    poses = prior.angles_for(template) if prior else _no_prior(hand)
     size = config.size
     stream = seed + (config.salt << 32)
     out: dict[str, np.ndarray] = {
@@ -308,7 +320,8 @@ def synthesize_batch(
         part = slice(first, min(first + _CHUNK, count))
         indices = np.arange(start_index + part.start, start_index + part.stop, dtype=np.int64)
         hands = given.rows(part)
-        _synthesize(hand, config, hands, stream, indices, {k: v[part] for k, v in out.items()})
+        _synthesize(hand, config, hands, poses, stream, indices,
+                    {k: v[part] for k, v in out.items()})
 
     threads = threads or os.cpu_count() or 1
     if threads == 1 or count <= _CHUNK:

@@ -63,8 +63,10 @@ class HandTemplate:
         embedding: the selected one of `embeddings`: 'layered', 'atlas' or 'mds'.
         grid_size: G, cells of the mesh grid on each axis.
         vertices: [V, 3] float32 mm, rest pose.
-        faces: [F, 3] int32, counter-clockwise seen from outside; open at the wrist only.
-        wrist_loop: [N] int32 the vertices of that opening, in order.
+        faces: [F, 3] int32, counter-clockwise seen from outside; one component, a surface but
+            for a few edges.
+        wrist_loop: [N] int32 the vertices of the edges at which the hand ends, in order: its
+            border, where it is open there.
         skinning_weights: [V, P] float32, rows sum to 1.
         part_names: P names; parents: [P] int32, the root's is itself, others precede their child.
         bone_from_template: [P, 4, 4] float32, B of Eq. 12: template mm to the bone's frame. Origin

@@ -1,7 +1,10 @@
 """What a run learns from and is validated on, by its settings (flag name -> value)."""
 
 import functools
+import os
 
+from dgn_tf.data.pose_prior import PosePrior
+from dgn_tf.data.reader import read_description, record_files
 from dgn_tf.errors import InputError
 from dgn_tf.training.estimate_pool import EstimatePool
 from dgn_tf.training.real_frames import RealFrames, mix, real_count
@@ -60,11 +63,13 @@ def synthetic_data(
         # At least one: the flag says that there are to be some.
         count = max(1, round(settings["estimates_fraction"] * batch_size))
         hands = functools.partial(estimates.take, count=count)
+    prior_file = settings.get("pose_prior")
+    prior = PosePrior.load(prior_file) if prior_file else None
 
     def online(file, first):
         config = _synthesis_config(file)
         return data.online_dataset(
-            template, config, settings["seed"], batch_size, first, hands=hands
+            template, config, settings["seed"], batch_size, first, hands=hands, prior=prior
         )
 
     easy = settings["easy_steps"]
@@ -73,6 +78,25 @@ def synthetic_data(
         # Palm and back look alike at first; on hands without noise they come apart sooner.
         batches = online(settings["easy_config"], step).take(easy - step).concatenate(batches)
     return batches
+
+
+def pose_prior_facts(settings: dict) -> dict | None:
+    """What a model's `config.json` is to say of the poses behind its synthetic frames.
+
+    Those of --pose_prior or, with --data=records, of the prior that the records were made with.
+
+    Raises:
+        InputError: --pose_prior goes with --data=records, or its file can't be read.
+    """
+    if settings["data"] == "records":
+        if settings["pose_prior"]:
+            raise InputError(
+                "--pose_prior wants --data=online: records have their poses; write them again with "
+                "data_prep.synthetic_to_tfrecord --pose_prior."
+            )
+        folder = os.path.dirname(record_files(settings["synthetic_records"])[0])
+        return read_description(folder or ".").get("pose_prior")
+    return PosePrior.load(settings["pose_prior"]).facts() if settings["pose_prior"] else None
 
 
 def real_frames(settings: dict, size: int) -> RealFrames | None:

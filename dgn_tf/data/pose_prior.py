@@ -1,0 +1,131 @@
+"""Poses that were fitted to real labels, for synthesis to draw from (`--pose_prior`).
+
+`data_prep.fit_template` writes the file, which holds more than is read here. Angles go from the
+template that was fitted to another by the names of their bones: what they count from, the rest
+pose, differs, and the middles of the joint limits tell by how much.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import zipfile
+import zlib
+
+import numpy as np
+
+from dgn_tf.errors import InputError
+
+FORMAT = "dgn_tf pose prior 1"
+WHOLE_TRAINING = "NYU's training split"
+EXPERIMENT = "experiment: poses of labels that are not NYU's training split; what learns from " \
+    "them is not to be shipped"
+_REMEDY = "give a file that python -m data_prep.fit_template wrote"
+_FIELDS = ("format", "part_names", "joint_limits", "joint_angles", "observed", "usable",
+           "template_hash", "status", "source")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PosePrior:
+    """Joint angles of M hands.
+
+    Attributes:
+        part_names: P canonical names (palm, thumb1 .. little3).
+        joint_limits: [P, 3, 2] rad of the template that was fitted.
+        angles: [M, P, 3] rad from that template's rest pose, NaN where no key point told.
+        template_hash: of that template.
+        status: `WHOLE_TRAINING` or `EXPERIMENT`.
+        source: what was fitted, in words.
+    """
+
+    part_names: tuple[str, ...]
+    joint_limits: np.ndarray
+    angles: np.ndarray
+    template_hash: str
+    status: str
+    source: str
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "PosePrior":
+        """Reads the usable poses of a file.
+
+        Raises:
+            InputError: unreadable, of another format, arrays that contradict each other, or no
+                usable pose.
+        """
+        fields = _read(path)
+        angles, limits = fields["joint_angles"], fields["joint_limits"]
+        names = tuple(fields["part_names"].tolist())
+        shapes = {"joint_limits": (len(names), 3, 2), "observed": angles.shape[:2],
+                  "usable": angles.shape[:1], "joint_angles": (len(angles), len(names), 3)}
+        for name, shape in shapes.items():
+            if fields[name].shape != shape:
+                raise InputError(f"--pose_prior={path}: {name} is {list(fields[name].shape)}, "
+                                 f"wanted {list(shape)}; {_REMEDY}.")
+        if not (np.isfinite(angles).all() and np.isfinite(limits).all()):
+            raise InputError(f"--pose_prior={path}: holds NaN or infinity; {_REMEDY}.")
+        usable = fields["usable"].astype(bool)
+        if not usable.any():
+            raise InputError(f"--pose_prior={path}: none of its {len(usable)} poses is usable; fit "
+                             "again with a larger --max_residual_mm.")
+        known = np.where(fields["observed"].astype(bool)[..., None], angles, np.nan)
+        return cls(names, limits.astype(np.float64), known[usable].astype(np.float64),
+                   *(str(fields[name]) for name in ("template_hash", "status", "source")))
+
+    @functools.cached_property
+    def content_hash(self) -> str:
+        """sha256 (hex) of what synthesis draws from, and of the status."""
+        digest = hashlib.sha256("\0".join([*self.part_names, self.status]).encode())
+        for array in (self.joint_limits, self.angles):
+            digest.update(np.ascontiguousarray(array, "<f8").tobytes())
+        return digest.hexdigest()
+
+    def facts(self) -> dict:
+        """What records' descriptions and models' `config.json` are to say of it."""
+        return {"content_hash": self.content_hash, "poses": len(self.angles),
+                "template_hash": self.template_hash, "source": self.source, "status": self.status}
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - a process has one or two priors
+    def angles_for(self, template) -> np.ndarray:
+        """[M, P', 3] rad from the rest pose of `template`, within its limits.
+
+        NaN for the root, and for parts that this prior does not know.
+
+        Raises:
+            InputError: no part but the root has a name in common.
+        """
+        result = np.full([len(self.angles), len(template.part_names), 3], np.nan)
+        low, high = np.moveaxis(np.asarray(template.joint_limits, np.float64), -1, 0)
+        shared = 0
+        for part, name in enumerate(template.part_names):
+            if part == 0 or name not in self.part_names:
+                continue
+            shared += 1
+            own = self.part_names.index(name)
+            shift = (low[part] + high[part] - self.joint_limits[own].sum(axis=-1)) / 2
+            result[:, part] = np.clip(self.angles[:, own] + shift, low[part], high[part])
+        if not shared:
+            raise InputError(f"--pose_prior: its parts ({', '.join(self.part_names[:4])}, ...) are "
+                             f"not those of template {template.name}; fit one whose bones have "
+                             "the same names.")
+        return result
+
+
+def _read(path):
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if "format" not in archive or str(archive["format"]) != FORMAT:
+                raise InputError(f"--pose_prior={path}: is no pose prior of format '{FORMAT}'; "
+                                 f"{_REMEDY}.")
+            missing = [name for name in _FIELDS if name not in archive]
+            if missing:
+                raise InputError(f"--pose_prior={path}: has no field '{missing[0]}'; {_REMEDY}.")
+            return {name: archive[name] for name in _FIELDS}
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"--pose_prior={path}: cannot be read ({error.strerror or error}); "
+                         f"{_REMEDY}.") from None
+    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile,
+            zlib.error) as error:
+        raise InputError(f"--pose_prior={path}: damaged or no .npz ({error}); {_REMEDY}.") from None

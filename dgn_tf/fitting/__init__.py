@@ -1,0 +1,1 @@
+"""Fits the template to known key points: in closed form, then all parameters at once."""
