@@ -73,7 +73,8 @@ def test_fingers_curl_to_the_palm(template):
         assert middle < -2 and (finger == "thumb" or moved[own].mean(axis=0)[1] < -1)
 
 
-def test_palm_bones_are_parts_and_the_fingers_hang_on_them(folder, one_embedding):
+def test_palm_bones_are_parts_and_the_fingers_hang_on_them(folder, template, one_embedding):
+    merged = template
     template = source_hand.build_template(
         libhand.read_libhand(folder / "right_hand.pkl", palm_bones=True))
     names = template.part_names
@@ -88,6 +89,11 @@ def test_palm_bones_are_parts_and_the_fingers_hang_on_them(folder, one_embedding
     for part in np.flatnonzero(hand.finger >= 0):
         assert hand.segment[part] == int(names[part][-1]) - 1
     assert hand.finger[names.index("thumb1")] == 0
+    # Fingers bend about the same axes within the same limits as on a palm of one part.
+    same = [names.index(name) for name in merged.part_names]
+    for field in ("bone_from_template", "joint_limits"):
+        np.testing.assert_allclose(getattr(template, field)[same], getattr(merged, field),
+                                   atol=1e-4)
 
 
 def test_same_file_gives_the_same_bytes(folder, one_embedding):
