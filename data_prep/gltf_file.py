@@ -74,6 +74,13 @@ class GltfFile:
                 raise self.fault(f"has no {'/'.join(map(str, keys))}") from None
         return value
 
+    def items(self, *keys) -> list:
+        """Returns the list that `get` returns; InputError where it is none."""
+        value = self.get(*keys)
+        if not isinstance(value, list):
+            raise self.fault(f"{'/'.join(map(str, keys))} is no list")
+        return value
+
     def accessor(self, index) -> np.ndarray:
         """Returns [count, width] numbers as they are stored; 'normalized' integers as fractions."""
         if not isinstance(index, int):

@@ -15,6 +15,7 @@ _ALLOWED = {
     ("numpy", "dtype"),
     ("_codecs", "encode"),
 }
+_LARGEST_SIDE = 20_000  # Of a sparse matrix.
 # How pickles of protocols 0 and 1 make an object of a class.
 _RECONSTRUCTOR = {("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor")}
 _OBJECT = {("__builtin__", "object"), ("builtins", "object")}
@@ -47,6 +48,8 @@ def sparse_matrix(value) -> np.ndarray:
         return value
     state, columns = value.state, value.kind.endswith("csc_matrix")
     rows_by_columns = tuple(int(size) for size in state.get("_shape", state.get("shape")))
+    if max(rows_by_columns) > _LARGEST_SIDE:
+        raise ValueError(f"the sparse matrix is {rows_by_columns}, larger than a hand's")
     result = np.zeros(rows_by_columns[::-1] if columns else rows_by_columns)
     starts = np.asarray(state["indptr"], np.int64)
     if len(starts) != len(result) + 1:

@@ -100,14 +100,14 @@ def read_glb(path, bone_map=None, left: bool | None = None, palm_bones: bool = F
 
 def _skinned_mesh(file):
     """Returns corners [N, 3] m, faces [F, 3], joints [N, S] and weights [N, S] and the skin."""
-    skinned = [node for node in file.json.get("nodes", [])
+    skinned = [node for node in file.items("nodes")
                if isinstance(node, dict) and "mesh" in node and "skin" in node]
     if len({node["skin"] for node in skinned if isinstance(node["skin"], int)}) != 1:
         raise file.fault(f"has {len(skinned)} skinned meshes, wanted one skin; export the hand "
                          "alone, with its armature")
     corners, faces, joints, weights, count = [], [], [], [], 0
     for node in skinned:
-        for primitive in file.get("meshes", node["mesh"], "primitives"):
+        for primitive in file.items("meshes", node["mesh"], "primitives"):
             try:
                 attributes = primitive["attributes"]
                 slots = sum(f"JOINTS_{slot}" in attributes for slot in range(4))
@@ -125,7 +125,7 @@ def _skinned_mesh(file):
     except ValueError as error:
         raise file.fault(f"its meshes do not go together ({error})") from None
     corners, faces, joints, weights = result
-    bones = len(file.get("skins", skinned[0]["skin"], "joints"))
+    bones = len(file.items("skins", skinned[0]["skin"], "joints"))
     if corners.shape[1] != 3 or joints.shape != weights.shape or len(joints) != len(corners) \
             or joints.dtype.kind != "i" or joints.min() < 0 or joints.max() >= bones \
             or weights.min() < 0:
@@ -140,8 +140,8 @@ def _licence(file):
 
 
 def _bone_names(file, skin):
-    return [str(file.get("nodes", node).get("name", f"node {node}"))
-            for node in file.get("skins", skin, "joints")]
+    nodes = [file.get("nodes", node) for node in file.items("skins", skin, "joints")]
+    return [str(node.get("name")) if isinstance(node, dict) else "" for node in nodes]
 
 
 def _parts_of_skin(file, skin, bone_map, palm_bones):

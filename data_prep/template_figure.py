@@ -1,4 +1,4 @@
-"""A picture like the paper's Fig. 3: the mesh, its embedding and the mesh coordinates on it."""
+"""Pictures of a template: one like the paper's Fig. 3, and a turntable of its parts."""
 
 import pathlib
 
@@ -29,11 +29,38 @@ def write_figure(template, path) -> None:
         axes.set_title(f"mesh coordinates, {title}")
     for axes in (mesh, palm, back):
         axes.set_axis_off()
+    _save(figure, path, "figure")
+
+
+def write_turntable(template, path) -> None:
+    """Draws the hand from eight sides, a colour a part, key points as dots, to a picture file."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    palette = colormaps["tab20"](np.arange(len(template.part_names)) % 20)[:, :3]
+    colors = template.skinning_weights @ palette
+    figure = Figure(figsize=(16, 9), layout="constrained")
+    middle = template.vertices.min(axis=0) / 2 + template.vertices.max(axis=0) / 2
+    for axes, degrees in zip(figure.subplots(2, 4).flat, range(0, 360, 45), strict=True):
+        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        view = FROM_PALM @ np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
+        axes.imshow(_render(template, view, colors))
+        points = np.einsum("ij,kj->ki", view, template.keypoints - middle)
+        shown = _SIZE / 2 + points[:, :2] * _SIZE / _SIDE_MM * _DISTANCE_MM / (
+            points[:, 2:] + _DISTANCE_MM)
+        axes.plot(shown[:, 0], shown[:, 1], "k.", markersize=3)
+        axes.set_title(f"{degrees} degrees")
+        axes.set_axis_off()
+    figure.suptitle(f"{template.name}: {len(template.part_names)} parts, key points")
+    _save(figure, path, "turntable")
+
+
+def _save(figure, path, flag):
     try:
         suffix = pathlib.Path(path).suffix.lstrip(".") or "png"
         figure.savefig(path, dpi=100, format=suffix)
     except (OSError, ValueError) as error:
-        raise InputError(f"--figure={path}: cannot write ({error}); choose a .png or .pdf in a "
+        raise InputError(f"--{flag}={path}: cannot write ({error}); choose a .png or .pdf in a "
                          "folder that exists.") from None
 
 

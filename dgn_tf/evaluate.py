@@ -20,6 +20,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("records", "", "Folder of records, or a glob of their files.")
 flags.DEFINE_string("split", "test", "Split of multi-view records: a folder in --records.")
 flags.DEFINE_integer("camera", 1, "Camera of multi-view records; 0: each in turn.", lower_bound=0)
+flags.DEFINE_string("records_template", "", "Hand template (.npz) that synthetic records were "
+                    "rendered with, to measure a model of another; empty: the model's own.")
 flags.DEFINE_string("saved_model", "", "Exported model (folder or version) to measure.")
 flags.DEFINE_string("weights", "", "Model folder (a run's best/, saved_models/dgn) to measure.")
 flags.DEFINE_string(
@@ -59,8 +61,8 @@ flags.DEFINE_integer("batch_size", 32, "Frames at once.", lower_bound=1)
 flags.DEFINE_bool("surface", True, "Measure surface_mm too (20 ms a frame).")
 
 _OF_RECORDS = (
-    "records", "saved_model", "weights", "truth", "truth_template", "predictions_out",
-    "labels_out", "split", "camera", "limit",
+    "records", "records_template", "saved_model", "weights", "truth", "truth_template",
+    "predictions_out", "labels_out", "split", "camera", "limit",
 )
 _OF_VIEWS = ("split", "camera", "truth", "predictions_out", "labels_out")
 
@@ -83,10 +85,15 @@ def main(_):
     if bool(FLAGS.truth) != bool(FLAGS.truth_template):
         raise InputError("--truth and --truth_template are wanted together, or none of them.")
     _check_outputs()
+    from dgn_tf.evaluation.named_keypoints import columns_by_name, of_other_template
     from dgn_tf.evaluation.view_records import find_view_records
+    from dgn_tf.template import load_template
 
     folder = find_view_records(FLAGS.records, FLAGS.split, bool(FLAGS["split"].present))
     if folder is not None:
+        if FLAGS.records_template:
+            raise InputError("--records_template is for synthetic records; the key points of "
+                             "multi-view records have names.")
         _evaluate_views(folder)
         return
     asked = [name for name in _OF_VIEWS if FLAGS[name].present]
@@ -96,8 +103,15 @@ def main(_):
             f"--records={FLAGS.records} are none."
         )
     predict = _predictions(FLAGS.saved_model, FLAGS.weights)
-    batches = _batches(FLAGS.records, predict.template, FLAGS.batch_size, FLAGS.limit)
-    found = _measure(predict, batches, predict.template, FLAGS.limit, FLAGS.surface)
+    template, mesh = predict.template, None
+    if FLAGS.records_template:
+        template = load_template(FLAGS.records_template)
+        mesh = (template.faces, template.wrist_loop)
+    batches = _batches(FLAGS.records, template, FLAGS.batch_size, FLAGS.limit)
+    if mesh is not None:
+        columns = columns_by_name(template.keypoint_names, predict.template, FLAGS.records)
+        batches = of_other_template(batches, columns)
+    found = _measure(predict, batches, predict.template, FLAGS.limit, FLAGS.surface, mesh)
     _tell(found, evaluated_names(predict.template), None, {})
 
 

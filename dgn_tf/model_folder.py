@@ -99,13 +99,30 @@ def load_network(path) -> DualGridNet:
     return network
 
 
-def load_weights(network: DualGridNet, file) -> None:
-    """Loads `weights.h5` into a built network; InputError where it does not fit."""
+def load_weights(network: DualGridNet, file, other_template: bool = False) -> None:
+    """Loads `weights.h5` into a built network.
+
+    Args:
+        network: built.
+        file: weights.h5 or a model folder.
+        other_template: take weights that were trained with another template; else these are
+            refused, as far as the folder of the file tells.
+
+    Raises:
+        InputError: they do not exist, do not fit, or belong to another template.
+    """
     file = pathlib.Path(file)
     if file.is_dir():
         file = file / WEIGHTS
     if not file.is_file():
         raise InputError(f"weights {file} do not exist; --init_weights wants a weights.h5.")
+    if (file.parent / CONFIG).is_file() and not other_template:
+        trained, own = read_description(file.parent)["template_hash"], network.template.hash
+        if trained != own:
+            raise InputError(
+                f"{file} was trained with the template of hash {trained[:12]}, this network has "
+                f"{network.template.name}, {own[:12]}; pass --template={file.parent / TEMPLATE}."
+            )
     try:
         network.load_weights(str(file))
     except (ValueError, OSError, KeyError) as error:

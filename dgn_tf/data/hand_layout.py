@@ -46,11 +46,14 @@ def _flat(basis):
 
 
 def _fingers(template):
-    """Finger and segment of each part, from the chains that hang on the root."""
+    """Finger and segment of each part, from the chains that hang on the palm: on the root, or on
+    one of the metacarpals, 'index0' .. 'little0', that some templates have."""
     parents = np.asarray(template.parents)
+    palm = {part for part, parent in enumerate(parents) if parent == part
+            or (parents[parent] == parent and template.part_names[part].endswith("0"))}
     finger = np.full(len(parents), -1, np.int32)
     segment = np.zeros(len(parents), np.int32)
-    chains = [p for p, parent in enumerate(parents) if parent != p and parents[parent] == parent]
+    chains = [p for p, parent in enumerate(parents) if p not in palm and parent in palm]
     # The thumb comes first: the synergies treat it on its own.
     chains.sort(key=lambda p: ("thumb" not in template.part_names[p].lower(), p))
     for number, first in enumerate(chains):
@@ -89,7 +92,7 @@ def _collision_balls(template, joints, finger):
     root = int(np.flatnonzero(np.asarray(template.parents) == np.arange(len(joints)))[0])
     wrist = vertices[np.asarray(template.wrist_loop)].mean(axis=0)
     for part in np.flatnonzero(finger > 0):  # The palm: balls from the wrist to each knuckle.
-        if template.parents[part] == root:
+        if finger[template.parents[part]] < 0:
             for share in (0.35, 0.6, 0.82):
                 balls.append([*(wrist + share * (joints[part] - wrist)), 9.0])
                 parts.append(root)

@@ -193,8 +193,8 @@ def record_dataset(
     if description["mesh_hash"] != schema.mesh_hash(template):
         raise InputError(
             f"{os.path.dirname(files[0])}: records were rendered with another template "
-            f"({description['template_name']}, {description['template_hash'][:12]}); write them "
-            "again or pass that template."
+            f"({description['template_name']}, {description['template_hash'][:12]}) than "
+            f"{template.name}, {template.hash[:12]}; write them again or pass that template."
         )
     size = description["config"]["size"]
     store = RecordStore(files)

@@ -12,6 +12,7 @@ from dgn_tf.data.view_schema import KIND, WITHOUT_LABEL
 from dgn_tf.data.views import view_dataset, view_description
 from dgn_tf.errors import InputError
 from dgn_tf.evaluation.mesh_truth import MeshTruth
+from dgn_tf.evaluation.named_keypoints import columns_by_name, in_order
 from dgn_tf.metrics import nyu
 
 
@@ -59,15 +60,15 @@ class ViewFrames:
     Args:
         folder: of the split, from `find_view_records`.
         camera: number from 1; 0 for every camera in turn.
-        template: HandTemplate of what is measured; the records' key points are to be its own.
+        template: HandTemplate of what is measured; key points meet by name.
         truth: true meshes, or None.
 
     Attributes:
         description: the records' description.json.
 
     Raises:
-        InputError: the records lack the camera, have other key points, or don't know where it
-            stood though true meshes are to be moved there.
+        InputError: the records lack the camera, label no evaluated key point, or don't know where
+            it stood though true meshes are to be moved there.
     """
 
     def __init__(self, folder: pathlib.Path, camera: int, template, truth: MeshTruth | None = None):
@@ -79,11 +80,7 @@ class ViewFrames:
                 f"{folder}: no camera {camera}; --camera is one of "
                 f"{', '.join(map(str, cameras))}, or 0 for each in turn."
             )
-        if tuple(self.description["keypoints"]) != tuple(template.keypoint_names):
-            raise InputError(
-                f"{folder}: its key points are not those of the model ({template.name}); measure "
-                "a model of a template that has them."
-            )
+        self._columns = columns_by_name(self.description["keypoints"], template, str(folder))
         source = (self.description.get("extrinsics") or {}).get("source", "none")
         if truth is not None and camera != 1 and source == "none":
             raise InputError(
@@ -102,7 +99,8 @@ class ViewFrames:
             repeat=False, size=size,
         )
         for batch in dataset:
-            arrays = {name: value.numpy() for name, value in batch.items()}
+            arrays = in_order({name: value.numpy() for name, value in batch.items()},
+                              self._columns)
             if self._truth is not None:
                 arrays[self._truth_name] = self._truth.vertices_mm(
                     arrays["index"], arrays["camera_from_rig"]

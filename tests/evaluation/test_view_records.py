@@ -65,7 +65,7 @@ def test_a_camera_the_records_lack_and_foreign_key_points_are_refused(world, tmp
     with pytest.raises(InputError, match="no camera 4; --camera is one of 1, 2, 3"):
         frames(world, camera=4)
     write_split(tmp_path / "test", keypoints=["thumb"])
-    with pytest.raises(InputError, match="key points are not those of the model"):
+    with pytest.raises(InputError, match="labels none of the key points that are evaluated"):
         ViewFrames(tmp_path / "test", 1, tiny_template())
 
 
