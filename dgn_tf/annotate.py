@@ -9,7 +9,8 @@ The views of a time step are fused to one hand where the rig is known; each is a
 otherwise, or with --nomulti_view. What is written are the same records with the estimates as
 their key points, for --real_records of dgn_tf.train, with more in them (dgn_tf/annotation/schema.py
 tells), and the key points as joint_data.mat, which data_prep.nyu_to_tfrecord reads. They are a
-network's estimates and no human labels.
+network's estimates and no human labels. Beside them, centres_1.txt and so on have the centres of
+the last pass's crops, for --center=file: a crop that missed the hand finds it by the other views.
 """
 
 import dataclasses
@@ -63,7 +64,7 @@ def main(_):
         if not FLAGS[name].value:
             raise InputError(f"--{name} is wanted; see --help.")
     cameras = _cameras()
-    from dgn_tf.annotation import joint_data, records, report, schema
+    from dgn_tf.annotation import centre_files, joint_data, records, report, schema
 
     if FLAGS.joint_data:
         joint_data.check_new(FLAGS.joint_data, "--joint_data")
@@ -78,9 +79,14 @@ def main(_):
         views, annotator, FLAGS.output_dir, plan, FLAGS.batch_size
     )
     names = [file["name"] for file in description["files"]]
-    labels = (schema.parse_labels(record, views.keypoints)
-              for record in records.read_annotated(FLAGS.output_dir, names))
-    arrays = joint_data.joint_arrays(labels, views.cameras)
+
+    def labels():
+        for record in records.read_annotated(FLAGS.output_dir, names):
+            yield schema.parse_labels(record, views.keypoints)
+
+    arrays = joint_data.joint_arrays(labels(), views.cameras)
+    centres = centre_files.centre_arrays(labels(), views.cameras)
+    centre_files.write_centres(FLAGS.output_dir, centres)
     own = os.path.join(FLAGS.output_dir, joint_data.JOINT_DATA)
     joint_data.write_joint_data(own, arrays, "--output_dir")
     if FLAGS.joint_data:

@@ -109,5 +109,6 @@ def parse_labels(serialized: bytes, keypoints: int) -> dict[str, np.ndarray]:
         "vertices": np.where(annotated[:, None, None] > 0, vertices, 0).astype(np.float32),
         "annotated": annotated,
         "transforms": reals("transforms", -1, 4, 4),
+        "centre": reals("centre", 3),
         **{name: reals(name) for name in ("confidence", "view_distance", "pixel_distance")},
     }

@@ -85,7 +85,7 @@ def test_angles_go_by_name_from_rest_pose_to_rest_pose(template, tmp_path):
 
 def posed(template, prior, pose=QUIET, seed=3, count=6, threads=1):
     config = SynthesisConfig(pose=pose, scene=SceneSettings())
-    return synthesize_batch(template, config, seed, 0, count, threads, prior)
+    return synthesize_batch(template, config, seed, 0, count, threads, prior=prior)
 
 
 def pairwise(points):
