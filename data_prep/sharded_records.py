@@ -10,8 +10,6 @@ killed preparation from the beginning, and spreads examples over shards by a has
 """
 
 import concurrent.futures
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -24,10 +22,9 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from dgn_tf.data.reader import record_offsets
+from dgn_tf.data.record_folder import PLAN_FILE, alone, claim
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.errors import InputError
-
-PLAN_FILE = "plan.json"
 
 
 def shard_name(prefix: str, shard: int, shards: int) -> str:
@@ -75,8 +72,10 @@ def write_set(
     count, shards = plan["count"], plan["shards"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            _claim(folder, plan)
+        with alone(folder):
+            claim(folder, plan)
+            for path in folder.glob("*.partial"):
+                path.unlink()
             missing = [s for s in range(shards) if not _is_done(folder, prefix, s, shards, count)]
             _write_shards(folder, prefix, plan, batches, missing, workers, progress,
                           frames_per_record)
@@ -92,54 +91,6 @@ def write_set(
             f"{output_dir}: interrupted; run the same command again to go on: finished shards are "
             "kept."
         ) from None
-
-
-@contextlib.contextmanager
-def _alone(folder):
-    """Keeps a second run out of the folder; the lock goes with the process, however it ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another run is writing there; wait for it or choose another "
-                "--output_dir."
-            ) from None
-        except OSError:
-            pass  # A file system without locks.
-        yield
-    finally:
-        os.close(handle)
-
-
-def _claim(folder, plan):
-    """Makes sure that the folder is empty or holds the beginning of this very set of records."""
-    for name in (PLAN_FILE, DESCRIPTION_FILE):
-        path = folder / name
-        if not path.exists():
-            continue
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = {}
-        differing = [key for key, value in plan.items() if found.get(key) != value]
-        if differing:
-            raise InputError(
-                f"{path}: the folder holds other records ({', '.join(differing)} differ); choose "
-                "another --output_dir or delete it."
-            )
-        break
-    else:
-        strangers = sorted(path.name for path in folder.glob("*.tfrecord"))
-        if strangers:
-            raise InputError(
-                f"{folder / strangers[0]}: records of unknown origin; choose another --output_dir "
-                "or delete them."
-            )
-        _replace(folder / PLAN_FILE, json.dumps(plan, indent=2) + "\n")
-    for path in folder.glob("*.partial"):
-        path.unlink()
 
 
 def _replace(path, text):

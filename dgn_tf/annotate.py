@@ -68,6 +68,7 @@ def main(_):
 
     if FLAGS.joint_data:
         joint_data.check_new(FLAGS.joint_data, "--joint_data")
+    from dgn_tf.data.feature_scan import scan_feature
     from dgn_tf.data.views import open_views
 
     views = open_views(FLAGS.records)
@@ -85,7 +86,8 @@ def main(_):
             yield schema.parse_labels(record, views.keypoints)
 
     arrays = joint_data.joint_arrays(labels(), views.cameras)
-    centres = centre_files.centre_arrays(labels(), views.cameras)
+    last = max(index for (index,) in scan_feature(views.store, "index"))
+    centres = centre_files.centre_arrays(labels(), views.cameras, last)
     centre_files.write_centres(FLAGS.output_dir, centres)
     own = os.path.join(FLAGS.output_dir, joint_data.JOINT_DATA)
     joint_data.write_joint_data(own, arrays, "--output_dir")
@@ -144,6 +146,7 @@ def _annotator(network, views, used):
         "multi_view": together,
         "passes": FLAGS.passes,
         "refine_steps": FLAGS.refine_steps,
+        "batch_size": FLAGS.batch_size,  # another one rounds differently
         "min_confidence": FLAGS.min_confidence,
         "energy": {name: str(value) for name, value in dataclasses.asdict(energy).items()},
     }

@@ -12,33 +12,38 @@ so. Models of nyu_like are experiments: its poses are labels of NYU's test set.
 """
 
 import concurrent.futures
+import csv
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import numpy as np
 from absl import flags
 
 from dgn_tf import errors
+from dgn_tf.data.record_folder import claim
+from dgn_tf.data.views import view_description
 from dgn_tf.errors import InputError
+from dgn_tf.model_folder import WEIGHTS, find_model_folder
 from experiments.selfsup_scores import CENTRES, Scorer, ranking
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("nyu_dir", None, "Folder in NYU's layout, with truth/ beside.", required=True)
-flags.DEFINE_string("records_dir", "data/selfsup_records", "Folder for its three conversions.")
+flags.DEFINE_string("records_dir", "data/selfsup_records", "Folder for its conversions.")
 flags.DEFINE_string("output_dir", "runs/selfsup", "Folder of the rows' runs and the table.")
 flags.DEFINE_string("init_weights", "saved_models/dgn", "Weights that every row starts from.")
 flags.DEFINE_integer("steps", 125, "Training steps of each row.", lower_bound=2)
 flags.DEFINE_float("learning_rate", 1e-3, "Of every row.", lower_bound=0)
 flags.DEFINE_list("seeds", ["1", "2", "3"], "Of each row.")
 flags.DEFINE_list("rows", None, "Rows to train, by name; empty: all.")
-flags.DEFINE_integer("workers", 2, "Rows trained side by side, one thread each.", lower_bound=1)
+flags.DEFINE_integer("workers", 2, "Rows trained side by side, sharing the cores.", lower_bound=1)
 flags.DEFINE_bool("table_only", False, "Write the table of what is there; train nothing.")
 
+EPOCHS = 5  # checkpoints of a row
 SPLITS = ("train", "test")
 VIEWS_A_STEP, FRAMES_A_STEP = 24, 16  # unlabelled or labelled views, synthetic frames
 START = "synthetic only"
@@ -89,23 +94,59 @@ def main(_):
     unknown = sorted(set(rows) - set(ROWS))
     if unknown:
         raise InputError(f"--rows={','.join(unknown)}: known are {', '.join(ROWS)}.")
+    seeds = _seeds()
+    if FLAGS.steps % EPOCHS:
+        raise InputError(f"--steps={FLAGS.steps} is no multiple of {EPOCHS}, the checkpoints.")
     folder = pathlib.Path(FLAGS.output_dir)
     records = pathlib.Path(FLAGS.records_dir)
     convert(pathlib.Path(FLAGS.nyu_dir), records)
+    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder, _plan(records))
     scorer = Scorer(FLAGS.init_weights, records, pathlib.Path(FLAGS.nyu_dir) / "truth")
     scorer.score(pathlib.Path(FLAGS.init_weights), folder / "start")
     if not FLAGS.table_only:
-        runs = [(name, seed) for seed in FLAGS.seeds for name in rows]
-        with concurrent.futures.ThreadPoolExecutor(FLAGS.workers) as pool:
-            trained = {pool.submit(train, *run, folder, records): run for run in runs}
+        train_all([(name, seed) for seed in seeds for name in rows], folder, records, scorer)
+    print(write_table(folder, seeds))
+    plot_curves(folder, seeds)
+
+
+def _seeds() -> list[int]:
+    try:
+        return [int(seed) for seed in FLAGS.seeds]
+    except ValueError:
+        raise InputError(f"--seeds={','.join(FLAGS.seeds)}: wanted whole numbers.") from None
+
+
+def _plan(records: pathlib.Path) -> dict:
+    """What all rows of a table have in common: another folder holds another table."""
+    hashes = {
+        f"{name}/{split}": view_description(str(records / name / split))["content_hash"]
+        for name in ("unlabelled", *CENTRES) for split in SPLITS
+    }  # fmt: skip
+    weights = (find_model_folder(FLAGS.init_weights) / WEIGHTS).read_bytes()
+    return {
+        "steps": FLAGS.steps, "learning_rate": FLAGS.learning_rate, "records": hashes,
+        "views_a_step": VIEWS_A_STEP, "frames_a_step": FRAMES_A_STEP,
+        "init_weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }  # fmt: skip
+
+
+def train_all(runs, folder: pathlib.Path, records: pathlib.Path, scorer: Scorer) -> None:
+    """Trains and scores what is missing of [(row, seed)]; the first failure ends it."""
+    with concurrent.futures.ThreadPoolExecutor(FLAGS.workers) as pool:
+        trained = {
+            pool.submit(train, name, seed, folder, records): (name, seed) for name, seed in runs
+        }
+        try:
             for done in concurrent.futures.as_completed(trained):
                 done.result()
                 name, seed = trained[done]
-                run = run_folder(folder, name, seed)
-                scorer.score(run / "run" / "last", run)
+                place = run_folder(folder, name, seed)
+                scorer.score(place / "run" / "last", place)
                 print(f"{name}, seed {seed}: finished", flush=True)
-    print(write_table(folder, [int(seed) for seed in FLAGS.seeds]))
-    plot_curves(folder, [int(seed) for seed in FLAGS.seeds])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def convert(nyu_dir: pathlib.Path, records: pathlib.Path) -> None:
@@ -134,10 +175,10 @@ def _convert(nyu_dir, folder, *how) -> None:
         calibration, *how)  # fmt: skip
 
 
-def train(name: str, seed: str, folder: pathlib.Path, records: pathlib.Path) -> None:
+def train(name: str, seed: int, folder: pathlib.Path, records: pathlib.Path) -> None:
     """Trains or resumes a row; the trainer itself knows where it stopped."""
     row, out = ROWS[name], run_folder(folder, name, seed)
-    if (out / "seconds.json").is_file():
+    if (out / "scores.json").is_file():
         return
     learn_from = (
         f"--real_records={records / CENTRES[0] / row.split}"
@@ -145,7 +186,6 @@ def train(name: str, seed: str, folder: pathlib.Path, records: pathlib.Path) -> 
         else f"--unlabelled_records={records / 'unlabelled' / row.split}"
     )
     own = () if row.labelled else (f"--batch_size={FRAMES_A_STEP}",)
-    begun = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     with open(out / "train.log", "a") as log:
         run(
@@ -157,7 +197,7 @@ def train(name: str, seed: str, folder: pathlib.Path, records: pathlib.Path) -> 
             f"--init_weights={FLAGS.init_weights}",
             f"--seed={seed}",
             f"--steps={FLAGS.steps}",
-            f"--steps_per_epoch={FLAGS.steps}",
+            f"--steps_per_epoch={FLAGS.steps // EPOCHS}",
             f"--learning_rate={FLAGS.learning_rate}",
             "--warmup_steps=20",
             f"--decay_start={FLAGS.steps // 2}",
@@ -167,7 +207,16 @@ def train(name: str, seed: str, folder: pathlib.Path, records: pathlib.Path) -> 
             "--nosummaries",
             log=log,
         )
-    (out / "seconds.json").write_text(json.dumps({"seconds": time.monotonic() - begun}))
+
+
+def seconds_a_step(run: pathlib.Path) -> float | None:
+    """Of a row's training, from its log; None where there is none yet."""
+    file = run / "run" / "log.csv"
+    if not file.is_file():
+        return None
+    with open(file, newline="") as lines:
+        rates = [float(row["steps_per_second"]) for row in csv.DictReader(lines)]
+    return float(np.mean([1 / rate for rate in rates])) if rates else None
 
 
 def run_folder(folder: pathlib.Path, name: str, seed) -> pathlib.Path:
@@ -188,8 +237,11 @@ def run(module: str, *arguments: str, log=None) -> None:
 def write_table(folder: pathlib.Path, seeds: list[int]) -> str:
     """The table of all rows as Markdown, also written to `table.md`; mm unless said."""
     lines = [
+        f"{FLAGS.steps} steps of {VIEWS_A_STEP} views and {FRAMES_A_STEP} synthetic frames, rate "
+        f"{FLAGS.learning_rate:g}; mean +- deviation over the seeds; camera 1 of the test split.",
+        "",
         "| row | seeds | mm, found centres | % <= 20 | % <= 30 | mm, true centres | % <= 20 | "
-        "% <= 30 | surface | minutes | paper |",
+        "% <= 30 | surface | s a step | paper |",
         "|---" * 11 + "|",
     ]
     scores = {}
@@ -197,7 +249,7 @@ def write_table(folder: pathlib.Path, seeds: list[int]) -> str:
     lines.append(_line(START, "", [start], [], PAPER_START))
     for name, row in ROWS.items():
         found = [_read(run_folder(folder, name, seed) / "scores.json") for seed in seeds]
-        took = [_read(run_folder(folder, name, seed) / "seconds.json") for seed in seeds]
+        took = [seconds_a_step(run_folder(folder, name, seed)) for seed in seeds]
         done = [one for one in found if one]
         scores[name] = done
         mark = f"{len(done)}" if len(done) == len(seeds) else f"{len(done)}, NOT FINISHED"
@@ -227,8 +279,7 @@ def _line(name, mark, scores, seconds, paper) -> str:
         cells += [cell(centre, "mean_mm", 2), cell(centre, "success_20", 1),
                   cell(centre, "success_30", 1)]  # fmt: skip
     cells.append(cell(CENTRES[1], "surface_mm", 2))
-    minutes = np.mean([one["seconds"] for one in seconds]) / 60 if seconds else None
-    cells.append("-" if minutes is None else f"{minutes:.1f}")
+    cells.append(f"{np.mean(seconds):.2f}" if seconds else "-")
     cells.append("-" if paper is None else f"{paper:.2f}")
     return "| " + " | ".join(cells) + " |"
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.annotation import fusion
+from dgn_tf.annotation import fusion, schema
 from dgn_tf.annotation.refinement import Observed, Refinement, corresponding_vertex
 from dgn_tf.data import view_schema
 from dgn_tf.data.view_crops import Motion, crop_window
@@ -103,7 +103,10 @@ class Annotator:
         return values if self._together else values.reshape(-1, cameras, *values.shape[2:])
 
     def _labels(self, found, centre):
-        good = found["annotated"] & np.isfinite(found["keypoints"]).all(axis=(2, 3))
+        good = found["annotated"].copy()
+        for name in ("keypoints", "transforms", "confidence"):
+            good &= np.isfinite(found[name]).reshape(*good.shape, -1).all(axis=-1)
+        good &= schema.can_hold(found["vertices"])
         sure = good & (found["confidence"] >= self._config.min_confidence)
         labels = {}
         for name in ("vertices", "transforms", "keypoints", "confidence"):
@@ -116,8 +119,8 @@ class Annotator:
             **labels,
             "keypoints_valid": np.repeat(sure[..., None], joints, axis=2).astype(np.int64),
             "annotated": good.astype(np.int64),
-            "view_distance": np.where(found["usable"], found["view_distance"], -1),
-            "pixel_distance": np.where(found["usable"], found["pixel_distance"], -1),
+            **{name: np.where(found["usable"] & np.isfinite(found[name]), found[name], -1)
+               for name in ("view_distance", "pixel_distance")},
             "energy": found["energy"],
             "centre": centre,
         }

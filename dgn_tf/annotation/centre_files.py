@@ -9,23 +9,25 @@ import numpy as np
 from dgn_tf.errors import InputError
 
 
-def centre_arrays(labels: Iterable[dict], cameras: tuple[int, ...]) -> dict[int, np.ndarray]:
-    """Centres by camera number: [N, 3] mm, camera frame, N the last index.
+def centre_arrays(
+    labels: Iterable[dict], cameras: tuple[int, ...], last: int
+) -> dict[int, np.ndarray]:
+    """Centres by camera number: [N, 3] mm, camera frame.
 
     Args:
         labels: of each record, see `schema.parse_labels`: index, centre [C, 3] mm, annotated [C].
         cameras: [C] their numbers, from 1.
+        last: N, the last frame's index, annotated or not.
 
     Returns:
-        Row index - 1 is a frame's; NaN where the view is not annotated.
+        Row index - 1 is a frame's; NaN where the view has no frame or is not annotated.
     """
-    found = [(int(record["index"]), record["centre"], record["annotated"]) for record in labels]
-    last = max(index for index, _, _ in found)
     centres = {camera: np.full([last, 3], np.nan) for camera in cameras}
-    for index, centre, annotated in found:
+    for record in labels:
         for view, camera in enumerate(cameras):
-            if annotated[view]:
-                centres[camera][index - 1] = centre[view]
+            # A view without a frame is annotated by the others', but has no crop: z is 0.
+            if record["annotated"][view] and record["centre"][view, 2] > 0:
+                centres[camera][int(record["index"]) - 1] = record["centre"][view]
     return centres
 
 

@@ -6,7 +6,6 @@ is complete.
 """
 
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Iterator
@@ -20,12 +19,12 @@ from dgn_tf.annotation.report import Tally
 from dgn_tf.data import view_schema
 from dgn_tf.data.feature_scan import scan_feature
 from dgn_tf.data.reader import record_offsets
+from dgn_tf.data.record_folder import PLAN_FILE, alone, claim
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.data.views import ViewRecords, labelled_steps
 from dgn_tf.errors import InputError
 from dgn_tf.json_file import write_json
 
-PLAN_FILE = "plan.json"
 _ESTIMATES = "estimates of a network, no human labels; errors unknown, confidence uncalibrated"
 
 
@@ -74,10 +73,11 @@ def write_annotated(records: ViewRecords, annotator, folder, plan: dict, batch_s
         raise InputError(f"--output_dir={folder} is --records; name another folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _claim(folder, plan)
-        shards = _shards(records, plan["frames"])
-        _write_missing(records, annotator, folder, shards, batch_size)
-        return _describe(records, folder, plan, list(shards))
+        with alone(folder):
+            claim(folder, plan)
+            shards = _shards(records, plan["frames"])
+            _write_missing(records, annotator, folder, shards, batch_size)
+            return _describe(records, folder, plan, list(shards))
     except OSError as error:
         reason = error.strerror or error
         raise InputError(
@@ -94,32 +94,6 @@ def read_annotated(folder, files: list[str]) -> Iterator[bytes]:
             for offset, length in record_offsets(path, schema.WRITER):
                 shard.seek(offset)
                 yield shard.read(length)
-
-
-def _claim(folder, plan):
-    """Makes sure that the folder is empty or holds (part of) this very annotation."""
-    for name in (DESCRIPTION_FILE, PLAN_FILE):
-        try:
-            found = json.loads((folder / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        except ValueError:
-            found = {}
-        wanted = json.loads(json.dumps(plan))
-        differing = [key for key, value in wanted.items() if found.get(key) != value]
-        if differing:
-            raise InputError(
-                f"{folder / name}: the folder holds other records ({', '.join(differing)} differ); "
-                "name another --output_dir or delete it."
-            )
-        return
-    strangers = sorted(path.name for path in folder.glob("*.tfrecord"))
-    if strangers:
-        raise InputError(
-            f"{folder / strangers[0]}: records of unknown origin; name another --output_dir or "
-            "delete them."
-        )
-    write_json(plan, folder / PLAN_FILE, "--output_dir")
 
 
 def _shards(records, frames):

@@ -42,6 +42,14 @@ def feature_spec(cameras: int, parts: int) -> dict[str, tf.io.FixedLenFeature]:
     }
 
 
+def can_hold(vertices: np.ndarray) -> np.ndarray:
+    """Whether vertices [..., V, 3] mm are finite and near enough to their middle: [...] bool."""
+    with np.errstate(invalid="ignore"):
+        offsets = np.abs(vertices - vertices.mean(axis=-2, keepdims=True, dtype=np.float64))
+    # A step less than the type holds: what is rounded still fits.
+    return offsets.max(axis=(-2, -1)) < (2**15 - 1) * VERTEX_UNIT_MM  # false for NaN
+
+
 def annotated_step(serialized: bytes, labels: dict[str, np.ndarray]) -> bytes:
     """A record of `view_schema` with labels put in; the same values give the same bytes.
 

@@ -16,6 +16,7 @@ SYNTHETIC_TRUTH = (
 )  # fmt: skip
 
 NYU_TRAINING_FRAMES = 72_757  # time steps of NYU's training split
+ESTIMATED = "experiment: its labels are a network's estimates, of dgn_tf.annotate"
 EXPERIMENT = "experiment: not NYU's whole training split; these weights are not to be shipped"
 HELD_OUT_SEED = 1_000_002  # of the choice among the held-out views
 HELD_OUT_BATCH = 48
@@ -76,7 +77,7 @@ class RealFrames:
             "centre": description["centre"],
             "labelled_fraction": self.labelled_fraction,
             "held_out": self.held_out,
-            "status": status_of(description),
+            "status": ESTIMATED if "labels_are" in description else status_of(description),
         }
 
     def training(self, batch_size: int, seed: int, start_step: int = 0) -> tf.data.Dataset:

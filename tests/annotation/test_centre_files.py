@@ -8,13 +8,15 @@ from dgn_tf.errors import InputError
 
 def labels():
     generator = np.random.default_rng(3)
-    for index in (2, 5):
+    for index in (2, 4, 5):
         centre = generator.uniform([-100, -100, 400], [100, 100, 900], [2, 3])
+        if index == 4:
+            centre[1] = 0  # a view without a frame
         yield {"index": index, "centre": centre, "annotated": np.array([1, index != 5])}
 
 
 def test_the_converter_reads_back_what_is_written(tmp_path):
-    centres = centre_arrays(labels(), (1, 3))
+    centres = centre_arrays(labels(), (1, 3), 6)
     write_centres(tmp_path, centres)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["centres_1.txt", "centres_3.txt"]
     for camera, wanted in centres.items():
@@ -23,12 +25,16 @@ def test_the_converter_reads_back_what_is_written(tmp_path):
 
 
 def test_rows_are_the_frames_and_views_not_annotated_have_none():
-    centres = centre_arrays(labels(), (1, 3))
-    assert np.isfinite(centres[1]).all(axis=1).tolist() == [False, True, False, False, True]
-    assert np.isfinite(centres[3]).all(axis=1).tolist() == [False, True, False, False, False]
+    centres = centre_arrays(labels(), (1, 3), 6)
+    known = {
+        camera: np.flatnonzero(np.isfinite(places).all(axis=1)) + 1
+        for camera, places in centres.items()
+    }
+    assert known[1].tolist() == [2, 4, 5] and known[3].tolist() == [2]
+    assert len(centres[1]) == 6
     np.testing.assert_array_equal(centres[3][1], next(labels())["centre"][1])
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="centres_1.txt: can't be written"):
-        write_centres(tmp_path / "missing", centre_arrays(labels(), (1, 3)))
+        write_centres(tmp_path / "missing", centre_arrays(labels(), (1, 3), 6))

@@ -104,6 +104,11 @@ def test_held_out_views_are_the_same_at_each_call_and_as_many_as_wanted(records)
     assert RealFrames(str(records), held_out=0.0).held_out_batches(7) == []
 
 
+def test_estimates_are_no_labels_of_a_data_set(records, tmp_path):
+    estimated = described(records, tmp_path / "train", frames=72_757, labels_are="estimates")
+    assert "estimates" in RealFrames(str(estimated)).facts(tiny_template())["status"]
+
+
 def test_facts_call_other_frames_than_nyus_an_experiment(records, tmp_path):
     facts = RealFrames(str(records), cameras=(1,)).facts(tiny_template())
     assert facts["status"] == EXPERIMENT and facts["content_hash"] == "abc"

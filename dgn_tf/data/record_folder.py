@@ -1,0 +1,72 @@
+"""A folder that a run writes records into: it alone, and no other set's."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+
+from dgn_tf.data.schema import DESCRIPTION_FILE
+from dgn_tf.errors import InputError
+from dgn_tf.json_file import write_json
+
+PLAN_FILE = "plan.json"
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """Keeps a second run out of the folder; the lock goes with the process, however it ends.
+
+    Raises:
+        InputError: another run is writing there.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder}: another run is writing there; wait for it or choose another "
+                "--output_dir."
+            ) from None
+        except OSError:
+            pass  # A file system without locks.
+        yield
+    finally:
+        os.close(handle)
+
+
+def claim(folder: pathlib.Path, plan: dict) -> None:
+    """Makes sure that the folder is empty or holds the beginning of this very set of records.
+
+    Args:
+        folder: that exists; `plan` is written there where it holds nothing.
+        plan: what the records depend on, as JSON values.
+
+    Raises:
+        InputError: the folder holds other records, or some of unknown origin.
+    """
+    wanted = json.loads(json.dumps(plan))
+    for name in (PLAN_FILE, DESCRIPTION_FILE):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+        found = found if isinstance(found, dict) else {}
+        differing = [key for key, value in wanted.items() if found.get(key) != value]
+        if differing:
+            raise InputError(
+                f"{path}: the folder holds other records ({', '.join(differing)} differ); choose "
+                "another --output_dir or delete it."
+            )
+        return
+    strangers = sorted(path.name for path in folder.glob("*.tfrecord"))
+    if strangers:
+        raise InputError(
+            f"{folder / strangers[0]}: records of unknown origin; choose another --output_dir or "
+            "delete them."
+        )
+    write_json(plan, folder / PLAN_FILE, "--output_dir")
