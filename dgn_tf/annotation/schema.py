@@ -13,7 +13,9 @@ camera, x right, y down, z forward, mm. Views without an estimate have `annotate
 | view_distance | C floats | median distance of the view's own estimate from the result; -1: none |
 | pixel_distance | C floats | mean distance of the view's pixels, capped at 20 mm; -1: none |
 
-`view_valid` stays as it was, and `centre` is the one of the crop that the network saw last.
+`view_valid` and the window stay as they were, and `centre` is the one of the crop that the network
+saw last: where it moved by more than a quarter of the cube, the window cuts the crop. Convert such
+frames again around centre_files' centres before training.
 """
 
 import zlib
