@@ -53,8 +53,10 @@ _HANDEDNESS = flags.DEFINE_enum("handedness", "auto", list(SIDES), "mano, glb: w
                                 "auto: by its geometry. A left hand is mirrored.")
 _WELD_MM = flags.DEFINE_float("weld_mm", 0.0, "glb: corners at most so far apart, mm, make one "
                               "vertex; 0: those at one place.", lower_bound=0.0, upper_bound=5.0)
-_NAME = flags.DEFINE_string("name", "", "Name of the hand; empty: that of its source.")
-_LICENCE = flags.DEFINE_string("licence", "", "Licence of the geometry; empty: that of its source.")
+_NAME = flags.DEFINE_string("name", "", "libhand, mano, glb: name of the hand; empty: that of its "
+                            "source.")
+_LICENCE = flags.DEFINE_string("licence", "", "libhand, mano, glb: licence of the geometry; empty: "
+                               "that of its source.")
 _OUTPUT = flags.DEFINE_string("output", None, "The template to write, .npz.", required=True)
 _EMBEDDING = flags.DEFINE_enum("embedding", "layered", EMBEDDINGS,
                                "The embedding to select; the file holds all of them.")
@@ -119,6 +121,10 @@ def build():
     """Returns the template that the flags ask for."""
     path, left = _INPUT.value, SIDES[_HANDEDNESS.value]
     if _SOURCE.value == "makehuman":
+        for flag in (_NAME, _LICENCE):
+            if flag.value:
+                raise InputError(f"--{flag.name}={flag.value}: MakeHuman's hand keeps its own; "
+                                 "leave the flag out, or choose another --source.")
         return makehuman_template.build_makehuman(path, _GRID_SIZE.value, _EMBEDDING.value)
     if _SOURCE.value == "libhand":
         hand = libhand.read_libhand(path, _PALM_BONES.value, _MARKERS.value or None)

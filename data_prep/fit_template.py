@@ -30,7 +30,8 @@ _INPUT = flags.DEFINE_string(
 )  # fmt: skip
 _OUTPUT = flags.DEFINE_string("output", None, "The poses to write, .npz.", required=True)
 _TEMPLATE = flags.DEFINE_string("template", "", "Hand template (.npz); empty for the one shipped.")
-_CAMERA = flags.DEFINE_integer("camera", 1, "Whose key points, from 1.", lower_bound=1)
+_CAMERA = flags.DEFINE_integer("camera", 1, "Whose key points, from 1, the only one of a text.",
+                               lower_bound=1)
 _EVERY = flags.DEFINE_integer(
     "every", 1, "Line k of a text, from 0, is frame k * EVERY.", lower_bound=1
 )

@@ -57,7 +57,8 @@ def read_keypoints(path: str | os.PathLike, camera: int = 1, every: int = 1) -> 
         every: line k of a text, from 0, is frame k * every.
 
     Raises:
-        InputError: the file can't be read or holds no labels; names it.
+        InputError: the file can't be read or holds no labels, or another camera than 1 is asked of
+            a text; names it.
     """
     path = pathlib.Path(path)
     if path.is_dir() and (path / LABEL_FILE).is_file():
@@ -69,6 +70,9 @@ def read_keypoints(path: str | os.PathLike, camera: int = 1, every: int = 1) -> 
     if path.is_dir():
         raise InputError(f"--input={path}: holds neither {LABEL_FILE} nor records; name a split's "
                          "folder of NYU or of data_prep.nyu_to_tfrecord's output.")
+    if camera != 1:
+        raise InputError(f"--camera={camera}: {path} is taken for a text, which has camera 1's key "
+                         "points alone; leave the flag out.")
     return _of_text(path, every)
 
 

@@ -64,7 +64,8 @@ def read_libhand(path, palm_bones: bool = False, markers=None) -> SourceHand:
                 rest = np.linalg.inv(np.asarray(bone["offset_matrix"], np.float64))
                 joints[part] = rest[:3, 3] * MM_PER_UNIT
         weights = weights / weights.sum(axis=1, keepdims=True)
-    except (KeyError, TypeError, ValueError, IndexError, np.linalg.LinAlgError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError,
+            np.linalg.LinAlgError) as error:
         raise InputError(f"{path}: is not LibHand's right_hand.pkl ({error!r}); use the original "
                          "file.") from None
     beside = pathlib.Path(path).with_name(MARKERS)

@@ -60,7 +60,7 @@ def read_mano(path, left: bool | None = None) -> SourceHand:
         if (parents != _PARENTS[1:]).any():
             raise ValueError("its kintree_table is not MANO's")
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, MemoryError,
-            RecursionError) as error:
+            OverflowError, RecursionError) as error:
         raise InputError(f"{path}: is not MANO's model ({error}); use MANO_RIGHT.pkl as it came."
                          ) from None
     order = hand_parts.of_merged(np.arange(len(PARTS)), PARTS)

@@ -39,7 +39,9 @@ def weld_near(corners, reach: float):
 
 
 def clean(vertices, faces, components: str, where: str):
-    """Leaves out faces without area, faces that come twice, and vertices without a face.
+    """Leaves out faces that repeat a corner, faces that come twice, and vertices without a face.
+
+    Faces of three corners on a line stay.
 
     Args:
         vertices: [N, 3]; faces: [M, 3].
@@ -57,7 +59,7 @@ def clean(vertices, faces, components: str, where: str):
     _, first = np.unique(np.sort(faces, axis=1), axis=0, return_index=True)
     faces = faces[np.setdiff1d(np.sort(first), np.flatnonzero(repeated))]
     if not len(faces):
-        raise InputError(f"{where}: the mesh has no triangle with an area; pass a hand's mesh.")
+        raise InputError(f"{where}: the mesh has no triangle of three corners; pass a hand's mesh.")
     label = connected(faces, len(vertices))[faces[:, 0]]
     names, counts = np.unique(label, return_counts=True)
     if len(names) > 1 and components == "refuse":

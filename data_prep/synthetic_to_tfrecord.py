@@ -15,7 +15,7 @@ from absl import flags
 from data_prep.sharded_records import write_set
 from dgn_tf import errors
 from dgn_tf.data import SynthesisConfig, schema, synthesize_batch
-from dgn_tf.data.pose_prior import PosePrior
+from dgn_tf.data.pose_prior import PosePrior, load_for
 from dgn_tf.errors import InputError
 from dgn_tf.template import load_template
 
@@ -117,7 +117,7 @@ def main(_):
         _SEED.value,
         _SHARDS.value,
         _WORKERS.value,
-        prior=PosePrior.load(_POSE_PRIOR.value) if _POSE_PRIOR.value else None,
+        prior=load_for(config, _POSE_PRIOR.value),
     )
     print(
         f"{description['count']} frames in {description['shards']} files in {_OUTPUT_DIR.value}, "

@@ -38,7 +38,7 @@ def read_annotations(folder: str, camera: int) -> dict[int, dict]:
     from dgn_tf.data.views import open_views
 
     views = open_views(folder)
-    place = views.cameras.index(camera)
+    place = views.places((camera,))[0]
     names = [os.path.basename(path) for path in views.store.files]
     found = {}
     for record in records.read_annotated(folder, names):

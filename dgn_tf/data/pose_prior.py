@@ -2,7 +2,9 @@
 
 `data_prep.fit_template` writes the file, which holds more than is read here. Angles go from the
 template that was fitted to another by the names of their bones: what they count from, the rest
-pose, differs, and the middles of the joint limits tell by how much.
+pose, differs, and the middles of the joint limits are taken to tell by how much. Where limits were
+widened to include a rest pose beyond them (`data_prep.bone_frames.joint_limits`), that is wrong by
+half the widening.
 """
 
 import dataclasses
@@ -21,8 +23,10 @@ WHOLE_TRAINING = "NYU's training split"
 EXPERIMENT = "experiment: poses of labels that are not NYU's training split; what learns from " \
     "them is not to be shipped"
 _REMEDY = "give a file that python -m data_prep.fit_template wrote"
-_FIELDS = ("format", "part_names", "joint_limits", "joint_angles", "observed", "usable",
-           "template_hash", "status", "source")
+# What is read, and its kind of dtype.
+_FIELDS = {"format": "U", "part_names": "U", "joint_limits": "f", "joint_angles": "f",
+           "observed": "b", "usable": "b", "template_hash": "U", "status": "U", "source": "U"}
+_KINDS = {"U": "text", "f": "floating-point numbers", "b": "truth values"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,14 +58,9 @@ class PosePrior:
                 usable pose.
         """
         fields = _read(path)
+        _check(fields, path)
         angles, limits = fields["joint_angles"], fields["joint_limits"]
         names = tuple(fields["part_names"].tolist())
-        shapes = {"joint_limits": (len(names), 3, 2), "observed": angles.shape[:2],
-                  "usable": angles.shape[:1], "joint_angles": (len(angles), len(names), 3)}
-        for name, shape in shapes.items():
-            if fields[name].shape != shape:
-                raise InputError(f"--pose_prior={path}: {name} is {list(fields[name].shape)}, "
-                                 f"wanted {list(shape)}; {_REMEDY}.")
         if not (np.isfinite(angles).all() and np.isfinite(limits).all()):
             raise InputError(f"--pose_prior={path}: holds NaN or infinity; {_REMEDY}.")
         usable = fields["usable"].astype(bool)
@@ -111,6 +110,40 @@ class PosePrior:
         return result
 
 
+def load_for(config, path: str | os.PathLike | None) -> PosePrior | None:
+    """Reads the prior that a sampler is to draw from.
+
+    Args:
+        config: SynthesisConfig of the sampler.
+        path: that of --pose_prior; None or empty: no prior.
+
+    Raises:
+        InputError: as of `PosePrior.load`, or the sampler takes no frame's pose from a prior.
+    """
+    if not path:
+        return None
+    if config.pose.prior_share <= 0:
+        raise InputError(f"--pose_prior={path}: the sampler takes no pose from it (pose.prior_share"
+                         f" is {config.pose.prior_share:g}); leave the flag out or raise the share "
+                         "in the sampler's file.")
+    return PosePrior.load(path)
+
+
+def _check(fields, path):
+    hands = fields["joint_angles"].shape[:1] or (1,)
+    parts = (fields["part_names"].size,)
+    shapes = {"part_names": parts, "joint_limits": (*parts, 3, 2), "observed": hands + parts,
+              "usable": hands, "joint_angles": (*hands, *parts, 3)}
+    for name, kind in _FIELDS.items():
+        array, shape = fields[name], shapes.get(name, ())
+        if array.dtype.kind != kind:
+            raise InputError(f"--pose_prior={path}: {name} holds {array.dtype}, wanted "
+                             f"{_KINDS[kind]}; {_REMEDY}.")
+        if array.shape != shape:
+            raise InputError(f"--pose_prior={path}: {name} is {list(array.shape)}, wanted "
+                             f"{list(shape)}; {_REMEDY}.")
+
+
 def _read(path):
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -126,6 +159,7 @@ def _read(path):
     except OSError as error:
         raise InputError(f"--pose_prior={path}: cannot be read ({error.strerror or error}); "
                          f"{_REMEDY}.") from None
-    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile,
-            zlib.error) as error:
+    # A .npy comes as an array, which is no context; zipfile raises RuntimeError on encryption.
+    except (ValueError, KeyError, EOFError, AttributeError, TypeError, MemoryError, RuntimeError,
+            zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"--pose_prior={path}: damaged or no .npz ({error}); {_REMEDY}.") from None

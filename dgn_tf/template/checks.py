@@ -5,7 +5,8 @@ import numpy as np
 from dgn_tf.errors import InputError
 
 _TOLERANCE = 1e-4
-# The paper's own mesh has seven edges where three faces meet, and two holes of three edges.
+# The paper's own mesh has seven edges where three faces meet, which leaves two flaps with a border
+# of two edges each.
 _FAULTY_EDGES = 0.01
 
 

@@ -3,7 +3,7 @@
 import functools
 import os
 
-from dgn_tf.data.pose_prior import PosePrior
+from dgn_tf.data import pose_prior
 from dgn_tf.data.reader import read_description, record_files
 from dgn_tf.errors import InputError
 from dgn_tf.training.estimate_pool import EstimatePool
@@ -63,8 +63,7 @@ def synthetic_data(
         # At least one: the flag says that there are to be some.
         count = max(1, round(settings["estimates_fraction"] * batch_size))
         hands = functools.partial(estimates.take, count=count)
-    prior_file = settings.get("pose_prior")
-    prior = PosePrior.load(prior_file) if prior_file else None
+    prior = _prior(settings)
 
     def online(file, first):
         config = _synthesis_config(file)
@@ -86,7 +85,8 @@ def pose_prior_facts(settings: dict) -> dict | None:
     Those of --pose_prior or, with --data=records, of the prior that the records were made with.
 
     Raises:
-        InputError: --pose_prior goes with --data=records, or its file can't be read.
+        InputError: --pose_prior goes with --data=records, its file can't be read, or the sampler of
+            --synthesis_config draws no pose from it.
     """
     if settings["data"] == "records":
         if settings["pose_prior"]:
@@ -96,7 +96,13 @@ def pose_prior_facts(settings: dict) -> dict | None:
             )
         folder = os.path.dirname(record_files(settings["synthetic_records"])[0])
         return read_description(folder or ".").get("pose_prior")
-    return PosePrior.load(settings["pose_prior"]).facts() if settings["pose_prior"] else None
+    prior = _prior(settings)
+    return prior and prior.facts()
+
+
+def _prior(settings):
+    file = settings.get("pose_prior")
+    return pose_prior.load_for(_synthesis_config(settings["synthesis_config"]), file)
 
 
 def real_frames(settings: dict, size: int) -> RealFrames | None:

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -139,6 +142,11 @@ BAD = [
     ({"observed": None}, "has no field 'observed'"),
     ({"usable": np.ones(3, bool)}, "usable is [3], wanted [4]"),
     ({"joint_angles": np.full([4, 16, 3], np.nan)}, "holds NaN or infinity"),
+    ({"joint_angles": np.array(0.0)}, "joint_angles is [], wanted [1, 16, 3]"),
+    ({"joint_limits": np.full([16, 3, 2], "x")}, "joint_limits holds <U1, wanted floating-point"),
+    ({"usable": np.full(4, "x")}, "usable holds <U1, wanted truth values"),
+    ({"part_names": np.arange(16)}, "part_names holds int64, wanted text"),
+    ({"part_names": np.array("palm")}, "part_names is [], wanted [1]"),
     ({"usable": np.zeros(4, bool)}, "none of its 4 poses is usable; fit again with a larger "
                                     "--max_residual_mm."),
 ]  # fmt: skip
@@ -153,11 +161,15 @@ def test_bad_files_are_refused_by_name(template, tmp_path, changed, message):
     assert message in str(error.value)
 
 
-def test_no_file_a_text_and_a_pickle_are_refused(template, tmp_path):
+def test_no_file_a_text_an_npy_and_a_pickle_are_refused(template, tmp_path):
     path = tmp_path / "none.npz"
     with pytest.raises(InputError, match="cannot be read .No such file or directory."):
         PosePrior.load(path)
     path.write_text("no archive")
+    with pytest.raises(InputError, match="damaged or no .npz"):
+        PosePrior.load(path)
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
     with pytest.raises(InputError, match="damaged or no .npz"):
         PosePrior.load(path)
     np.savez(path, **contents(template, source=np.array([{}], object)))
@@ -191,7 +203,8 @@ def test_the_trainer_learns_the_priors_status(template, tmp_path):
 
     file = tmp_path / "a.npz"
     prior = write(file, contents(template))
-    settings = {"data": "online", "pose_prior": str(file), "synthetic_records": ""}
+    settings = {"data": "online", "pose_prior": str(file), "synthetic_records": "",
+                "synthesis_config": ""}
     assert pose_prior_facts(settings) == prior.facts()
     assert pose_prior_facts(settings | {"pose_prior": ""}) is None
     write_records(tmp_path / "r", template, SynthesisConfig(pose=QUIET), 2, 0, 1, 1, False, prior)
@@ -199,3 +212,25 @@ def test_the_trainer_learns_the_priors_status(template, tmp_path):
     assert pose_prior_facts(recorded) == prior.facts()
     with pytest.raises(InputError, match="--pose_prior wants --data=online: records have their"):
         pose_prior_facts(recorded | {"pose_prior": str(file)})
+
+
+def test_a_prior_for_a_sampler_that_draws_nothing_from_it_is_refused(template, tmp_path, checkout):
+    from dgn_tf.training.datasets import pose_prior_facts, synthetic_data
+
+    file = tmp_path / "a.npz"
+    write(file, contents(template))
+    sampler = checkout / "configs" / "synthetic_test.json"
+    message = f"--pose_prior={file}: the sampler takes no pose from it (pose.prior_share is 0)"
+    settings = {"data": "online", "pose_prior": str(file), "synthesis_config": str(sampler),
+                "easy_steps": 0}
+    with pytest.raises(InputError, match=re.escape(message)):
+        pose_prior_facts(settings)
+    with pytest.raises(InputError, match=re.escape(message)):
+        synthetic_data(template, settings, 2, 0)
+    done = subprocess.run(
+        [sys.executable, "-m", "data_prep.synthetic_to_tfrecord", f"--output_dir={tmp_path / 'r'}",
+         f"--config={sampler}", f"--pose_prior={file}"],
+        cwd=checkout, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert message in done.stderr and not (tmp_path / "r").exists()

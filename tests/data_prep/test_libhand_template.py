@@ -116,6 +116,10 @@ def test_bad_files_are_refused_by_name(tmp_path):
     (tmp_path / "right_hand.pkl").write_bytes(pickle.dumps({"vertices": np.zeros([3, 3])}))
     with pytest.raises(InputError, match="right_hand.pkl: is not LibHand's"):
         libhand.read_libhand(tmp_path / "right_hand.pkl")
+    bones = [{"name": 7}]  # A name that is no text.
+    (tmp_path / "right_hand.pkl").write_bytes(pickle.dumps({"bones": bones}))
+    with pytest.raises(InputError, match="right_hand.pkl: is not LibHand's"):
+        libhand.read_libhand(tmp_path / "right_hand.pkl")
     (tmp_path / "nyu_markers.json").write_text('{"markers": {"PALM_1": 3}}')
     with pytest.raises(InputError, match="--markers=.*is no table of NYU's 36 key points"):
         libhand.read_markers(tmp_path / "nyu_markers.json")
