@@ -80,8 +80,8 @@ class _Dtype:
             raise pickle.UnpicklingError(f"it wants an array of shape {shape!r}")
         if not self.dtype.itemsize or len(data) != math.prod(shape) * self.dtype.itemsize:
             raise pickle.UnpicklingError(f"{len(data)} bytes are no {self.dtype} of shape {shape}")
-        order = "F" if column_major else "C"
-        array = np.frombuffer(data, self.dtype).reshape(shape, order=order).copy("K")
+        flat = np.frombuffer(data, self.dtype)
+        array = flat.reshape(shape, order="F" if column_major else "C").copy("K")
         if self.dtype.kind == "U":
             array.tolist()  # Raises where four bytes are no character.
         return array
