@@ -15,7 +15,8 @@ def agreed_centres(
     score among its own candidates within `reach_mm` of there, or else the lowest score that it
     has: one view's doubt costs little, and an elbow that is nearest in one view has no support in
     the others. Visible surfaces of one hand, seen from two sides, have their centres of mass at
-    most some `reach_mm` apart.
+    most some `reach_mm` apart. Where no two views agree on anything (the rig may be wrong), each
+    keeps its own best.
 
     Args:
         candidates: [C, K, 3] mm, each in its own camera's frame.
@@ -25,7 +26,7 @@ def agreed_centres(
 
     Returns:
         [C, 3] mm, camera frames: the view's own candidate within reach that scores best, else the
-        hypothesis itself; NaN for all views where no view has a candidate.
+        place that the others agree on; NaN where there is neither.
     """
     there = np.isfinite(scores)
     if not there.any():
@@ -42,5 +43,8 @@ def agreed_centres(
     best = int(np.argmax(total))
     moved = np.einsum("cij,j->ci", rotation, places[best]) + shift
     own = np.isfinite(support[best].max(axis=1))
+    if own.sum() < 2:
+        alone = candidates[np.arange(len(candidates)), scores.argmax(axis=1)]
+        return np.where(sees[:, None], alone, np.nan)
     chosen = candidates[np.arange(len(candidates)), support[best].argmax(axis=1)]
     return np.where(own[:, None], chosen, moved)

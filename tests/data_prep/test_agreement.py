@@ -53,6 +53,16 @@ def test_a_view_without_candidate_there_gets_the_place_of_the_others():
     np.testing.assert_allclose(found[2], seen([HAND], rig()[2])[0], atol=1e-6)
 
 
+def test_views_that_agree_on_nothing_keep_their_own_best():
+    wrong = rig()
+    wrong[:, :3, 3] *= 1e-3  # metres taken for millimetres
+    candidates = views(HAND, DECOYS)
+    scores = np.array([[50.0, 20.0], [50.0, 20.0], [-np.inf, -np.inf]])
+    found = agreed_centres(candidates, scores, wrong)
+    np.testing.assert_array_equal(found[:2], candidates[:2, 0])
+    assert np.isnan(found[2]).all()
+
+
 def test_no_candidate_of_any_view_is_no_centre():
     found = agreed_centres(np.zeros([3, 2, 3]), np.full([3, 2], -np.inf), rig())
     assert np.isnan(found).all()

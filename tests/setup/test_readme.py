@@ -13,13 +13,14 @@ from PIL import Image
 PAGES = ("README.md", "BUILD.md")
 ABSL = {"flagfile", "help", "helpfull"}
 # Made by a command above the one that names it, or by the reader.
-MADE = ("runs/", "data/", "rig/", "demo_output", "saved_models/mine")
+MADE = ("runs/", "data/", "rig/", "NYU/", "demo_output", "saved_models/mine")
 RUNNABLE = (
     "dgn_tf.train", "dgn_tf.evaluate", "dgn_tf.predict", "dgn_tf.export", "dgn_tf.benchmark",
+    "dgn_tf.annotate",
 )
 WRITERS = (
     "data_prep.synthetic_to_tfrecord", "data_prep.nyu_to_tfrecord", "data_prep.rig_to_tfrecord",
-    "data_prep.build_template",
+    "data_prep.build_template", "data_prep.fit_template",
 )  # fmt: skip
 
 
@@ -39,7 +40,8 @@ def flags_of(checkout, module):
     names = set()
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "").startswith("DEFINE_"):
-            names.add(node.args[0].value)
+            if isinstance(node.args[0], ast.Constant):  # others are defined in a loop
+                names.add(node.args[0].value)
     return names
 
 
