@@ -13,6 +13,7 @@ from dgn_tf.data.view_crops import Motion, crop_window
 from dgn_tf.geometry import camera
 from dgn_tf.losses import data_terms, multi_view
 from dgn_tf.losses.energy import EnergyConfig, wrist_of
+from dgn_tf.losses.multi_view import flat_views
 
 NETWORK_INPUTS = ("depth", "intrinsics", "centre", "cube")
 # A crop's centre beyond these depths is no hand's, mm: the view keeps the centre that it had.
@@ -134,7 +135,7 @@ class Annotator:
         """
         config, rig = self._config.energy, batch["camera_from_rig"]
         cameras = rig.shape[1]
-        flat = {name: _flat(batch[name]) for name in NETWORK_INPUTS}
+        flat = {name: flat_views(batch[name]) for name in NETWORK_INPUTS}
         outputs = dict(self._network(flat, training=False))
         finite = tf.reduce_all(tf.math.is_finite(outputs["vertices_sampled"]), axis=[1, 2])
         for name in ("vertices", "vertices_sampled", "confidence"):
@@ -152,7 +153,7 @@ class Annotator:
             "correspondence": self._correspondences(outputs, index),
         }
         measured = tf.reduce_sum(tf.cast(outputs["valid"], tf.int32), axis=[1, 2])
-        views["usable"] = finite & (measured >= config.min_pixels) & _flat(batch["valid"])
+        views["usable"] = finite & (measured >= config.min_pixels) & flat_views(batch["valid"])
         views = {name: tf.reshape(value, [-1, cameras, *value.shape[1:]])
                  for name, value in views.items()}
         usable = views["usable"]
@@ -225,7 +226,7 @@ class Annotator:
         `vertices` [B, V, 3] mm, rig frame. Returns [B, C, 3] mm, camera frames.
         """
         in_cameras = multi_view.moved(vertices[:, tf.newaxis], rig)
-        seen = data_terms.facing(_flat(in_cameras), self._normals(_flat(in_cameras)))
+        seen = data_terms.facing(flat_views(in_cameras), self._normals(flat_views(in_cameras)))
         seen = tf.reshape(tf.cast(seen, tf.float32), tf.shape(in_cameras)[:3])[..., tf.newaxis]
         count = tf.maximum(tf.reduce_sum(seen, axis=2), 1.0)
         return tf.reduce_sum(seen * in_cameras, axis=2) / count
@@ -274,11 +275,6 @@ class Annotator:
             pick(outputs["mesh_coords"]), None if layer is None else pick(layer),
             self._network.template,
         )
-
-
-def _flat(values):
-    """[B, C, ...] -> [B * C, ...]."""
-    return tf.reshape(values, [-1, *values.shape[2:]])
 
 
 def _shifted(transforms, offset):

@@ -9,6 +9,7 @@ missed the hand is told by the pixels: its mesh explains nobody's.
 import tensorflow as tf
 
 from dgn_tf.losses import data_terms, multi_view
+from dgn_tf.losses.multi_view import flat_views
 
 # A pixel that no part of a mesh comes near says that the mesh is wrong, not by how much, mm.
 FAR_MM = 20.0
@@ -92,11 +93,11 @@ def explanation(vertices, normals, points, counted, camera_from_rig, usable):
         source_from_other = multi_view.source_from_other(camera_from_rig, shift)
         moved = multi_view.moved(multi_view.other_view(points, shift), source_from_other)
         distance = pixel_distance(
-            _flat(vertices),
-            _flat(normals),
-            _flat(moved),
-            _flat(multi_view.other_view(counted, shift)),
-            _flat(source_from_other)[:, :3, 3],
+            flat_views(vertices),
+            flat_views(normals),
+            flat_views(moved),
+            flat_views(multi_view.other_view(counted, shift)),
+            flat_views(source_from_other)[:, :3, 3],
         )
         other = multi_view.other_view(usable, shift)
         total += tf.where(other, tf.reshape(distance, [-1, cameras]), 0.0)
@@ -151,11 +152,6 @@ def frame_confidence(distance, residual, usable):
     mean = tf.reduce_sum(tf.where(usable, residual, 0.0), axis=1) / tf.maximum(views, 1.0)
     apart = multi_view.median_of_views(distance[..., tf.newaxis, tf.newaxis], usable)[:, 0, 0]
     return tf.exp(-(apart + mean) / 20.0) * views / (views + 1.0)
-
-
-def _flat(values):
-    """[B, C, ...] -> [B * C, ...]."""
-    return tf.reshape(values, [-1, *values.shape[2:]])
 
 
 def _square_distance(points, fused):

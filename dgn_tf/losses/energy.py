@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from dgn_tf.geometry import camera
 from dgn_tf.losses import data_terms, multi_view, priors
+from dgn_tf.losses.multi_view import flat_views
 
 # Terms against the rig's other views, beside those of a view alone.
 MULTI_VIEW = ("vertex", "other_icp", "other_lifting")
@@ -124,7 +125,7 @@ class Energy:
         """
         rig = batch["camera_from_rig"]
         cameras = rig.shape[1]
-        flat = {name: _flat(batch[name]) for name in ("depth", "intrinsics", "centre")}
+        flat = {name: flat_views(batch[name]) for name in ("depth", "intrinsics", "centre")}
         usable = self._enough(outputs) & (tf.reshape(batch["view_valid"], [-1]) > 0)
         prepared = self._prepare(outputs, flat, seed)
         terms = self._own_terms(outputs, sampling, prepared, usable)
@@ -227,9 +228,9 @@ class Energy:
 
         def of_other(values):
             by_step = tf.reshape(values, [-1, cameras, *values.shape[1:]])
-            return _flat(multi_view.other_view(by_step, shift))
+            return flat_views(multi_view.other_view(by_step, shift))
 
-        source_from_other = _flat(multi_view.source_from_other(rig, shift))
+        source_from_other = flat_views(multi_view.source_from_other(rig, shift))
         points = multi_view.moved(of_other(prepared["points"]), source_from_other)
         counted = of_other(prepared["counted"])
         terms = {}
@@ -259,11 +260,6 @@ def mean_terms(terms) -> dict[str, tf.Tensor]:
     usable = tf.cast(terms["usable"], tf.float32)
     count = tf.maximum(tf.reduce_sum(usable), 1.0)
     return {name: tf.reduce_sum(term) / count for name, term in terms.items() if name != "usable"}
-
-
-def _flat(values):
-    """[B, C, ...] -> [B * C, ...]."""
-    return tf.reshape(values, [-1, *values.shape[2:]])
 
 
 def wrist_of(template) -> tuple[np.ndarray, np.ndarray]:

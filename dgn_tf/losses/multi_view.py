@@ -98,3 +98,8 @@ def mean_over_others(terms, valid):
         total += tf.where(both, term, tf.zeros_like(term))
         count += tf.cast(both, term.dtype)
     return total / tf.maximum(count, 1)
+
+
+def flat_views(values):
+    """Views one by one: [B, C, ...] -> [B * C, ...], time step by time step."""
+    return tf.reshape(values, [-1, *values.shape[2:]])

@@ -6,6 +6,7 @@ import tensorflow as tf
 from dgn_tf.geometry import mesh_grid
 from dgn_tf.layers import Sampling
 from dgn_tf.losses import data_terms
+from tests.finite_differences import finite_differences
 from tests.tiny_template import tiny_template
 
 DELTA = 5.0  # mm
@@ -13,17 +14,6 @@ DELTA = 5.0  # mm
 
 def smooth_l1(r):
     return r * r / (2 * DELTA) if r < DELTA else r - DELTA / 2
-
-
-def finite_differences(value, at, step=1e-5):
-    slope = np.zeros_like(at)
-    for place in np.ndindex(at.shape):
-        moved = at.copy()
-        moved[place] += step
-        high = value(moved)
-        moved[place] -= 2 * step
-        slope[place] = (high - value(moved)) / (2 * step)
-    return slope
 
 
 class SmoothL1Test(tf.test.TestCase):

@@ -7,18 +7,8 @@ from dgn_tf.geometry import kinematics
 from dgn_tf.geometry.similarity import fit_similarity
 from dgn_tf.geometry.skinning import skin
 from dgn_tf.losses import priors
+from tests.finite_differences import finite_differences
 from tests.tiny_template import tiny_template
-
-
-def finite_differences(value, at, step=1e-5):
-    slope = np.zeros_like(at)
-    for place in np.ndindex(at.shape):
-        moved = at.copy()
-        moved[place] += step
-        high = value(moved)
-        moved[place] -= 2 * step
-        slope[place] = (high - value(moved)) / (2 * step)
-    return slope
 
 
 class CollisionTest(tf.test.TestCase):
