@@ -7,7 +7,7 @@ import numpy as np
 from dgn_tf.data.scene import MAX_SOLIDS, SOLID_FIELDS, person_behind, render_solids
 from dgn_tf.data.sensor import observe
 from dgn_tf.data.settings import SynthesisConfig
-from dgn_tf.data.synthesis import NEAR_MM, laid_out, posed_hand
+from dgn_tf.data.synthesis import NEAR_MM, drawn_hand, laid_out
 from dgn_tf.geometry.raster import render_mesh
 
 
@@ -46,7 +46,8 @@ def render_frame(
     )
     config = dataclasses.replace(config, place=place)
     stream = seed + (config.salt << 32)
-    vertices, keypoints = posed_hand(hand, config, stream, index)
+    drawn = drawn_hand(hand, config, stream, index)
+    vertices, keypoints = drawn.vertices, drawn.keypoints
     depth, face, barycentric = render_mesh(
         vertices, hand.faces, intrinsics, width, height, NEAR_MM
     )

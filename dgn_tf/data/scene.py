@@ -169,6 +169,35 @@ def draw_scenes(settings, hand_vertices, seed, rows, indices, attempts, vertices
         counts[n, 1] = count + _draw_background(state, settings, hand, solids[n, count:])
 
 
+def draw_occluder(settings, seed: int, index: int, hand: np.ndarray, solids: np.ndarray) -> int:
+    """Fills `solids` with what hides a hand [V, 3] mm in some frames; returns how many."""
+    state = rng.stream(seed, index, 0, _STREAM_SCENE)
+    if rng.uniform(state, 0.0, 1.0) < settings.occluder_share:
+        return _draw_occluder(state, settings, hand, solids)
+    return 0
+
+
+def draw_background(settings, seed: int, index: int, hand: np.ndarray, solids: np.ndarray) -> int:
+    """Fills `solids` with what stands behind a hand [V, 3] mm in crops; returns how many."""
+    return _draw_background(
+        rng.stream(seed, index, 1, _STREAM_SCENE), settings, hand, solids
+    )
+
+
+def capsule(row: np.ndarray, middle, axis, radius: float, half: float) -> None:
+    """Makes a row of solids a capsule along a unit axis [3]; mm."""
+    x, y, z = middle
+    _solid(row, _CAPSULE, x, y, z, _along(axis), radius, 0.0, half)
+
+
+def any_solid(row: np.ndarray, middle, half_sizes, generator: np.random.Generator) -> None:
+    """Makes a row of solids an ellipsoid, a box or a capsule, turned at random; mm."""
+    rotation, _ = np.linalg.qr(generator.normal(size=[3, 3]))
+    rotation = np.ascontiguousarray(rotation)
+    kind = float(generator.integers(3))
+    _solid(row, kind, *(float(value) for value in middle), rotation, *half_sizes)
+
+
 def person_behind(elbow, seed: int, index: int, solids: np.ndarray) -> int:
     """Fills `solids` with a person whose right arm ends at `elbow` [3] mm; returns how many.
 
@@ -204,8 +233,7 @@ def person_behind(elbow, seed: int, index: int, solids: np.ndarray) -> int:
         reach = np.asarray(end) - start
         length = np.linalg.norm(reach)
         x, y, z = (np.asarray(start) + end) / 2
-        turn = _along(reach / length)
-        _solid(solids[count], _CAPSULE, x, y, z, turn, radius, 0.0, length / 2)
+        capsule(solids[count], (x, y, z), reach / length, radius, length / 2)
         count += 1
     return count
 

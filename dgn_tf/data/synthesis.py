@@ -3,6 +3,7 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
@@ -194,8 +195,17 @@ def _no_prior(hand: HandArrays) -> np.ndarray:
     return np.empty([0, len(hand.parents), 3])
 
 
-def posed_hand(hand: HandArrays, config: SynthesisConfig, stream: int, index: int):
-    """Vertices (hand, then forearm) and key points of one sample, camera frame, mm; its first draw.
+class DrawnHand(NamedTuple):
+    """One sample's hand before its camera."""
+
+    vertices: np.ndarray  # [V + Vs, 3] mm, camera frame: the hand's, then the forearm's
+    keypoints: np.ndarray  # [J, 3] mm, camera frame
+    camera: np.ndarray  # [6] fx, fy, cx, cy, width, height, pixels
+    forearm: bool  # whether the forearm is to be rendered
+
+
+def drawn_hand(hand: HandArrays, config: SynthesisConfig, stream: int, index: int) -> DrawnHand:
+    """The hand of one sample, its first draw.
 
     Args:
         hand: HandArrays.
@@ -209,7 +219,9 @@ def posed_hand(hand: HandArrays, config: SynthesisConfig, stream: int, index: in
     space.draw_hands(
         hand, config, given, prior, stream, zero, np.array([index], np.int64), zero
     )
-    return space.vertices[0], space.keypoints[0]
+    return DrawnHand(
+        space.vertices[0], space.keypoints[0], space.cameras[0], bool(space.forearm[0])
+    )
 
 
 def _none(hand: HandArrays) -> GivenHands:

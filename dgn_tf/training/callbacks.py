@@ -39,6 +39,15 @@ def averaged_weights(network, optimizer):
             variable.assign(value)
 
 
+def best_in_log(file: pathlib.Path, column: str) -> float:
+    """The lowest figure of a column of a run's log.csv; inf where there is none."""
+    if not file.is_file():
+        return math.inf
+    with open(file, newline="") as lines:
+        found = [float(row.get(column) or "inf") for row in csv.DictReader(lines)]
+    return min(found, default=math.inf)
+
+
 class StopWhenNotFinite(tf.keras.callbacks.Callback):
     """Ends the run by the name of the term that is not finite; its step changed no weight."""
 
@@ -93,17 +102,8 @@ class Validate(tf.keras.callbacks.Callback):
         if unlabelled_batches:
             self._chosen_by = "energy"
         self._folder = pathlib.Path(folder)
-        self._best = self._best_so_far()
+        self._best = best_in_log(self._folder / "log.csv", f"val_{self._chosen_by}")
         self._measure_energy: HeldOutEnergy | None = None
-
-    def _best_so_far(self):
-        file = self._folder / "log.csv"
-        if not file.is_file():
-            return math.inf
-        with open(file, newline="") as lines:
-            column = f"val_{self._chosen_by}"
-            found = [float(row.get(column) or "inf") for row in csv.DictReader(lines)]
-        return min(found, default=math.inf)
 
     def on_epoch_end(self, epoch, logs=None):
         network = self.model.network

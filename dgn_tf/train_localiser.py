@@ -1,0 +1,107 @@
+"""Trains the network that finds hands in whole depth frames, on synthetic frames alone.
+
+    python -m dgn_tf.train_localiser --output_dir=runs/localiser
+
+writes `best/` (by the validation split) and `last/`: weights.h5, config.json, flags.txt; and
+checkpoints: the same command resumes a run that was stopped.
+"""
+
+import os
+import pathlib
+
+from absl import flags, logging
+
+from dgn_tf import errors
+from dgn_tf.errors import InputError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("output_dir", None, "Folder of the run.", required=True)
+flags.DEFINE_string("template", "", "Hand template (.npz); empty: the one that ships.")
+flags.DEFINE_integer("batch_size", 48, "Frames a step.", lower_bound=1)
+flags.DEFINE_integer("steps", 4000, "Steps of the whole run.", lower_bound=1)
+flags.DEFINE_integer("steps_per_epoch", 200, "Steps between checkpoints.", lower_bound=1)
+flags.DEFINE_float("learning_rate", 2e-3, "Rate held between rise and fall.", lower_bound=0)
+flags.DEFINE_integer("warmup_steps", 100, "Steps of the rate's rise.", lower_bound=0)
+flags.DEFINE_integer("decay_start", -1, "Step at which the rate begins to fall; -1: at 40 %.")
+flags.DEFINE_float("weight_decay", 1e-4, "AdamW's decoupled decay.", lower_bound=0)
+flags.DEFINE_float("clip_norm", 5.0, "Gradients are clipped to this norm; 0: not.", lower_bound=0)
+flags.DEFINE_float("ema_momentum", 0.99, "Of the weights' averages; 0: none.", 0, 1)
+flags.DEFINE_integer("seed", 1, "Of the weights and the data.", lower_bound=0)
+flags.DEFINE_integer("validation_frames", 500, "Frames that choose the best.", lower_bound=1)
+
+MAY_CHANGE = frozenset({"steps", "decay_start", "validation_frames"})
+NOT_SETTINGS = frozenset({"output_dir"})
+
+
+def main(_):
+    if FLAGS.steps % FLAGS.steps_per_epoch:
+        raise InputError(
+            f"--steps={FLAGS.steps} is no multiple of --steps_per_epoch={FLAGS.steps_per_epoch}; "
+            "change one of them."
+        )
+    own = {f.name: f.value for f in FLAGS.get_key_flags_for_module(__name__)}
+    train(own)
+
+
+def train(values: dict) -> None:
+    """Runs or resumes the training that the flags `values` describe."""
+    import tensorflow as tf
+
+    from dgn_tf.localize import training
+    from dgn_tf.localize.network import Localiser
+    from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
+    from dgn_tf.training import callbacks, run_folder
+    from dgn_tf.training.schedule import WarmupHoldDecay
+
+    settings = {name: value for name, value in values.items() if name not in NOT_SETTINGS}
+    flagfile = "".join(f"--{name}={value}\n" for name, value in settings.items())
+    template = HandTemplate.load(values["template"] or DEFAULT_TEMPLATE_PATH)
+    settings["template_hash"] = template.hash
+    folder = pathlib.Path(values["output_dir"])
+    tf.keras.utils.set_random_seed(values["seed"])
+    network = Localiser()
+    network(network.example_inputs())
+    run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE)
+    steps, start = values["steps"], values["decay_start"]
+    start = int(0.4 * steps) if start < 0 else start
+    optimizer = tf.keras.optimizers.AdamW(
+        WarmupHoldDecay(values["learning_rate"], values["warmup_steps"], start, steps),
+        weight_decay=values["weight_decay"],
+        use_ema=values["ema_momentum"] > 0,
+        ema_momentum=values["ema_momentum"] or 0.99,
+        jit_compile=False,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    model = training.LocaliserTraining(network, values["clip_norm"])
+    model.compile(optimizer)
+    optimizer.build(network.trainable_variables)
+    checkpoints = run_folder.Checkpoints(folder, network, optimizer)
+    checkpoints.restore()
+    step = int(optimizer.iterations.numpy())
+    logging.info("at step %d of %d", step, steps)
+    if step >= steps:
+        logging.info("nothing to do: %s has all its %d steps", folder, step)
+        return
+    info = {"seed": values["seed"], "commit": run_folder.commit(), "template": template.name}
+    batches = training.validation_frames(template, values["validation_frames"])
+    per_epoch = values["steps_per_epoch"]
+    model.fit(
+        training.training_data(template, values["seed"], values["batch_size"], step),
+        initial_epoch=step // per_epoch,
+        epochs=steps // per_epoch,
+        steps_per_epoch=per_epoch,
+        callbacks=[
+            callbacks.StopWhenNotFinite(),
+            callbacks.MeanTerms(),
+            training.ValidateLocaliser(batches, folder, flagfile, info),
+            tf.keras.callbacks.CSVLogger(str(folder / "log.csv"), append=True),
+            callbacks.SaveCheckpoint(checkpoints),
+        ],
+        verbose=1 if os.isatty(1) else 2,
+    )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    errors.run(main)
