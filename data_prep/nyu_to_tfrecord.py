@@ -37,13 +37,16 @@ _SPLITS = flags.DEFINE_list("splits", "train,test", "Which of train and test.")
 _CAMERAS = flags.DEFINE_list("cameras", "1,2,3", "Numbers of the cameras, from 1.")
 _CENTER = flags.DEFINE_enum(
     "center", "joint", centres.MODES,
-    "Centre of the crops: the palm's label (an oracle), the centre of mass of the nearest blob "
-    "(what is possible without labels), or lines of --center_file.",
+    "Centre of the crops: the palm's label (an oracle); without labels, the hand that a localiser "
+    "finds or the centre of mass of the nearest blob; or lines of --center_file.",
 )  # fmt: skip
 _CENTER_FILE = flags.DEFINE_string(
     "center_file", "", "Text of one `x y z` a frame, mm, camera frame, y down; {split} and "
     "{camera} in the name stand for them. Empty unless --center=file.",
 )  # fmt: skip
+_LOCALISER = flags.DEFINE_string(
+    "localiser", "", "Folder of a localiser for --center=localiser; empty: the one that ships."
+)
 _LABELS = flags.DEFINE_enum(
     "labels", "auto", ("auto", "none"),
     "auto keeps the key points of joint_data.mat where it is; none keeps no key points.",
@@ -81,6 +84,7 @@ def convert_split(
     steps_per_shard: int = 256,
     skip_bad_frames: bool = False,
     progress: bool = True,
+    localiser: str = "",
 ) -> dict:
     """Converts one split into `output_dir`/`split`; the flags of this module, one by one.
 
@@ -105,13 +109,13 @@ def convert_split(
     places = np.asarray(cameras) - 1
     # Rows run to the last index: without labels, that of the frames.
     centre, centre_hashes = _find_centres(
-        center, center_file, split, cameras, found, int(listing.indices[-1])
+        center, center_file, localiser, split, cameras, found, int(listing.indices[-1])
     )
     kept = found.xyz[places] if found and keep_labels else None
     source = frames.NyuFrames(folder, cameras, listing, rig.frame_size)
     made = steps.Steps(source, cameras, rig, centre, kept, cube_mm, skip_bad_frames)
     plan = record_set.make_plan(
-        split, made, record_set.centre_in_words(center, center_file), steps_per_shard,
+        split, made, record_set.centre_in_words(center, center_file, centre), steps_per_shard,
         found.sha256 if found else None, centre_hashes,
     )  # fmt: skip
 
@@ -134,7 +138,7 @@ def _read_labels(folder, cameras, center, keep_labels):
     if center == "joint":
         raise InputError(
             f"{path}: no such file, and --center=joint crops at its palm centres; copy it there, "
-            "or use --center=com."
+            "or use --center=localiser."
         )
     if keep_labels:
         print(f"{path}: no such file; the records hold no key points, as with --labels=none.")
@@ -149,14 +153,14 @@ def _find_rig(calibration, found, cameras):
     return rigs.rig_from_labels(found.xyz, cameras) if found else rigs.unknown_rig(last)
 
 
-def _find_centres(center, center_file, split, cameras, found, last):
+def _find_centres(center, center_file, localiser, split, cameras, found, last):
     """[C, N, 3] mm, or what finds them in frames; and the sha256 of each file."""
     places = np.asarray(cameras) - 1
     palm = found.xyz[places, :, labels.CENTRE_JOINT] if found else None
     if center == "joint":
         return palm, None
-    if center == "com":
-        return centres.BlobCentres(), None
+    if center in centres.FOUND:
+        return centres.FoundCentres(center, localiser), None
     centres.check_pattern(center_file, (split,), cameras)
     read, hashes = [], []
     for place, camera in enumerate(cameras):
@@ -206,8 +210,7 @@ def main(_):
         raise InputError(f"--splits={','.join(splits)}: wanted train, test or both.")
     if _CENTER.value == "file":
         centres.check_pattern(_CENTER_FILE.value, splits, cameras)
-    elif _CENTER_FILE.value:
-        raise InputError(f"--center_file with --center={_CENTER.value}; add --center=file.")
+    centres.check_choice(_CENTER.value, _CENTER_FILE.value, _LOCALISER.value)
     # Sums of several threads round differently from one time to the next.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     for split in splits:
@@ -225,6 +228,7 @@ def main(_):
             _WORKERS.value,
             _STEPS_PER_SHARD.value,
             _SKIP_BAD_FRAMES.value,
+            localiser=_LOCALISER.value,
         )
         folder = os.path.join(_OUTPUT_DIR.value, split)
         _report(description, folder, time.monotonic() - begin)

@@ -50,9 +50,13 @@ _SYNC = flags.DEFINE_enum(
     "of their patterns), or the same place in the order of names.",
 )  # fmt: skip
 _CENTER = flags.DEFINE_enum(
-    "center", "com", ("com", "file"),
-    "Centre of the crops: the centre of mass of the nearest blob, or lines of --center_file.",
+    "center", "localiser", (*centres.FOUND, "file"),
+    "Centre of the crops: the hand that a localiser finds, the centre of mass of the nearest blob, "
+    "or lines of --center_file.",
 )  # fmt: skip
+_LOCALISER = flags.DEFINE_string(
+    "localiser", "", "Folder of a localiser for --center=localiser; empty: the one that ships."
+)
 _CENTER_FILE = flags.DEFINE_string(
     "center_file", "", "Text of one `x y z` a time step in the order of names, mm, camera frame, "
     "y down, or `invalid invalid invalid`; {camera} in the name stands for the camera's number, "
@@ -81,13 +85,14 @@ def convert_rig(
     output_dir: str | os.PathLike,
     split: str = "train",
     sync: str = "name",
-    center: str = "com",
+    center: str = "localiser",
     center_file: str = "",
     cube_mm: float = 300.0,
     workers: int = 0,
     steps_per_shard: int = 256,
     skip_bad_frames: bool = False,
     progress: bool = True,
+    localiser: str = "",
 ) -> dict:
     """Converts a rig's frames into `output_dir`/`split`; the flags of this module, one by one.
 
@@ -105,9 +110,11 @@ def convert_rig(
     if not skip_bad_frames:
         record_set.refuse_bad(pathlib.Path(source.root), source.listing.skipped)
         source.check_first()
-    centre, hashes = _find_centres(center, center_file, split, cameras, len(source.paths))
+    centre, hashes = _find_centres(
+        center, center_file, localiser, split, cameras, len(source.paths)
+    )
     made = steps.Steps(source, cameras, rig, centre, None, cube_mm, skip_bad_frames)
-    words = record_set.centre_in_words(center, center_file)
+    words = record_set.centre_in_words(center, center_file, centre)
     plan = {
         **record_set.make_plan(split, made, words, steps_per_shard, centre_sha256=hashes),
         "depth_unit_mm": depth_unit,
@@ -121,10 +128,10 @@ def convert_rig(
     )
 
 
-def _find_centres(center, center_file, split, cameras, count):
+def _find_centres(center, center_file, localiser, split, cameras, count):
     """[C, N, 3] mm, or what finds them in frames; and the sha256 of each file."""
-    if center == "com":
-        return centres.BlobCentres(), None
+    if center in centres.FOUND:
+        return centres.FoundCentres(center, localiser), None
     if not center_file:
         raise InputError("--center=file wants --center_file: a text of `x y z`, mm, one a step.")
     if len(cameras) > 1 and "{camera}" not in center_file:
@@ -160,8 +167,7 @@ def main(_):
     frames = tuple(_FRAMES.value)
     if not all(frames):
         raise InputError(f"--frames={','.join(frames)}: wanted a folder or pattern between commas.")
-    if _CENTER_FILE.value and _CENTER.value != "file":
-        raise InputError(f"--center_file with --center={_CENTER.value}; add --center=file.")
+    centres.check_choice(_CENTER.value, _CENTER_FILE.value, _LOCALISER.value)
     # Sums of several threads round differently from one time to the next.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     begin = time.monotonic()
@@ -178,6 +184,7 @@ def main(_):
         _WORKERS.value,
         _STEPS_PER_SHARD.value,
         _SKIP_BAD_FRAMES.value,
+        localiser=_LOCALISER.value,
     )
     folder = os.path.join(_OUTPUT_DIR.value, _SPLIT.value)
     report(description, folder, time.monotonic() - begin)

@@ -2,7 +2,7 @@
 
     python -m dgn_tf.export --weights=runs/synthetic/best --output_dir=saved_models/dgn
 
-writes `saved_models/dgn/1/` (signatures `serving_default`, `centred`, `crop`, `png`; see
+writes `saved_models/dgn/1/` (signatures `serving_default`, `centred`, `crop`, `png`, `locate`; see
 `dgn_tf.serving.module`) and `weights.h5`, `flags.txt`, `config.json`, `template.npz` beside it.
 """
 
@@ -26,11 +26,16 @@ _OUTPUT_DIR = flags.DEFINE_string(
 _VERSION = flags.DEFINE_integer(
     "version", 1, "Version: the name of the SavedModel's folder in --output_dir.", lower_bound=1
 )
+_LOCALISER = flags.DEFINE_string(
+    "localiser", "", "What finds the hand in whole frames: the folder of a localiser, or `blob`, "
+    "the nearest blob of a hand's size; empty: the localiser that ships.",
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the version where it exists.")
 
 
 def main(_):
     from dgn_tf import model_folder
+    from dgn_tf.localize.finders import load_finder
     from dgn_tf.serving.saving import save_model
 
     output = pathlib.Path(_OUTPUT_DIR.value)
@@ -39,10 +44,11 @@ def main(_):
         raise InputError(f"{version} exists; choose another --version or say --overwrite.")
     source = model_folder.find_model_folder(_WEIGHTS.value)
     network = model_folder.load_network(source)
+    finder = load_finder(_LOCALISER.value)
     # A version is replaced only once the new one is whole.
     fresh = output / f".{version.name}.new-{os.getpid()}"
     try:
-        save_model(network, fresh)
+        save_model(network, fresh, finder)
         if source.resolve() != output.resolve():
             model_folder.copy_model_folder(source, output)
         if version.exists():

@@ -41,7 +41,10 @@ _ENCODING = flags.DEFINE_enum(
 _CENTRE = flags.DEFINE_list(
     "center_mm", None, "x,y,z of the hand's centre, mm, camera frame; empty: find the hand."
 )
-_HAND = flags.DEFINE_enum("hand", "right", ["right", "left"], "Which hand the frames show.")
+_HAND = flags.DEFINE_enum(
+    "hand", "right", ["right", "left", "auto"], "Which hand the frames show; auto: each frame's is "
+    "told by the localiser.",
+)
 _FORMAT = flags.DEFINE_enum(
     "format", "ply", ["ply", "obj", "glb"], "Of the mesh: ply and obj are in mm, camera frame; glb "
     "is in metres, y up (glTF).",

@@ -11,11 +11,13 @@ from dgn_tf.errors import InputError
 from dgn_tf.mesh_io import left_hand_faces
 from dgn_tf.serving import allow_list
 
-HANDS = ("right", "left")
+HANDS = ("right", "left", "auto")
 _SIGNATURES = {
     "serving_default": {"depth", "intrinsics", "left"},
     "centred": {"depth", "intrinsics", "centre", "left"},
+    "locate": {"depth", "intrinsics"},
 }
+_SAME_HAND_MM = 100.0  # a given centre is at most so far from the place that the localiser names
 _NEAREST_MM, _FARTHEST_MM = 100, 4000  # where the localiser looks
 
 
@@ -121,7 +123,7 @@ class HandMeshPredictor:
     Args:
         saved_model: folder of an exported model, or of one version of it.
         intrinsics: default fx, fy, cx, cy of the frames, pixels.
-        hand: default, "right" or "left".
+        hand: default, "right", "left" or "auto": whichever the localiser says it is.
 
     Raises:
         InputError: no model, a damaged or foreign one, or one with ops that are not allowed.
@@ -152,7 +154,7 @@ class HandMeshPredictor:
             depth_mm: [H, W] real numbers, mm, 0 = missing.
             intrinsics: fx, fy, cx, cy in pixels; the constructor's where None.
             centre_mm: [3] the hand's centre, mm, camera frame; found where None.
-            hand: "right" or "left"; the constructor's where None.
+            hand: "right", "left" or "auto"; the constructor's where None.
             name: of the frame, for error messages.
 
         Raises:
@@ -168,17 +170,17 @@ class HandMeshPredictor:
         inputs = {
             "depth": tf.constant(depth[np.newaxis]),
             "intrinsics": tf.constant(intrinsics[np.newaxis]),
-            "left": tf.constant([hand == "left"]),
         }
+        if centre_mm is not None:
+            centre_mm = check_centre(centre_mm)
+        if hand == "auto":
+            hand = _which_hand(self._run("locate", inputs, name), centre_mm, name)
+        inputs["left"] = tf.constant([hand == "left"])
         signature = "serving_default"
         if centre_mm is not None:
             signature = "centred"
-            inputs["centre"] = tf.constant(check_centre(centre_mm)[np.newaxis])
-        try:
-            outputs = self._model.signatures[signature](**inputs)
-        except tf.errors.OpError as error:
-            raise InputError(f"{name}: the model refused it: {_first_line(error)}") from None
-        outputs = {key: value.numpy()[0] for key, value in outputs.items()}
+            inputs["centre"] = tf.constant(centre_mm[np.newaxis])
+        outputs = self._run(signature, inputs, name)
         if not outputs.pop("found"):
             raise InputError(_not_found(name, centre_mm, self.hand_info["cube_mm"]))
         return HandMesh(
@@ -191,6 +193,16 @@ class HandMeshPredictor:
             hand=hand,
             **outputs,
         )
+
+    def _run(self, signature, inputs, name) -> dict[str, np.ndarray]:
+        """One frame through a signature; InputError where the model refuses it."""
+        import tensorflow as tf
+
+        try:
+            outputs = self._model.signatures[signature](**inputs)
+        except tf.errors.OpError as error:
+            raise InputError(f"{name}: the model refused it: {_first_line(error)}") from None
+        return {key: value.numpy()[0] for key, value in outputs.items()}
 
 
 def check_depth(depth_mm, intrinsics, name: str = "depth_mm") -> np.ndarray:
@@ -247,10 +259,27 @@ def _check_hand(hand):
     return hand
 
 
+def _which_hand(places, centre_mm, name) -> str:
+    """The side of the best place, or of the one at `centre_mm`; InputError where none is told."""
+    place = 0
+    if centre_mm is not None:
+        away = np.linalg.norm(places["centre"] - centre_mm, axis=-1)
+        away = np.where(places["score"] > 0, away, np.inf)
+        place = int(away.argmin())
+        if away[place] > _SAME_HAND_MM:
+            raise InputError(f"{name}: the localiser sees no hand at the given centre, so that "
+                             "which hand it is can't be told; say --hand=right or --hand=left.")
+    left = float(places["left_probability"][place])
+    if left == 0.5:
+        raise InputError(f"{name}: which hand it is can't be told; say --hand=right or --hand=left "
+                         "(a model exported with --localiser=blob never can).")
+    return "left" if left > 0.5 else "right"
+
+
 def _not_found(name, centre_mm, cube):
     if centre_mm is None:
-        return (f"{name}: no surface of a hand's size between {_NEAREST_MM} and {_FARTHEST_MM} mm; "
-                "check --depth_unit, or give --center_mm.")
+        return (f"{name}: no hand was found between {_NEAREST_MM} and {_FARTHEST_MM} mm; check "
+                "--depth_unit and --intrinsics, or give --center_mm.")
     return (f"{name}: no depth within {cube / 2:g} mm of the given centre; check --center_mm "
             "(x, y, z in mm, camera frame) and --depth_unit.")
 
@@ -259,7 +288,8 @@ def _check_signatures(proto, folder):
     graph = proto.meta_graphs[0]
     for name, inputs in _SIGNATURES.items():
         found = graph.signature_def.get(name) if name in graph.signature_def else None
-        if found is None or set(found.inputs) != inputs or "vertices" not in found.outputs:
+        output = "score" if name == "locate" else "vertices"
+        if found is None or set(found.inputs) != inputs or output not in found.outputs:
             raise InputError(
                 f"--saved_model {folder} is not a hand model: its signature {name!r} is missing or "
                 "differs; use one that python -m dgn_tf.export made."

@@ -2,7 +2,8 @@
 
     python -m experiments.selfsup_table --nyu_dir=../shared/data/nyu_like --output_dir=runs/selfsup
 
-Finds the crops' centres without labels (blobs, then the starting weights' fused estimates) and
+Finds the crops' centres without labels (the localiser that ships, which learnt from synthesis
+alone, then the starting weights' fused estimates) and
 converts the frames there without labels, for the energy, with labels, for the key-point row and
 for scoring, and once more at the labelled palm, for scoring alone. Then it trains each row from
 the same weights with each seed, 24 views and 16 synthetic frames a step, and writes `table.md`,
@@ -153,11 +154,11 @@ def train_all(runs, folder: pathlib.Path, records: pathlib.Path, scorer: Scorer)
 def convert(nyu_dir: pathlib.Path, records: pathlib.Path) -> None:
     """Writes or completes the conversions that rows learn from and are scored on.
 
-    Centres of mass miss the hand in a sixth of nyu_like's views. So the starting weights fuse each
-    time step's views, without labels, and the crops move to where the hand is then.
+    The starting weights fuse each time step's views, without labels, and the crops move to where
+    the hand is then.
     """
-    coarse, annotated = records / "com", records / "annotated"
-    _convert(nyu_dir, coarse, "--labels=none", "--center=com")
+    coarse, annotated = records / "localised", records / "annotated"
+    _convert(nyu_dir, coarse, "--labels=none", "--center=localiser")
     for split in SPLITS:
         if not (annotated / split / "centres_1.txt").is_file():
             run("dgn_tf.annotate", f"--records={coarse / split}", f"--weights={FLAGS.init_weights}",

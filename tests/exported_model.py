@@ -32,11 +32,12 @@ def network():
 @functools.cache
 def exported_model() -> pathlib.Path:
     """The folder of a model whose version 1 is `network()`."""
+    from dgn_tf.localize.finders import BlobFinder
     from dgn_tf.serving.saving import save_model
 
     folder = pathlib.Path(tempfile.mkdtemp(prefix="dgn_exported_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    save_model(network(), folder / "1")
+    save_model(network(), folder / "1", BlobFinder())
     return folder
 
 

@@ -7,6 +7,7 @@ from absl import flags
 
 from dgn_tf import model_folder
 from dgn_tf.errors import InputError
+from dgn_tf.localize.finders import BlobFinder
 from dgn_tf.serving import saving
 from tests.exported_model import exported_model, network
 
@@ -14,8 +15,9 @@ from tests.exported_model import exported_model, network
 @pytest.fixture
 def quick(monkeypatch):
     """Export without its slow part: the SavedModel is made once for all tests."""
+    made = exported_model() / "1"
     monkeypatch.setattr(
-        saving, "save_model", lambda _, folder: shutil.copytree(exported_model() / "1", folder)
+        saving, "save_model", lambda _, folder, finder: shutil.copytree(made, folder)
     )
 
 
@@ -67,7 +69,7 @@ def test_a_failed_export_leaves_nothing(weights, tmp_path, monkeypatch):
 
     monkeypatch.setattr(saving, "_check_agreement", fail)
     with pytest.raises(RuntimeError, match="disagrees"):
-        saving.save_model(network(), tmp_path / "1")
+        saving.save_model(network(), tmp_path / "1", BlobFinder())
     assert not list(tmp_path.iterdir())
 
 

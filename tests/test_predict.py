@@ -207,7 +207,7 @@ def test_a_left_hand_has_outward_faces_and_a_mirrored_mesh(predictor):
     (lambda frame: frame > 0, "dtype bool"),
     (lambda frame: frame.astype(str), "dtype"),
     (lambda frame: frame[:100, :100] + 500, "principal point"),
-    (lambda frame: frame * 50, "no surface"),
+    (lambda frame: frame * 50, "no hand was found"),
 ])  # fmt: skip
 def test_the_predictor_refuses_frames_it_cannot_mean(change, message, predictor):
     with pytest.raises(InputError, match=message) as error:
@@ -218,7 +218,8 @@ def test_the_predictor_refuses_frames_it_cannot_mean(change, message, predictor)
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"intrinsics": (1, 2, 3)}, "four numbers"), ({"intrinsics": "abcd"}, "four numbers"),
     ({"intrinsics": (0, 1, 2, 3)}, "positive"), ({"centre_mm": (0, 0)}, "x, y, z"),
-    ({"centre_mm": (0, 0, np.nan)}, "x, y, z"), ({"hand": "both"}, "right, left"),
+    ({"centre_mm": (0, 0, np.nan)}, "x, y, z"), ({"hand": "both"}, "right, left, auto"),
+    ({"hand": "auto"}, "which hand it is can't be told; say --hand=right"),
 ])  # fmt: skip
 def test_the_predictor_refuses_bad_arguments(arguments, message, predictor):
     with pytest.raises(InputError, match=message):

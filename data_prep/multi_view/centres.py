@@ -1,6 +1,7 @@
 """Where the crops are centred: mm, camera frame."""
 
 import hashlib
+import math
 import os
 import pathlib
 
@@ -9,9 +10,11 @@ import numpy as np
 from data_prep.multi_view.agreement import agreed_centres
 from dgn_tf.errors import InputError
 
-MODES = ("joint", "com", "file")
+MODES = ("joint", "com", "localiser", "file")
+FOUND = ("com", "localiser")  # those that look at the frames
 ORACLE = "joint (oracle: the true palm centre)"
-_CANDIDATES = 6  # blobs of a view among which the others may choose
+_CANDIDATES = 6  # places of a view among which the others may choose
+_LEAST_SCORE = 0.02  # of the localiser's places; the views together may trust a doubtful one
 _FARTHEST_FLIPPED_MM = 150.0  # half the usual cube: beyond, the crop misses the hand
 
 
@@ -86,21 +89,44 @@ def check_centres(path, centres: np.ndarray, frames: int, palm: np.ndarray | Non
         )
 
 
-class BlobCentres:
-    """Centres of mass of hand-sized blobs, as `dgn_tf.predict` finds hands.
+class FoundCentres:
+    """Centres of the hands that are found in the frames.
 
-    Without extrinsics it is the nearest blob of each view; with them, what the views agree on.
+    Without extrinsics it is the best place of each view; with them, what the views agree on.
+
+    Args:
+        center: "com", centres of mass of hand-sized blobs, or "localiser", the network's places.
+        localiser: folder of the network; empty: the one that ships.
+
+    Attributes:
+        words: what the records' description says of them.
+
+    Raises:
+        InputError: no localiser in that folder, or a damaged one.
     """
 
-    def __init__(self):
+    def __init__(self, center: str = "com", localiser: str = ""):
         import tensorflow as tf
 
+        from dgn_tf.localize.model_folder import load_localiser, weights_hash
         from dgn_tf.localize.nearest_blob import blob_candidates
 
         signature = [tf.TensorSpec([None, None, None]), tf.TensorSpec([None, 4])]
-        self._find = tf.function(
-            lambda depth, camera: blob_candidates(depth, camera, _CANDIDATES), signature
-        )
+        if center == "com":
+            self.words = "com"
+            self._find = tf.function(
+                lambda depth, camera: blob_candidates(depth, camera, _CANDIDATES), signature
+            )
+            return
+        network = load_localiser(localiser)
+        self.words = f"localiser (weights of sha256 {weights_hash(localiser)})"
+
+        def find(depth, camera):
+            places = network.locate(depth, camera, _CANDIDATES)
+            score = places["score"]
+            return places["centre"], tf.where(score > _LEAST_SCORE, score, -math.inf)
+
+        self._find = tf.function(find, signature)
 
     def __call__(
         self, depth: np.ndarray, intrinsics: np.ndarray, camera_from_rig: np.ndarray | None
@@ -120,3 +146,12 @@ class BlobCentres:
         if camera_from_rig is not None:
             return agreed_centres(centres, scores, camera_from_rig)
         return np.where(np.isfinite(scores[:, :1]), centres[:, 0], np.nan)
+
+
+def check_choice(center: str, center_file: str, localiser: str) -> None:
+    """Raises InputError where --center_file or --localiser are given for another --center."""
+    for flag, value, wanted in (
+        ("center_file", center_file, "file"), ("localiser", localiser, "localiser"),
+    ):  # fmt: skip
+        if value and center != wanted:
+            raise InputError(f"--{flag} with --center={center}; add --center={wanted}.")

@@ -118,10 +118,11 @@ def refuse_bad(root: pathlib.Path, bad: list[dict]) -> None:
     )
 
 
-def centre_in_words(center: str, center_file: str) -> str:
-    """What description.json says of --center and --center_file."""
-    words = {"joint": centres.ORACLE, "com": "com"}
-    return words.get(center, f"file:{os.path.basename(center_file)}")
+def centre_in_words(center: str, center_file: str, found) -> str:
+    """What description.json says of --center, --center_file and what `found` the centres."""
+    if isinstance(found, centres.FoundCentres):
+        return found.words
+    return centres.ORACLE if center == "joint" else f"file:{os.path.basename(center_file)}"
 
 
 def _describe_rig(rig: Rig, cameras) -> dict:

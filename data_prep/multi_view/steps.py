@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_prep.multi_view.calibration import Rig
-from data_prep.multi_view.centres import BlobCentres
+from data_prep.multi_view.centres import FoundCentres
 from dgn_tf.data import view_schema
 from dgn_tf.errors import InputError
 from dgn_tf.template.hand_template import nyu_keypoint_names
@@ -83,7 +83,7 @@ class Steps:
     frames: FrameSource
     cameras: tuple[int, ...]
     rig: Rig
-    centre: np.ndarray | BlobCentres
+    centre: np.ndarray | FoundCentres
     keypoints: np.ndarray | None
     cube_mm: float
     skip_bad: bool

@@ -103,7 +103,7 @@ def _guarded(path, read):
         raise
     except FileNotFoundError:
         raise InputError(
-            f"{path}: no such file; copy it there, or use --labels=none --center=com."
+            f"{path}: no such file; copy it there, or use --labels=none --center=localiser."
         ) from None
     except NotImplementedError:
         raise InputError(

@@ -28,20 +28,27 @@ def measure_predictor(saved_model, depth_mm, intrinsics, frames: int) -> dict:
     Returns:
         `frame`: whole frame to mesh; `forward`: the exported model's signature `crop`, which is
         the folded network with its input checks; `network`: the same from its weights as one
-        graph, not folded; each with `_ms_p50` and `_ms_p99`. `frame_to_forward` is the bar's
-        ratio, the median over adjacent pairs; `frame_to_network` the same to the other.
+        graph, not folded; `locate`: the signature that finds the hand in the frame; each with
+        `_ms_p50` and `_ms_p99`. `frame_to_forward` and `locate_to_forward` are the bars' ratios,
+        medians over adjacent pairs; `frame_to_network` the same to the other.
     """
     predictor = HandMeshPredictor(saved_model, intrinsics)
     hand = predictor(depth_mm)
     network = load_network(saved_model)
     crop = _crop(network, depth_mm, intrinsics, hand)
-    signature = tf.saved_model.load(str(predictor.folder)).signatures["crop"]
+    signatures = tf.saved_model.load(str(predictor.folder)).signatures
+    signature, locate = signatures["crop"], signatures["locate"]
     right = tf.constant([False])
+    frame = {
+        "depth": tf.constant(np.asarray(depth_mm, np.float32)[np.newaxis]),
+        "intrinsics": tf.constant(np.asarray(intrinsics, np.float32)[np.newaxis]),
+    }
     run = tf.function(lambda inputs: network(inputs, training=False)["vertices"])
     jobs = {
         "frame": lambda: predictor(depth_mm),
         "forward": lambda: signature(**crop, left=right)["vertices"].numpy(),
         "network": lambda: run(crop).numpy(),
+        "locate": lambda: locate(**frame)["centre"].numpy(),
     }
     for _ in range(5):
         for job in jobs.values():
@@ -55,6 +62,7 @@ def measure_predictor(saved_model, depth_mm, intrinsics, frames: int) -> dict:
     return {
         **quantiles,
         "frame_to_forward": timing.ratio(seconds["frame"], seconds["forward"]),
+        "locate_to_forward": timing.ratio(seconds["locate"], seconds["forward"]),
         "frame_to_network": timing.ratio(seconds["frame"], seconds["network"]),
     }
 

@@ -233,7 +233,7 @@ def person_behind(elbow, seed: int, index: int, solids: np.ndarray) -> int:
         reach = np.asarray(end) - start
         length = np.linalg.norm(reach)
         x, y, z = (np.asarray(start) + end) / 2
-        capsule(solids[count], (x, y, z), reach / length, radius, length / 2)
+        capsule(solids[count], (x, y, z), reach / length, radius, float(length) / 2)
         count += 1
     return count
 

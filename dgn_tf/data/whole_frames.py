@@ -275,7 +275,7 @@ def _mirrored(sample):
         "depth": sample["depth"][:, ::-1],
         "intrinsics": intrinsics,
         "owner": sample["owner"][:, ::-1],
-        "centre": sample["centre"] * np.float32([-1.0, 1.0, 1.0]),
+        "centre": sample["centre"] * np.array([-1.0, 1.0, 1.0], np.float32),
         "left": ~sample["left"],
         "visible": sample["visible"],
     }

@@ -1,5 +1,6 @@
 """A trained localiser on disk: weights, sizes and flags in one folder."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ from dgn_tf.errors import InputError
 from dgn_tf.localize.network import Localiser
 
 WEIGHTS, CONFIG, FLAGS = "weights.h5", "config.json", "flags.txt"
+SHIPPED = pathlib.Path(__file__).parent / "assets"
 _KIND = "localiser"
 
 
@@ -33,18 +35,24 @@ def save_localiser(network: Localiser, folder, flags: str = "", info: dict | Non
             os.replace(beside / name, folder / name)
 
 
-def load_localiser(folder, flag: str = "--localiser") -> Localiser:
-    """The localiser of a folder, ready to call.
+def weights_hash(folder) -> str:
+    """sha256 (hex) of a localiser's weights; empty: of the one that ships; "" without weights."""
+    file = pathlib.Path(folder or SHIPPED) / WEIGHTS
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+
+
+def load_localiser(folder="") -> Localiser:
+    """The localiser of a folder, ready to call; empty: the one that ships.
 
     Raises:
-        InputError: names `flag`; a file is missing, damaged, or of another model.
+        InputError: names --localiser; a file is missing, damaged, or of another model.
     """
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(folder or SHIPPED)
     file = folder / CONFIG
     if not file.is_file():
         raise InputError(
-            f"{flag}={folder} holds no {CONFIG}; give the folder of a localiser, such as "
-            "saved_models/localiser, or train one with python -m dgn_tf.train_localiser."
+            f"--localiser={folder} holds no {CONFIG}; give the folder of a localiser, such as "
+            "OUTPUT_DIR/best of python -m dgn_tf.train_localiser."
         )
     try:
         description = json.loads(file.read_text())
@@ -52,13 +60,15 @@ def load_localiser(folder, flag: str = "--localiser") -> Localiser:
             raise ValueError(f"format {description['format']} of a {description['kind']}")
         network = Localiser(tuple(int(count) for count in description["channels"]))
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{flag}: {file} is not a localiser's description ({error}).") from None
+        raise InputError(
+            f"--localiser: {file} is not a localiser's description ({error})."
+        ) from None
     network(network.example_inputs())
     try:
         network.load_weights(str(folder / WEIGHTS))
     except (OSError, KeyError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
-            f"{flag}: {folder / WEIGHTS} can't be read or does not fit: {first}"
+            f"--localiser: {folder / WEIGHTS} can't be read or does not fit: {first}"
         ) from None
     return network

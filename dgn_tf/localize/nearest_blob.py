@@ -50,33 +50,17 @@ class BlobConfig(NamedTuple):
     iterations: int = 5
 
 
-def nearest_blob(depth, intrinsics, config: BlobConfig = BlobConfig()):  # noqa: B008 (frozen)
-    """Finds the centre of the nearest hand-sized blob of each frame.
-
-    Args:
-        depth: [B, H, W] mm; 0, NaN, infinite and out-of-range values are missing.
-        intrinsics: [B, 4] (fx, fy, cx, cy) of the frames, pixels.
-
-    Returns:
-        centre: [B, 3] mm, camera frame: the centre of mass of the visible surface; some finite
-            point before the camera where nothing is found.
-        found: [B] bool, whether the frame has valid pixels enough for a nearest surface.
-    """
-    proposals, mass, score, found = _scored_proposals(depth, intrinsics, config)
-    centre = tf.gather(proposals, tf.argmax(score, axis=1), batch_dims=1)
-    centre = _mean_shift(proposals, mass, centre, config)
-    return tf.where(found[:, tf.newaxis], centre, tf.constant(_NOWHERE)), found
-
-
 def blob_candidates(depth, intrinsics, count: int, config: BlobConfig = BlobConfig()):  # noqa: B008
     """The best hand-sized blobs of each frame, no two of them in one ball.
 
     Args:
-        depth, intrinsics: as in `nearest_blob`, whose centre is that of candidate 0.
+        depth: [B, H, W] mm; 0, NaN, infinite and out-of-range values are missing.
+        intrinsics: [B, 4] (fx, fy, cx, cy) of the frames, pixels.
         count: K.
 
     Returns:
-        centre: [B, K, 3] mm, camera frame.
+        centre: [B, K, 3] mm, camera frame: centres of mass of visible surface; some finite point
+            before the camera where there is no such candidate.
         score: [B, K] cm^2, how much of a hand it is, best first; -inf: there is no such candidate.
     """
     proposals, mass, score, found = _scored_proposals(depth, intrinsics, config)
@@ -85,8 +69,10 @@ def blob_candidates(depth, intrinsics, count: int, config: BlobConfig = BlobConf
     for _ in range(count):
         best = tf.argmax(score, axis=1)
         place = tf.gather(proposals, best, batch_dims=1)
-        centres.append(_mean_shift(proposals, mass, place, config))
+        centre = _mean_shift(proposals, mass, place, config)
         scores.append(tf.gather(score, best, batch_dims=1))
+        there = tf.math.is_finite(scores[-1])[:, tf.newaxis]
+        centres.append(tf.where(there, centre, tf.constant(_NOWHERE)))
         apart = tf.reduce_sum((proposals - place[:, tf.newaxis]) ** 2, axis=-1)
         score = tf.where(apart < config.ball_mm**2, -math.inf, score)
     return tf.stack(centres, axis=1), tf.stack(scores, axis=1)

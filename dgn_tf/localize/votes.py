@@ -5,7 +5,7 @@ import tensorflow as tf
 VOTERS = 96  # the blocks with the most hand in them
 REACH_MM = 60.0  # votes for one hand lie within
 APART_MM = 100.0  # two hands' centres are further apart
-FOUND = 0.5  # a place without a block of that probability is no hand
+FOUND = 0.3  # a place without a block of that probability is no hand
 _OTHER_SIDE = 0.3  # what a vote for the hand that is not wanted counts
 
 

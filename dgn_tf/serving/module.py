@@ -1,11 +1,12 @@
-"""The serving module: a trained network as a `tf.Module` with four signatures.
+"""The serving module: a trained network as a `tf.Module` with five signatures.
 
-Inputs (every signature: left [B] bool, true for left hands):
+Inputs (every signature that predicts: left [B] bool, true for left hands):
 
 * serving_default: depth [B, H, W] float32 mm, intrinsics [B, 4] = fx, fy, cx, cy. Finds the hand.
 * centred: the same and centre [B, 3] mm, camera frame.
 * crop: depth [B, S, S] mm (0 = missing), intrinsics [B, 4] of the crop, centre [B, 3], cube [B] mm.
 * png: png [B] encoded images, intrinsics [B, 4], depth_unit [B] mm (0 = NYU's G * 256 + B).
+* locate: depth [B, H, W] mm, intrinsics [B, 4]. Only finds hands, and tells which; see `LOCATED`.
 
 Outputs are named in `OUTPUTS`. Left hands are mirrored: the crop's columns are reversed, the
 network sees a right hand, and x of what it returns is negated. With D = diag(-1, 1, 1, 1) a
@@ -13,14 +14,11 @@ left hand's transform is D T D, which poses the mirrored template D p; joint ang
 the mirrored hand, and mean the same bending.
 """
 
-import functools
-
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from dgn_tf.geometry import crop as crop_geometry
-from dgn_tf.localize.nearest_blob import nearest_blob
 from dgn_tf.serving import checks
+from dgn_tf.serving.freezing import frozen, graph_function
 from dgn_tf.serving.png import decode_depth
 
 CUBE_MM = 300.0
@@ -36,23 +34,28 @@ OUTPUTS = {
     "valid": "[B, S, S] bool, pixels of the crop with depth inside the cube",
     "centre": "[B, 3] mm, camera frame, centre of the crop",
     "crop_intrinsics": "[B, 4] fx, fy, cx, cy of the crop, in its pixels",
-    "found": "[B] bool, whether a hand-sized surface was found",
+    "found": "[B] bool, whether a hand was found",
 }
 
-_graph = functools.partial(tf.function, autograph=False)  # no Python control flow on tensors here
+LOCATED = {
+    "centre": "[B, K, 3] mm, camera frame, of the most likely hands, best first",
+    "score": "[B, K] 0..1, probability that a hand is there; 0 where there is no K-th hand",
+    "left_probability": "[B, K] 0..1, that it is a left hand; 0.5 where the localiser can't tell",
+}
+PLACES = 2  # K of the signature `locate`
 
 
 class ServingModule(tf.Module):
     """What `dgn_tf.export` saves.
 
-    The variables become constants: the runtime can then fuse and precompute (5 to 10 % less time
-    for one frame on a CPU). What stays trainable is `weights.h5`.
+    The variables become constants. What stays trainable is `weights.h5`.
 
     Args:
         network: a built `DualGridNet` with its weights.
+        finder: finds the hand in whole frames, of `dgn_tf.localize.finders`.
     """
 
-    def __init__(self, network):
+    def __init__(self, network, finder):
         super().__init__(name="dual_grid_net")
         size = network.config.image_size
         self.image_size = size
@@ -62,9 +65,8 @@ class ServingModule(tf.Module):
             "centre": tf.TensorSpec([None, 3], tf.float32, name="centre"),
             "cube": tf.TensorSpec([None], tf.float32, name="cube"),
         }
-        forward = _graph(lambda **inputs: _picked(network, inputs))
-        forward = forward.get_concrete_function(**specs)
-        self._forward = _frozen(forward, specs)
+        self._forward = frozen(lambda **inputs: _picked(network, inputs), specs, _OF_NETWORK)
+        self._finder = finder
         self._left_sign = tf.constant([-1.0, 1.0, 1.0])
 
     def signatures(self) -> dict:
@@ -80,11 +82,27 @@ class ServingModule(tf.Module):
         unit = tf.TensorSpec([None], tf.float32, name="depth_unit")
         image = tf.TensorSpec([None], tf.string, name="png")
         left = tf.TensorSpec([None], tf.bool, name="left")
+        signatures = {
+            "serving_default": (self.locate, (frame, intrinsics, left)),
+            "centred": (self.centred, (frame, intrinsics, centre, left)),
+            "crop": (self.crop, (crop, intrinsics, centre, cube, left)),
+            "png": (self.png, (image, intrinsics, unit, left)),
+            "locate": (self.find, (frame, intrinsics)),
+        }
         return {
-            "serving_default": _graph(self.locate).get_concrete_function(frame, intrinsics, left),
-            "centred": _graph(self.centred).get_concrete_function(frame, intrinsics, centre, left),
-            "crop": _graph(self.crop).get_concrete_function(crop, intrinsics, centre, cube, left),
-            "png": _graph(self.png).get_concrete_function(image, intrinsics, unit, left),
+            name: graph_function(function).get_concrete_function(*specs)
+            for name, (function, specs) in signatures.items()
+        }
+
+    def find(self, depth, intrinsics):
+        """Signature `locate`."""
+        either = tf.zeros(tf.shape(depth)[:1], tf.bool)
+        depth, intrinsics, _ = checks.frames(depth, intrinsics, either)
+        places = self._finder(depth, intrinsics, PLACES)
+        return {
+            "centre": places["centre"],
+            "score": places["score"],
+            "left_probability": places["left"],
         }
 
     def locate(self, depth, intrinsics, left):
@@ -106,8 +124,9 @@ class ServingModule(tf.Module):
         return self._locate(*checks.frames(depth, intrinsics, left))
 
     def _locate(self, depth, intrinsics, left):
-        centre, found = nearest_blob(depth, intrinsics)
-        return self._cut(depth, intrinsics, centre, left, found)
+        places = self._finder(depth, intrinsics, 1, left)
+        found = places["score"][:, 0] >= self._finder.least_score
+        return self._cut(depth, intrinsics, places["centre"][:, 0], left, found)
 
     def _cut(self, depth, intrinsics, centre, left, found=None):
         cube = tf.fill(tf.shape(centre)[:1], CUBE_MM)
@@ -141,29 +160,6 @@ def _picked(network, inputs):
     if "mesh_layer" not in outputs:
         outputs["mesh_layer"] = tf.zeros_like(inputs["depth"])
     return {name: outputs[name] for name in _OF_NETWORK}
-
-
-def _frozen(forward, specs):
-    """`forward` with its variables turned into constants, and without its custom gradients.
-
-    Gradients can't be saved, and a loader would warn of each that is missing.
-    """
-    constant = convert_variables_to_constants_v2(forward, lower_control_flow=False)
-    graph_def = constant.graph.as_graph_def()
-    for nodes in (graph_def.node, *(f.node_def for f in graph_def.library.function)):
-        for node in nodes:
-            node.attr.pop("_gradient_op_type", None)
-    names = sorted(specs)  # the order in which tf.function flattened the dict
-    inputs = [tensor.name.split(":")[0] for tensor in constant.inputs]
-    outputs = [tensor.name for tensor in constant.outputs]
-
-    def imported(depth, intrinsics, centre, cube):
-        given = {"depth": depth, "intrinsics": intrinsics, "centre": centre, "cube": cube}
-        feeds = {node: given[name] for node, name in zip(inputs, names, strict=True)}
-        results = tf.graph_util.import_graph_def(graph_def, feeds, outputs, name="")
-        return dict(zip(sorted(_OF_NETWORK), results, strict=True))
-
-    return _graph(imported).get_concrete_function(**specs)
 
 
 def _mirror_crop(depth, intrinsics, centre, left, sign):

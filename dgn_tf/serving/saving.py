@@ -14,11 +14,12 @@ from dgn_tf.serving.module import CUBE_MM, OUTPUTS, ServingModule
 AGREEMENT_MM = 0.05  # largest difference of a vertex between network and exported model
 
 
-def save_model(network, folder) -> None:
+def save_model(network, folder, finder) -> None:
     """Saves the SavedModel of `network` as `folder`, which must not exist.
 
     Args:
         network: built `DualGridNet` with its weights.
+        finder: of `dgn_tf.localize.finders`, finds the hand in whole frames.
         folder: written beside, checked (ops allowed, outputs agree with the network), renamed.
 
     Raises:
@@ -29,8 +30,9 @@ def save_model(network, folder) -> None:
     stage = folder.parent / f".{folder.name}.writing-{os.getpid()}"
     sources = folder.parent / f".{folder.name}.assets-{os.getpid()}"
     try:
-        module = ServingModule(network)
-        module.assets = [tf.saved_model.Asset(str(file)) for file in write_assets(network, sources)]
+        module = ServingModule(network, finder)
+        files = write_assets(network, sources, finder)
+        module.assets = [tf.saved_model.Asset(str(file)) for file in files]
         # Without the gradient functions: the model is for inference, weights.h5 for training.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(module, str(stage), module.signatures(), options)
@@ -42,7 +44,7 @@ def save_model(network, folder) -> None:
         shutil.rmtree(sources, ignore_errors=True)
 
 
-def write_assets(network, folder) -> list[pathlib.Path]:
+def write_assets(network, folder, finder) -> list[pathlib.Path]:
     """Writes what a client needs beside the numbers: names, faces, licence. Returns the files."""
     template = network.template
     folder = pathlib.Path(folder)
@@ -66,6 +68,7 @@ def write_assets(network, folder) -> list[pathlib.Path]:
         "template_licence": template.licence,
         "template_source": template.source,
         "confidence": "uncalibrated",
+        "localiser": finder.words,
         "outputs": OUTPUTS,
     }
     (folder / "hand.json").write_text(json.dumps(hand, indent=1) + "\n")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.localize.nearest_blob import blob_candidates, nearest_blob
+from dgn_tf.localize.nearest_blob import blob_candidates
 
 WIDTH, HEIGHT, FOCAL = 320, 240, 300.0
 INTRINSICS = np.float32([FOCAL, FOCAL, 160, 120])
@@ -22,6 +22,12 @@ def disc(centre, radius=70.0, **kwargs):
     x, y = plane_points(centre[2], **kwargs)
     inside = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
     return np.where(inside, centre[2], 0).astype(np.float32)
+
+
+def nearest_blob(depth, intrinsics):
+    """The best candidate [B, 3] and whether there is one [B]."""
+    centre, score = blob_candidates(depth, intrinsics, 1)
+    return centre[:, 0], tf.math.is_finite(score[:, 0])
 
 
 def find(*frames, intrinsics=INTRINSICS):

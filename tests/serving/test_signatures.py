@@ -9,7 +9,7 @@ from PIL import Image
 
 from dgn_tf.serving import checks
 from dgn_tf.serving.allow_list import read_saved_model
-from dgn_tf.serving.module import OUTPUTS
+from dgn_tf.serving.module import LOCATED, OUTPUTS
 from dgn_tf.serving.saving import example_crops
 from tests.exported_model import INTRINSICS, SIZE, blob_frame, exported_model, network, signatures
 
@@ -60,6 +60,16 @@ def test_signatures_have_the_documented_inputs_and_outputs():
         signature = signatures()[name]
         assert set(signature.structured_input_signature[1]) == inputs
         assert set(signature.structured_outputs) == set(OUTPUTS)
+    assert set(signatures()["locate"].structured_input_signature[1]) == {"depth", "intrinsics"}
+    assert set(signatures()["locate"].structured_outputs) == set(LOCATED)
+
+
+def test_locate_names_the_place_that_serving_default_crops_at():
+    frames = np.stack([blob_frame(), np.zeros([240, 320], np.float32)])
+    places = call("locate", depth=frames, intrinsics=np.tile(INTRINSICS, [2, 1]))
+    np.testing.assert_allclose(places["centre"][0, 0], locate(frames[0])["centre"][0], atol=1e-2)
+    np.testing.assert_array_equal(places["score"] > 0, [[True, False], [False, False]])
+    assert (places["left_probability"] == 0.5).all()  # blobs have no side
 
 
 @pytest.mark.parametrize("batch", [1, 3])

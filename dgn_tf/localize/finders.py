@@ -1,0 +1,78 @@
+"""What finds hands in whole frames, for an exported model: a network, or blobs of a hand's size."""
+
+import tensorflow as tf
+
+from dgn_tf.localize import raster
+from dgn_tf.localize.model_folder import load_localiser, weights_hash
+from dgn_tf.localize.nearest_blob import blob_candidates
+from dgn_tf.localize.network import Localiser
+from dgn_tf.localize.votes import FOUND, best_hands
+from dgn_tf.serving.freezing import frozen
+
+BLOB = "blob"
+
+
+class NetworkFinder:
+    """Finds hands by a trained `Localiser`, whose weights become constants of the graph.
+
+    Args:
+        network: built, with its weights.
+        words: what it is, for the exported model's description.
+
+    Call arguments:
+        depth: [B, H, W] mm, 0 = missing.
+        intrinsics: [B, 4] of the frames.
+        count: K, places to return.
+        wanted_left: [B] bool, which hand is preferred; None: neither.
+
+    Returns:
+        What `votes.best_hands` returns.
+    """
+
+    least_score = FOUND
+
+    def __init__(self, network: Localiser, words: str = "localiser"):
+        self.words = words
+        specs = {
+            "depth": tf.TensorSpec([None, raster.HEIGHT, raster.WIDTH], tf.float32, name="depth"),
+            "intrinsics": tf.TensorSpec([None, 4], tf.float32, name="intrinsics"),
+        }
+        names = ("hand", "left", "offset", "point", "pixels")
+
+        def forward(**inputs):
+            outputs = network(inputs, training=False)
+            return {name: outputs[name] for name in names}
+
+        self._forward = frozen(forward, specs, names)
+
+    def __call__(self, depth, intrinsics, count: int = 1, wanted_left=None):
+        depth, intrinsics = raster.thin(depth, intrinsics)
+        outputs = self._forward(depth=depth, intrinsics=intrinsics)
+        return best_hands(outputs, count, wanted_left)
+
+
+class BlobFinder:
+    """Finds the nearest blobs of a hand's size: no network, and no idea of which hand it is."""
+
+    least_score = 0.5
+    words = BLOB
+
+    def __call__(self, depth, intrinsics, count: int = 1, wanted_left=None):
+        centre, score = blob_candidates(depth, intrinsics, count)
+        return {
+            "centre": centre,
+            "score": tf.cast(tf.math.is_finite(score), tf.float32),
+            "left": 0.5 * tf.ones_like(score),
+        }
+
+
+def load_finder(choice: str = ""):
+    """The finder of --localiser: `blob`, a localiser's folder, or empty, the one that ships.
+
+    Raises:
+        InputError: no localiser in that folder, or a damaged one.
+    """
+    if choice == BLOB:
+        return BlobFinder()
+    words = f"localiser (weights of sha256 {weights_hash(choice)})"
+    return NetworkFinder(load_localiser(choice), words)
