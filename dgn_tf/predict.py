@@ -42,8 +42,8 @@ _CENTRE = flags.DEFINE_list(
     "center_mm", None, "x,y,z of the hand's centre, mm, camera frame; empty: find the hand."
 )
 _HAND = flags.DEFINE_enum(
-    "hand", "right", ["right", "left", "auto"], "Which hand the frames show; auto: each frame's is "
-    "told by the localiser.",
+    "hand", "right", ["right", "left", "auto"], "Which hand the frames show; auto: for "
+    "each frame the one whose mesh lies nearer to the points, at twice the cost.",
 )
 _FORMAT = flags.DEFINE_enum(
     "format", "ply", ["ply", "obj", "glb"], "Of the mesh: ply and obj are in mm, camera frame; glb "

@@ -15,9 +15,8 @@ HANDS = ("right", "left", "auto")
 _SIGNATURES = {
     "serving_default": {"depth", "intrinsics", "left"},
     "centred": {"depth", "intrinsics", "centre", "left"},
-    "locate": {"depth", "intrinsics"},
 }
-_SAME_HAND_MM = 100.0  # a given centre is at most so far from the place that the localiser names
+_FAR_MM = 15.0  # a point that far from the mesh is not its own: a forearm's, a background's
 _NEAREST_MM, _FARTHEST_MM = 100, 4000  # where the localiser looks
 
 
@@ -123,7 +122,8 @@ class HandMeshPredictor:
     Args:
         saved_model: folder of an exported model, or of one version of it.
         intrinsics: default fx, fy, cx, cy of the frames, pixels.
-        hand: default, "right", "left" or "auto": whichever the localiser says it is.
+        hand: default, "right", "left" or "auto": the one whose mesh lies nearer to the points, at
+            twice the cost.
 
     Raises:
         InputError: no model, a damaged or foreign one, or one with ops that are not allowed.
@@ -173,16 +173,12 @@ class HandMeshPredictor:
         }
         if centre_mm is not None:
             centre_mm = check_centre(centre_mm)
+        outputs = self._predict(inputs, centre_mm, "right" if hand == "auto" else hand, name)
         if hand == "auto":
-            hand = _which_hand(self._run("locate", inputs, name), centre_mm, name)
-        inputs["left"] = tf.constant([hand == "left"])
-        signature = "serving_default"
-        if centre_mm is not None:
-            signature = "centred"
-            inputs["centre"] = tf.constant(centre_mm[np.newaxis])
-        outputs = self._run(signature, inputs, name)
-        if not outputs.pop("found"):
-            raise InputError(_not_found(name, centre_mm, self.hand_info["cube_mm"]))
+            hand = "right"
+            other = self._predict(inputs, outputs["centre"], "left", name)
+            if _residual(other, depth, intrinsics) < _residual(outputs, depth, intrinsics):
+                hand, outputs = "left", other
         return HandMesh(
             faces=self._faces[hand],
             keypoint_names=tuple(self.hand_info["keypoint_names"]),
@@ -194,15 +190,23 @@ class HandMeshPredictor:
             **outputs,
         )
 
-    def _run(self, signature, inputs, name) -> dict[str, np.ndarray]:
-        """One frame through a signature; InputError where the model refuses it."""
+    def _predict(self, inputs, centre_mm, hand, name) -> dict[str, np.ndarray]:
+        """Outputs for one frame; InputError where the model refuses it or no hand is there."""
         import tensorflow as tf
 
+        inputs = {**inputs, "left": tf.constant([hand == "left"])}
+        signature = "serving_default"
+        if centre_mm is not None:
+            signature = "centred"
+            inputs["centre"] = tf.constant(centre_mm[np.newaxis])
         try:
             outputs = self._model.signatures[signature](**inputs)
         except tf.errors.OpError as error:
             raise InputError(f"{name}: the model refused it: {_first_line(error)}") from None
-        return {key: value.numpy()[0] for key, value in outputs.items()}
+        outputs = {key: value.numpy()[0] for key, value in outputs.items()}
+        if not outputs.pop("found"):
+            raise InputError(_not_found(name, centre_mm, self.hand_info["cube_mm"]))
+        return outputs
 
 
 def check_depth(depth_mm, intrinsics, name: str = "depth_mm") -> np.ndarray:
@@ -259,21 +263,25 @@ def _check_hand(hand):
     return hand
 
 
-def _which_hand(places, centre_mm, name) -> str:
-    """The side of the best place, or of the one at `centre_mm`; InputError where none is told."""
-    place = 0
-    if centre_mm is not None:
-        away = np.linalg.norm(places["centre"] - centre_mm, axis=-1)
-        away = np.where(places["score"] > 0, away, np.inf)
-        place = int(away.argmin())
-        if away[place] > _SAME_HAND_MM:
-            raise InputError(f"{name}: the localiser sees no hand at the given centre, so that "
-                             "which hand it is can't be told; say --hand=right or --hand=left.")
-    left = float(places["left_probability"][place])
-    if left == 0.5:
-        raise InputError(f"{name}: which hand it is can't be told; say --hand=right or --hand=left "
-                         "(a model exported with --localiser=blob never can).")
-    return "left" if left > 0.5 else "right"
+def _residual(outputs, depth, intrinsics) -> float:
+    """How far the crop's points lie from the mesh, mm: mean distance, each at most `_FAR_MM`."""
+    from scipy.spatial import cKDTree
+
+    points = _crop_points(outputs, depth, intrinsics)
+    away, _ = cKDTree(outputs["vertices"]).query(points, distance_upper_bound=_FAR_MM)
+    return float(np.minimum(away, _FAR_MM).mean())
+
+
+def _crop_points(outputs, depth, intrinsics):
+    """Points [N, 3] mm of the frame's pixels that the crop's valid pixels show."""
+    rows, columns = np.nonzero(outputs["valid"])
+    fx, fy, cx, cy = outputs["crop_intrinsics"]
+    x, y = (columns - cx) / fx, (rows - cy) / fy
+    height, width = depth.shape
+    u = np.clip(np.rint(x * intrinsics[0] + intrinsics[2]).astype(int), 0, width - 1)
+    v = np.clip(np.rint(y * intrinsics[1] + intrinsics[3]).astype(int), 0, height - 1)
+    z = depth[v, u]
+    return np.stack([x * z, y * z, z], axis=1)[z > 0]
 
 
 def _not_found(name, centre_mm, cube):
@@ -288,8 +296,7 @@ def _check_signatures(proto, folder):
     graph = proto.meta_graphs[0]
     for name, inputs in _SIGNATURES.items():
         found = graph.signature_def.get(name) if name in graph.signature_def else None
-        output = "score" if name == "locate" else "vertices"
-        if found is None or set(found.inputs) != inputs or output not in found.outputs:
+        if found is None or set(found.inputs) != inputs or "vertices" not in found.outputs:
             raise InputError(
                 f"--saved_model {folder} is not a hand model: its signature {name!r} is missing or "
                 "differs; use one that python -m dgn_tf.export made."

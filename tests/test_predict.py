@@ -219,11 +219,39 @@ def test_the_predictor_refuses_frames_it_cannot_mean(change, message, predictor)
     ({"intrinsics": (1, 2, 3)}, "four numbers"), ({"intrinsics": "abcd"}, "four numbers"),
     ({"intrinsics": (0, 1, 2, 3)}, "positive"), ({"centre_mm": (0, 0)}, "x, y, z"),
     ({"centre_mm": (0, 0, np.nan)}, "x, y, z"), ({"hand": "both"}, "right, left, auto"),
-    ({"hand": "auto"}, "which hand it is can't be told; say --hand=right"),
 ])  # fmt: skip
 def test_the_predictor_refuses_bad_arguments(arguments, message, predictor):
     with pytest.raises(InputError, match=message):
         predictor(blob_frame(), **arguments)
+
+
+@pytest.mark.parametrize("centre", [None, (10.0, -10.0, 600.0)])
+def test_auto_takes_the_hand_that_lies_nearer_to_the_points(centre, predictor, monkeypatch):
+    from dgn_tf import predictor as module
+
+    frame, off = blob_frame(), []
+    residual = module._residual
+    monkeypatch.setattr(module, "_residual", lambda *args: off.append(residual(*args)) or off[-1])
+    auto = predictor(frame, centre_mm=centre, hand="auto")
+    assert len(off) == 2 and off[0] != off[1]  # the left hand's, then the right one's
+    assert auto.hand == ("left" if off[0] < off[1] else "right")
+    alone = predictor(frame, centre_mm=auto.centre, hand=auto.hand)
+    np.testing.assert_allclose(auto.vertices, alone.vertices, atol=2e-2)
+
+
+def test_the_residual_is_the_points_distance_from_the_mesh():
+    from dgn_tf.predictor import _residual
+
+    frame = blob_frame()
+    valid = np.zeros([4, 4], bool)
+    valid[1, 2] = valid[3, 0] = True
+    outputs = {"valid": valid, "crop_intrinsics": np.float32([300, 300, 1, 2])}
+    z = frame[[119, 121], [161, 159]]
+    points = np.array([[1 / 300, -1 / 300, 1], [-1 / 300, 1 / 300, 1]]) * z[:, None]
+    outputs["vertices"] = points + [0, 0, 6]
+    assert _residual(outputs, frame, INTRINSICS) == pytest.approx(6, abs=0.5)
+    outputs["vertices"] = points + [0, 0, 600]
+    assert _residual(outputs, frame, INTRINSICS) == 15
 
 
 def test_intrinsics_must_come_from_somewhere():

@@ -23,10 +23,9 @@ class NetworkFinder:
         depth: [B, H, W] mm, 0 = missing.
         intrinsics: [B, 4] of the frames.
         count: K, places to return.
-        wanted_left: [B] bool, which hand is preferred; None: neither.
 
     Returns:
-        What `votes.best_hands` returns.
+        centre [B, K, 3] mm and score [B, K], see `votes.best_hands`.
     """
 
     least_score = FOUND
@@ -45,24 +44,24 @@ class NetworkFinder:
 
         self._forward = frozen(forward, specs, names)
 
-    def __call__(self, depth, intrinsics, count: int = 1, wanted_left=None):
+    def __call__(self, depth, intrinsics, count: int = 1):
         depth, intrinsics = raster.thin(depth, intrinsics)
         outputs = self._forward(depth=depth, intrinsics=intrinsics)
-        return best_hands(outputs, count, wanted_left)
+        places = best_hands(outputs, count)
+        return {"centre": places["centre"], "score": places["score"]}
 
 
 class BlobFinder:
-    """Finds the nearest blobs of a hand's size: no network, and no idea of which hand it is."""
+    """Finds the nearest blobs of a hand's size, without a network."""
 
     least_score = 0.5
     words = BLOB
 
-    def __call__(self, depth, intrinsics, count: int = 1, wanted_left=None):
+    def __call__(self, depth, intrinsics, count: int = 1):
         centre, score = blob_candidates(depth, intrinsics, count)
         return {
             "centre": centre,
             "score": tf.cast(tf.math.is_finite(score), tf.float32),
-            "left": 0.5 * tf.ones_like(score),
         }
 
 

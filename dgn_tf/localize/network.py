@@ -60,15 +60,14 @@ class Localiser(tf.keras.Model):
             "intrinsics": tf.constant([[120.0, 120.0, 79.5, 63.5]]),
         }
 
-    def locate(self, depth, intrinsics, count: int = 1, wanted_left=None):
+    def locate(self, depth, intrinsics, count: int = 1):
         """Finds hands in whole frames; see `votes.best_hands` for what it returns.
 
         Args:
             depth: [B, H, W] mm, 0 = missing.
             intrinsics: [B, 4] of the frames.
             count: K, places to return.
-            wanted_left: [B] bool, which hand is preferred; None: neither.
         """
         thinned, of_raster = raster.thin(depth, intrinsics)
         outputs = self({"depth": thinned, "intrinsics": of_raster}, training=False)
-        return best_hands(outputs, count, wanted_left)
+        return best_hands(outputs, count)

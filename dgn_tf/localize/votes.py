@@ -6,10 +6,9 @@ VOTERS = 96  # the blocks with the most hand in them
 REACH_MM = 60.0  # votes for one hand lie within
 APART_MM = 100.0  # two hands' centres are further apart
 FOUND = 0.3  # a place without a block of that probability is no hand
-_OTHER_SIDE = 0.3  # what a vote for the hand that is not wanted counts
 
 
-def best_hands(outputs, count: int, wanted_left=None):
+def best_hands(outputs, count: int):
     """The places that most blocks vote for.
 
     A block's vote weighs its probability of showing a hand, times the area of surface it sees: so
@@ -18,7 +17,6 @@ def best_hands(outputs, count: int, wanted_left=None):
     Args:
         outputs: of `Localiser`.
         count: K, places to return, no two of them within `APART_MM`.
-        wanted_left: [B] bool: votes for the other hand count less; None: both alike.
 
     Returns:
         A dict: centre [B, K, 3] mm, camera frame, best first, some finite place before the camera
@@ -36,15 +34,11 @@ def best_hands(outputs, count: int, wanted_left=None):
     )
     vote = point + offset  # [B, N, 3]
     weight = chance * pixels * tf.square(point[..., 2] * 1e-3)
-    side = tf.ones_like(left)
-    if wanted_left is not None:
-        agrees = tf.where(wanted_left[:, tf.newaxis], left, 1.0 - left)
-        side = _OTHER_SIDE + (1.0 - _OTHER_SIDE) * agrees
     apart = tf.reduce_sum(
         tf.square(vote[:, :, tf.newaxis] - vote[:, tf.newaxis]), axis=-1
     )  # [B, N, N]
     near = tf.cast(apart < REACH_MM**2, tf.float32)
-    support = tf.linalg.matvec(near, weight * side) * tf.cast(chance > 0.05, tf.float32)
+    support = tf.linalg.matvec(near, weight) * tf.cast(chance > 0.05, tf.float32)
     centres, scores, lefts = [], [], []
     for _ in range(count):
         best = tf.argmax(support, axis=1)

@@ -6,7 +6,7 @@ Inputs (every signature that predicts: left [B] bool, true for left hands):
 * centred: the same and centre [B, 3] mm, camera frame.
 * crop: depth [B, S, S] mm (0 = missing), intrinsics [B, 4] of the crop, centre [B, 3], cube [B] mm.
 * png: png [B] encoded images, intrinsics [B, 4], depth_unit [B] mm (0 = NYU's G * 256 + B).
-* locate: depth [B, H, W] mm, intrinsics [B, 4]. Only finds hands, and tells which; see `LOCATED`.
+* locate: depth [B, H, W] mm, intrinsics [B, 4]. Only finds hands; see `LOCATED`.
 
 Outputs are named in `OUTPUTS`. Left hands are mirrored: the crop's columns are reversed, the
 network sees a right hand, and x of what it returns is negated. With D = diag(-1, 1, 1, 1) a
@@ -40,7 +40,6 @@ OUTPUTS = {
 LOCATED = {
     "centre": "[B, K, 3] mm, camera frame, of the most likely hands, best first",
     "score": "[B, K] 0..1, probability that a hand is there; 0 where there is no K-th hand",
-    "left_probability": "[B, K] 0..1, that it is a left hand; 0.5 where the localiser can't tell",
 }
 PLACES = 2  # K of the signature `locate`
 
@@ -99,11 +98,7 @@ class ServingModule(tf.Module):
         either = tf.zeros(tf.shape(depth)[:1], tf.bool)
         depth, intrinsics, _ = checks.frames(depth, intrinsics, either)
         places = self._finder(depth, intrinsics, PLACES)
-        return {
-            "centre": places["centre"],
-            "score": places["score"],
-            "left_probability": places["left"],
-        }
+        return {"centre": places["centre"], "score": places["score"]}
 
     def locate(self, depth, intrinsics, left):
         """Signature `serving_default`."""
@@ -124,7 +119,7 @@ class ServingModule(tf.Module):
         return self._locate(*checks.frames(depth, intrinsics, left))
 
     def _locate(self, depth, intrinsics, left):
-        places = self._finder(depth, intrinsics, 1, left)
+        places = self._finder(depth, intrinsics, 1)
         found = places["score"][:, 0] >= self._finder.least_score
         return self._cut(depth, intrinsics, places["centre"][:, 0], left, found)
 

@@ -24,9 +24,8 @@ def outputs(*hands, spread=0.0, seed=0):
     return {name: tf.constant(value, tf.float32) for name, value in values.items()}
 
 
-def best(*hands, count=1, wanted_left=None, **kwargs):
-    wanted = None if wanted_left is None else tf.constant([wanted_left])
-    found = best_hands(outputs(*hands, **kwargs), count, wanted)
+def best(*hands, count=1, **kwargs):
+    found = best_hands(outputs(*hands, **kwargs), count)
     return {name: value.numpy()[0] for name, value in found.items()}
 
 
@@ -41,19 +40,6 @@ def test_the_hand_with_more_votes_comes_first_and_the_second_lies_apart():
     found = best((SECOND, 6, 3.0, -3.0), (FIRST, 14, 3.0, 3.0), count=2)
     np.testing.assert_allclose(found["centre"], [FIRST, SECOND], atol=0.1)
     assert np.linalg.norm(found["centre"][0] - found["centre"][1]) > APART_MM
-
-
-def test_the_wanted_hand_wins_over_a_slightly_larger_one():
-    hands = (FIRST, 10, 3.0, 5.0), (SECOND, 12, 3.0, -5.0)  # a left and a right one
-    np.testing.assert_allclose(best(*hands, wanted_left=True)["centre"][0], FIRST, atol=0.1)
-    np.testing.assert_allclose(best(*hands, wanted_left=False)["centre"][0], SECOND, atol=0.1)
-
-
-def test_a_lone_hand_is_found_whichever_is_wanted():
-    for wanted in (True, False, None):
-        found = best((FIRST, 10, 3.0, 6.0), wanted_left=wanted)
-        np.testing.assert_allclose(found["centre"][0], FIRST, atol=0.1)
-        assert found["score"][0] > 0.9
 
 
 def test_nothing_gives_a_finite_place_and_no_score():
