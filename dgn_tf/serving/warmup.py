@@ -38,10 +38,11 @@ def warmup_requests(crop: dict) -> list[tuple[str, dict]]:
     """(signature, inputs as numpy arrays): each signature at each of `BATCH_SIZES`."""
     depth = _frame()
     image = tf.io.encode_png(depth.astype(np.uint16)[..., np.newaxis]).numpy()
-    intrinsics = np.float32([80, 80, _WIDTH / 2, _HEIGHT / 2])
+    intrinsics = np.array([80, 80, _WIDTH / 2, _HEIGHT / 2], np.float32)
+    centre = np.array([0, 0, 600], np.float32)
     one = {
         "serving_default": {"depth": depth, "intrinsics": intrinsics},
-        "centred": {"depth": depth, "intrinsics": intrinsics, "centre": np.float32([0, 0, 600])},
+        "centred": {"depth": depth, "intrinsics": intrinsics, "centre": centre},
         "crop": {name: value[0] for name, value in crop.items()},
         "png": {"png": image, "intrinsics": intrinsics, "depth_unit": np.float32(1)},
     }
