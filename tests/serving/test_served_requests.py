@@ -5,6 +5,7 @@ import io
 import json
 import re
 import struct
+import subprocess
 import urllib.error
 import urllib.request
 import zlib
@@ -98,7 +99,8 @@ def chunk(kind, data):
 
 def png_file(width, height, data):
     header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data)
+            + chunk(b"IEND", b""))
 
 
 BAD = [
@@ -199,6 +201,16 @@ def test_health_and_readiness_are_those_of_the_kit(server):
     named = metadata["metadata"]["signature_def"]["signature_def"]
     assert code == 200 and {"serving_default", "centred", "crop", "png", "hand"} <= set(named)
     assert rest(server, "other")[0] == 404
+
+
+def test_the_composes_health_check_tells_a_served_model_from_none(server, checkout):
+    text = (checkout / "serving" / "compose.yaml").read_text()
+    script = " ".join(re.search(r">-\n(.+?)\n    interval", text, re.S)[1].split())
+    assert script.count("8501") == 1
+    script = script.replace("8501", str(server.rest_port))
+    run = [subprocess.run(["bash", "-c", script.replace("models/dgn", f"models/{name}")],
+                          capture_output=True).returncode for name in ("dgn", "other")]
+    assert run[0] == 0 and run[1] != 0
 
 
 def test_status_and_metadata_over_grpc(server):
