@@ -13,8 +13,8 @@ from PIL import Image
 PAGES = ("README.md", "BUILD.md", "serving/README.md")
 SHARED_FLAGS = "dgn_tf.frame_command"  # of the programs that turn frames into meshes
 ABSL = {"flagfile", "help", "helpfull"}
-# Made by a command above the one that names it, or by the reader.
-MADE = ("runs/", "data/", "rig/", "NYU/", "demo_output", "saved_models/mine")
+# Made by a command above the one that names it, or by the reader; or no file.
+MADE = ("http://", "runs/", "data/", "rig/", "NYU/", "demo_output", "saved_models/mine")
 RUNNABLE = (
     "dgn_tf.train", "dgn_tf.evaluate", "dgn_tf.predict", "dgn_tf.export", "dgn_tf.benchmark",
     "dgn_tf.annotate", "dgn_tf.serving_client",
@@ -36,7 +36,7 @@ def commands(checkout):
 
 
 def flags_of(checkout, module):
-    """Names that a module, or the module of shared flags where it imports that, defines as flags."""
+    """Names that a module (or that of shared flags, where it is imported) defines as flags."""
     source = (checkout / module.replace(".", "/")).with_suffix(".py")
     names = set()
     text = source.read_text()
