@@ -4,12 +4,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dgn_tf.predictor import HandMesh, HandMeshPredictor
+    from dgn_tf.serving.client import HandMeshClient
 
-__all__ = ["HandMesh", "HandMeshPredictor"]
+__all__ = ["HandMesh", "HandMeshClient", "HandMeshPredictor"]
 
 
 def __getattr__(name: str):
-    """Imports the predictor when it is first asked for: importing `dgn_tf` does no work."""
+    """Imports what is asked for when it is: importing `dgn_tf` does no work."""
+    if name == "HandMeshClient":
+        from dgn_tf.serving.client import HandMeshClient
+
+        return HandMeshClient
     if name in __all__:
         from dgn_tf import predictor
 

@@ -16,6 +16,7 @@ _SIGNATURES = {
     "serving_default": {"depth", "intrinsics", "left"},
     "centred": {"depth", "intrinsics", "centre", "left"},
 }
+HAND_KEYS = ("keypoint_names", "part_names", "cube_mm", "grid_size", "num_layers")
 _FAR_MM = 15.0  # a point that far from the mesh is not its own: a forearm's, a background's
 _NEAREST_MM, _FARTHEST_MM = 100, 4000  # where the localiser looks
 
@@ -113,38 +114,37 @@ def _rounded(values, decimals):
     return np.round(np.asarray(values, np.float64), decimals).tolist()
 
 
-class HandMeshPredictor:
-    """Predicts the hand's mesh from depth frames.
+@dataclasses.dataclass(frozen=True, eq=False)
+class HandDescription:
+    """What a model says of its hand beside the numbers.
 
-        predictor = dgn_tf.HandMeshPredictor("saved_models/dgn", intrinsics=(475, 475, 320, 240))
-        mesh = predictor(depth_mm)
+    Attributes:
+        info: `assets/hand.json`.
+        faces: "right" and "left" to [F, 3] corners, anticlockwise as seen from outside.
+    """
+
+    info: dict
+    faces: dict[str, np.ndarray]
+
+
+class FrameToMesh:
+    """What whoever turns frames into meshes shares: defaults, checks, and the call.
+
+    Subclasses have `_run`, which runs a signature on a batch of one.
 
     Args:
-        saved_model: folder of an exported model, or of one version of it.
         intrinsics: default fx, fy, cx, cy of the frames, pixels.
         hand: default, "right", "left" or "auto": the one whose mesh lies nearer to the points, at
             twice the cost.
-
-    Raises:
-        InputError: no model, a damaged or foreign one, or one with ops that are not allowed.
     """
 
-    def __init__(self, saved_model, intrinsics=None, hand: str = "right"):
-        self.folder = allow_list.find_version(saved_model)
-        proto = allow_list.read_saved_model(self.folder)
-        _check_signatures(proto, self.folder)
-        self.hand_info, mesh = _read_assets(self.folder)
-        self.faces = mesh["faces"]
-        self._faces = {"right": self.faces, "left": left_hand_faces(self.faces)}
+    def __init__(self, intrinsics=None, hand: str = "right"):
         self.intrinsics = None if intrinsics is None else check_intrinsics(intrinsics)
         self.hand = _check_hand(hand)
-        import tensorflow as tf
 
-        try:
-            self._model = tf.saved_model.load(str(self.folder))
-        except Exception as error:  # TensorFlow raises many kinds for a damaged model
-            raise InputError(f"--saved_model {self.folder} can't be loaded "
-                             f"({_first_line(error)}); export it anew.") from None
+    def _run(self, signature: str, inputs: dict, name: str) -> tuple[dict, HandDescription]:
+        """Outputs of a signature by name, numpy [1, ...], and the description of its model."""
+        raise NotImplementedError
 
     def __call__(self, depth_mm, intrinsics=None, centre_mm=None, hand=None,
                  name: str = "depth_mm") -> HandMesh:
@@ -160,53 +160,85 @@ class HandMeshPredictor:
         Raises:
             InputError: an argument is of the wrong kind, or no hand can be there.
         """
-        import tensorflow as tf
-
         intrinsics = self.intrinsics if intrinsics is None else check_intrinsics(intrinsics)
         if intrinsics is None:
             raise InputError("intrinsics are missing: fx, fy, cx, cy of the depth camera, pixels.")
         depth = check_depth(depth_mm, intrinsics, name)
         hand = self.hand if hand is None else _check_hand(hand)
-        inputs = {
-            "depth": tf.constant(depth[np.newaxis]),
-            "intrinsics": tf.constant(intrinsics[np.newaxis]),
-        }
         if centre_mm is not None:
             centre_mm = check_centre(centre_mm)
-        outputs = self._predict(inputs, centre_mm, "right" if hand == "auto" else hand, name)
+        inputs = {"depth": depth[np.newaxis], "intrinsics": intrinsics[np.newaxis]}
+        first = "right" if hand == "auto" else hand
+        outputs, description = self._predict(inputs, centre_mm, first, name)
         if hand == "auto":
             hand = "right"
-            other = self._predict(inputs, outputs["centre"], "left", name)
+            other, _ = self._predict(inputs, outputs["centre"], "left", name)
             if _residual(other, depth, intrinsics) < _residual(outputs, depth, intrinsics):
                 hand, outputs = "left", other
+        info = description.info
         return HandMesh(
-            faces=self._faces[hand],
-            keypoint_names=tuple(self.hand_info["keypoint_names"]),
-            part_names=tuple(self.hand_info["part_names"]),
-            cube_mm=float(self.hand_info["cube_mm"]),
-            grid_size=int(self.hand_info["grid_size"]),
-            num_layers=int(self.hand_info["num_layers"]),
+            faces=description.faces[hand],
+            keypoint_names=tuple(info["keypoint_names"]),
+            part_names=tuple(info["part_names"]),
+            cube_mm=float(info["cube_mm"]),
+            grid_size=int(info["grid_size"]),
+            num_layers=int(info["num_layers"]),
             hand=hand,
             **outputs,
         )
 
-    def _predict(self, inputs, centre_mm, hand, name) -> dict[str, np.ndarray]:
-        """Outputs for one frame; InputError where the model refuses it or no hand is there."""
-        import tensorflow as tf
-
-        inputs = {**inputs, "left": tf.constant([hand == "left"])}
+    def _predict(self, inputs, centre_mm, hand, name) -> tuple[dict, HandDescription]:
+        """One frame's outputs as the hand that is named; InputError where none is there."""
+        inputs = {**inputs, "left": np.array([hand == "left"])}
         signature = "serving_default"
         if centre_mm is not None:
             signature = "centred"
-            inputs["centre"] = tf.constant(centre_mm[np.newaxis])
-        try:
-            outputs = self._model.signatures[signature](**inputs)
-        except tf.errors.OpError as error:
-            raise InputError(f"{name}: the model refused it: {_first_line(error)}") from None
-        outputs = {key: value.numpy()[0] for key, value in outputs.items()}
+            inputs["centre"] = centre_mm[np.newaxis]
+        outputs, description = self._run(signature, inputs, name)
+        outputs = {key: value[0] for key, value in outputs.items()}
         if not outputs.pop("found"):
-            raise InputError(_not_found(name, centre_mm, self.hand_info["cube_mm"]))
-        return outputs
+            raise InputError(_not_found(name, centre_mm, description.info["cube_mm"]))
+        return outputs, description
+
+
+class HandMeshPredictor(FrameToMesh):
+    """Predicts the hand's mesh from depth frames.
+
+        predictor = dgn_tf.HandMeshPredictor("saved_models/dgn", intrinsics=(475, 475, 320, 240))
+        mesh = predictor(depth_mm)
+
+    Args:
+        saved_model: folder of an exported model, or of one version of it.
+        intrinsics: default fx, fy, cx, cy of the frames, pixels.
+        hand: default, "right", "left" or "auto".
+
+    Raises:
+        InputError: no model, a damaged or foreign one, or one with ops that are not allowed.
+    """
+
+    def __init__(self, saved_model, intrinsics=None, hand: str = "right"):
+        self.folder = allow_list.find_version(saved_model)
+        proto = allow_list.read_saved_model(self.folder)
+        _check_signatures(proto, self.folder)
+        self.description = read_description(self.folder)
+        super().__init__(intrinsics, hand)
+        import tensorflow as tf
+
+        try:
+            self._model = tf.saved_model.load(str(self.folder))
+        except Exception as error:  # TensorFlow raises many kinds for a damaged model
+            raise InputError(f"--saved_model {self.folder} can't be loaded "
+                             f"({first_line(error)}); export it anew.") from None
+
+    def _run(self, signature, inputs, name):
+        import tensorflow as tf
+
+        tensors = {key: tf.constant(value) for key, value in inputs.items()}
+        try:
+            outputs = self._model.signatures[signature](**tensors)
+        except tf.errors.OpError as error:
+            raise InputError(f"{name}: the model refused it: {first_line(error)}") from None
+        return {key: value.numpy() for key, value in outputs.items()}, self.description
 
 
 def check_depth(depth_mm, intrinsics, name: str = "depth_mm") -> np.ndarray:
@@ -303,19 +335,21 @@ def _check_signatures(proto, folder):
             )
 
 
-def _read_assets(folder):
+def read_description(folder) -> HandDescription:
+    """Reads the assets of the exported model's version `folder`; raises InputError."""
     assets = pathlib.Path(folder) / "assets"
     try:
         hand = json.loads((assets / "hand.json").read_text())
         with np.load(assets / "mesh.npz", allow_pickle=False) as archive:
-            mesh = {name: archive[name] for name in ("faces", "rest_vertices")}
-        for name in ("keypoint_names", "part_names", "cube_mm", "grid_size", "num_layers"):
+            faces = archive["faces"]
+        for name in HAND_KEYS:
             hand[name]  # noqa: B018 (a KeyError is the answer)
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"--saved_model {folder}: {assets} lacks the hand's names and faces or "
-                         f"is damaged ({_first_line(error)}); export the model anew.") from None
-    return hand, mesh
+                         f"is damaged ({first_line(error)}); export the model anew.") from None
+    return HandDescription(hand, {"right": faces, "left": left_hand_faces(faces)})
 
 
-def _first_line(error) -> str:
+def first_line(error) -> str:
+    """The first line of what an error says, at most 200 characters."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -259,7 +259,7 @@ def test_intrinsics_must_come_from_somewhere():
         dgn_tf.HandMeshPredictor(exported_model())(blob_frame())
 
 
-@pytest.mark.parametrize("module", ["predict", "export"])
+@pytest.mark.parametrize("module", ["predict", "export", "serving_client"])
 def test_importing_the_package_and_what_one_runs_loads_no_tensorflow(module):
     script = (f"import sys, dgn_tf, dgn_tf.{module}; "
               "sys.exit(bool({'tensorflow', 'trimesh', 'numba'} & set(sys.modules)))")

@@ -2,7 +2,8 @@
 
 `tf.raw_ops.Assert` is used as it is: `tf.debugging.Assert` wraps each in a conditional, which
 costs more than the check. Inside a `tf.function` the returned tensor depends on the check, so that
-nothing is computed from an input that failed it.
+nothing is computed from an input that failed it. `tf.ensure_shape` repeats the signature's shapes:
+those bind Python callers alone, a server feeds whatever the request holds.
 """
 
 import tensorflow as tf
@@ -19,6 +20,8 @@ def require(condition, message: str, *values) -> tf.Operation:
 
 def frames(depth, intrinsics, left):
     """Checks whole frames; returns `depth` [B, H, W], `intrinsics` [B, 4], `left` [B]."""
+    depth = tf.ensure_shape(depth, [None, None, None])
+    intrinsics, left = tf.ensure_shape(intrinsics, [None, 4]), tf.ensure_shape(left, [None])
     shape = tf.shape(depth, out_type=tf.int64)
     batch, height, width = shape[0], shape[1], shape[2]
     checks = [
@@ -44,6 +47,9 @@ def frames(depth, intrinsics, left):
 
 def crops(depth, intrinsics, centre, cube, left):
     """Checks ready crops; returns the five inputs."""
+    depth, centre = tf.ensure_shape(depth, depth.shape), tf.ensure_shape(centre, [None, 3])
+    intrinsics, cube = tf.ensure_shape(intrinsics, [None, 4]), tf.ensure_shape(cube, [None])
+    left = tf.ensure_shape(left, [None])
     batch = tf.shape(depth, out_type=tf.int64)[0]
     checks = [
         require(batch > 0, "depth: the batch is empty"),
@@ -67,6 +73,7 @@ def crops(depth, intrinsics, centre, cube, left):
 
 def centres(centre, depth):
     """Checks centres [B, 3] mm for the frames `depth` and returns them."""
+    centre = tf.ensure_shape(centre, [None, 3])
     batch = tf.shape(depth, out_type=tf.int64)[0]
     with tf.control_dependencies(_centre(centre, batch)):
         return tf.identity(centre)

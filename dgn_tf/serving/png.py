@@ -27,6 +27,8 @@ def decode_depth(encoded, depth_unit):
         InvalidArgumentError: not a PNG, too large by its header, of differing sizes, of another
             bit depth or colour type than the unit asks for, or damaged.
     """
+    encoded = tf.ensure_shape(encoded, [None])
+    depth_unit = tf.ensure_shape(depth_unit, [None])
     batch = tf.shape(encoded, out_type=tf.int64)[0]
     units = tf.shape(depth_unit, out_type=tf.int64)[0]
     first = [

@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.serving import allow_list
-from dgn_tf.serving.module import CUBE_MM, OUTPUTS, ServingModule
+from dgn_tf.serving import allow_list, description, warmup
+from dgn_tf.serving.module import ServingModule
 
 AGREEMENT_MM = 0.05  # largest difference of a vertex between network and exported model
 
@@ -35,7 +35,9 @@ def save_model(network, folder, finder) -> None:
         module.assets = [tf.saved_model.Asset(str(file)) for file in files]
         # Without the gradient functions: the model is for inference, weights.h5 for training.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, str(stage), module.signatures(), options)
+        signatures = {**module.signatures(), "hand": description.hand_signature(network, finder)}
+        tf.saved_model.save(module, str(stage), signatures, options)
+        warmup.write_warmup(stage, example_crops(module.image_size, 1))
         allow_list.read_saved_model(stage)
         _check_agreement(network, stage)
         stage.rename(folder)
@@ -49,28 +51,7 @@ def write_assets(network, folder, finder) -> list[pathlib.Path]:
     template = network.template
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
-    hand = {
-        "format": 1,
-        "handedness": "right",
-        "unit": "mm",
-        "frame": "camera: x right, y down, z forward",
-        "keypoint_names": list(template.keypoint_names),
-        "evaluated": [int(index) for index in template.evaluated],
-        "part_names": list(template.part_names),
-        "parents": [int(parent) for parent in template.parents],
-        "image_size": network.config.image_size,
-        "cube_mm": CUBE_MM,
-        "grid_size": int(template.grid_size),
-        "num_layers": int(template.num_layers),
-        "embedding": template.embedding,
-        "template": template.name,
-        "template_hash": template.hash,
-        "template_licence": template.licence,
-        "template_source": template.source,
-        "confidence": "uncalibrated",
-        "localiser": finder.words,
-        "outputs": OUTPUTS,
-    }
+    hand = description.hand_description(network, finder)
     (folder / "hand.json").write_text(json.dumps(hand, indent=1) + "\n")
     np.savez_compressed(
         folder / "mesh.npz",

@@ -10,13 +10,14 @@ import sys
 import pytest
 from PIL import Image
 
-PAGES = ("README.md", "BUILD.md")
+PAGES = ("README.md", "BUILD.md", "serving/README.md")
+SHARED_FLAGS = "dgn_tf.frame_command"  # of the programs that turn frames into meshes
 ABSL = {"flagfile", "help", "helpfull"}
-# Made by a command above the one that names it, or by the reader.
-MADE = ("runs/", "data/", "rig/", "NYU/", "demo_output", "saved_models/mine")
+# Made by a command above the one that names it, or by the reader; or no file.
+MADE = ("http://", "runs/", "data/", "rig/", "NYU/", "demo_output", "saved_models/mine")
 RUNNABLE = (
     "dgn_tf.train", "dgn_tf.evaluate", "dgn_tf.predict", "dgn_tf.export", "dgn_tf.benchmark",
-    "dgn_tf.annotate",
+    "dgn_tf.annotate", "dgn_tf.serving_client",
 )
 WRITERS = (
     "data_prep.synthetic_to_tfrecord", "data_prep.nyu_to_tfrecord", "data_prep.rig_to_tfrecord",
@@ -35,10 +36,14 @@ def commands(checkout):
 
 
 def flags_of(checkout, module):
-    """Names that a module (or one of the project's that it imports at once) defines as flags."""
+    """Names that a module (or that of shared flags, where it is imported) defines as flags."""
     source = (checkout / module.replace(".", "/")).with_suffix(".py")
     names = set()
-    for node in ast.walk(ast.parse(source.read_text())):
+    text = source.read_text()
+    shared = SHARED_FLAGS.rpartition(".")[2]
+    if re.search(rf"^from dgn_tf import .*\b{shared}\b", text, re.M):
+        names = flags_of(checkout, SHARED_FLAGS)
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "").startswith("DEFINE_"):
             if isinstance(node.args[0], ast.Constant):  # others are defined in a loop
                 names.add(node.args[0].value)

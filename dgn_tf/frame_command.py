@@ -1,0 +1,214 @@
+"""What `predict` and `serving_client` share: the flags of frames, reading them, writing results."""
+
+import contextlib
+import glob
+import json
+import os
+import pathlib
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
+
+from absl import flags
+
+from dgn_tf.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_DEPTH = flags.DEFINE_string(
+    "depth", None, "Depth images: a PNG file or a pattern such as 'frames/*.png'.", required=True
+)
+_INTRINSICS = flags.DEFINE_list(
+    "intrinsics", None, "fx,fy,cx,cy of the depth camera in pixels of these images.", required=True
+)
+_DEPTH_UNIT = flags.DEFINE_float(
+    "depth_unit", None, "mm for one step of a 16-bit image: 1 for most cameras, 0.125 for an Intel "
+    "SR305. Wanted with --encoding=u16; nyu is in mm.",
+)
+_ENCODING = flags.DEFINE_enum(
+    "encoding", "u16", ["u16", "nyu"], "u16: 16-bit grey; nyu: NYU's 8-bit RGB, G * 256 + B mm."
+)
+_CENTRE = flags.DEFINE_list(
+    "center_mm", None, "x,y,z of the hand's centre, mm, camera frame; empty: find the hand."
+)
+_HAND = flags.DEFINE_enum(
+    "hand", "right", ["right", "left", "auto"], "Which hand the frames show; auto: for "
+    "each frame the one whose mesh lies nearer to the points, at twice the cost.",
+)
+_FORMAT = flags.DEFINE_enum(
+    "format", "ply", ["ply", "obj", "glb"], "Of the mesh: ply and obj are in mm, camera frame; glb "
+    "is in metres, y up (glTF).",
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Folder for the results; made where missing.", required=True
+)
+
+
+class Frames(NamedTuple):
+    """The frames that the flags name, all of them readable.
+
+    Attributes:
+        files: depth images.
+        intrinsics: [4] fx, fy, cx, cy, pixels.
+        centre: [3] mm, or None where the hand is to be found.
+    """
+
+    files: list[pathlib.Path]
+    intrinsics: "np.ndarray"
+    centre: list[float] | None
+
+    def read(self, file) -> "np.ndarray":
+        """One frame [H, W] float32 mm; InputError where no hand can be seen in it."""
+        from dgn_tf import depth_io, predictor
+
+        depth = depth_io.read_depth(file, _ENCODING.value, _DEPTH_UNIT.value)
+        check_size(depth, self.intrinsics, file)
+        return predictor.check_depth(depth, self.intrinsics, str(file))
+
+
+def frames_of_flags() -> Frames:
+    """Checks the flags and every frame before anything is predicted; raises InputError."""
+    from dgn_tf import depth_io
+
+    depth_io.check_encoding(_ENCODING.value, _DEPTH_UNIT.value)
+    numbers = parse_numbers("intrinsics", _INTRINSICS.value, "fx,fy,cx,cy")
+    centre = None
+    if _CENTRE.value:
+        centre = parse_numbers("center_mm", _CENTRE.value, "x,y,z")
+    files = find_frames(_DEPTH.value)
+    output = pathlib.Path(_OUTPUT_DIR.value)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output_dir={output} is a file; name a folder.")
+
+    from dgn_tf import predictor
+
+    if centre is not None:
+        predictor.check_centre(centre)
+    frames = Frames(files, predictor.check_intrinsics(numbers), centre)
+    for file in files:
+        frames.read(file)
+    return frames
+
+
+def predict_frames(predict, frames: Frames, title: str) -> None:
+    """Predicts the frames and writes the three files of each; after an error, none.
+
+    Args:
+        predict: a `FrameToMesh`.
+        frames: what to predict.
+        title: of the progress bar.
+    """
+    import tqdm
+
+    output = pathlib.Path(_OUTPUT_DIR.value)
+    with staged(output) as stage:
+        for file in tqdm.tqdm(frames.files, desc=title, unit="frame", disable=None):
+            depth = frames.read(file)
+            mesh = predict(depth, frames.intrinsics, frames.centre, _HAND.value, name=str(file))
+            results = frame_results(mesh, depth, frames.intrinsics, file.stem, _FORMAT.value)
+            for ending, content in results.items():
+                (stage / f"{file.stem}.{ending}").write_bytes(content)
+    print(f"{output}: {len(frames.files)} frames, each .{_FORMAT.value}, .json and .png")
+
+
+def depth_unit() -> float:
+    """mm for one step of the images."""
+    return _DEPTH_UNIT.value or 1.0
+
+
+def find_frames(pattern: str) -> list[pathlib.Path]:
+    """Files that match `pattern`, sorted; InputError where none does or two share a stem."""
+    files = sorted(pathlib.Path(name) for name in glob.glob(pattern, recursive=True))
+    files = [file for file in files if not file.is_dir()]
+    if not files:
+        raise InputError(f"--depth={pattern} matches no file; quote the pattern and check the "
+                         "folder.")
+    stems: dict[str, pathlib.Path] = {}
+    for file in files:
+        other = stems.setdefault(file.stem, file)
+        if other != file:
+            raise InputError(f"--depth: {other} and {file} would both be written as {file.stem}.*; "
+                             "predict them into two --output_dir.")
+    return files
+
+
+def parse_numbers(flag: str, values, wanted: str) -> list[float]:
+    """Numbers of a comma-separated flag; InputError that says what is `wanted`."""
+    names = wanted.split(",")
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        numbers = []
+    if len(numbers) != len(names):
+        raise InputError(f"--{flag}={','.join(values)} must be {len(names)} numbers, {wanted}.")
+    return numbers
+
+
+def check_size(depth, intrinsics, file):
+    """Refuses intrinsics of another image size: the principal point is near a frame's middle."""
+    height, width = depth.shape
+    across, down = intrinsics[2] / width, intrinsics[3] / height
+    if not (0.25 < across < 0.75 and 0.25 < down < 0.75):
+        raise InputError(
+            f"{file} has {width} x {height} pixels, but --intrinsics puts the principal point at "
+            f"{intrinsics[2]:g}, {intrinsics[3]:g}, not near the middle; give the intrinsics of "
+            "this size."
+        )
+
+
+@contextlib.contextmanager
+def staged(folder: pathlib.Path):
+    """A hidden folder in `folder` whose files move there when all went well, and vanish if not."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    stage = folder / f".writing-{os.getpid()}"
+    try:
+        stage.mkdir(parents=True)
+        yield stage
+        for file in sorted(stage.iterdir()):
+            file.replace(folder / file.name)
+        made = []
+    except OSError as error:
+        raise InputError(f"--output_dir={folder} can't be written: {error.strerror}; free space "
+                         "or choose another folder.") from None
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+        for path in made:  # innermost first
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def frame_results(mesh, depth, intrinsics, name: str, format: str) -> dict[str, bytes]:
+    """The three files of a frame: ending to content."""
+    from dgn_tf import mesh_io
+
+    description = {"frame_name": name, **mesh.to_json()}
+    confidence = f"mean confidence {mesh.confidence.mean():.2f} (uncalibrated)"
+    title = f"{name}   {mesh.hand} hand, {confidence}"
+    return {
+        format: mesh_io.mesh_bytes(mesh.vertices, mesh.faces, format),
+        "json": encode_json(description),
+        "png": encode_png(mesh.panel(depth, intrinsics, title)),
+    }
+
+
+def encode_json(description: dict) -> bytes:
+    """JSON with one line for each key, and for each key of a dict inside: to read and to diff."""
+    def text(value, depth=1):
+        if not isinstance(value, dict):
+            return json.dumps(value, allow_nan=False)
+        pad = " " * depth
+        lines = [f"{pad}{json.dumps(key)}: {text(of, depth + 1)}" for key, of in value.items()]
+        return "{\n" + ",\n".join(lines) + "\n" + " " * (depth - 1) + "}"
+
+    return (text(description) + "\n").encode()
+
+
+def encode_png(picture) -> bytes:
+    """Encodes uint8 RGB [H, W, 3]."""
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
