@@ -130,7 +130,7 @@ def test_one_bad_frame_among_good_ones_leaves_no_output(frames, tmp_path):
     speck = np.zeros([240, 320], np.uint16)
     speck[100, 100] = 4000  # good enough to read, no hand: found out after the first frames
     Image.fromarray(speck).save(tmp_path / "zzz.png")
-    with pytest.raises(InputError, match=r"zzz\.png: no surface"):
+    with pytest.raises(InputError, match=r"zzz\.png: no hand was found"):
         run(tmp_path / "out", f"--depth={tmp_path}/*.png", UNIT)
     assert not (tmp_path / "out").exists()
 
