@@ -18,6 +18,7 @@ import functools
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from dgn_tf.conversion import graph_weights
 from dgn_tf.geometry import crop as crop_geometry
 from dgn_tf.localize.nearest_blob import nearest_blob
 from dgn_tf.serving import checks
@@ -46,25 +47,25 @@ class ServingModule(tf.Module):
     """What `dgn_tf.export` saves.
 
     The variables become constants: the runtime can then fuse and precompute (5 to 10 % less time
-    for one frame on a CPU). What stays trainable is `weights.h5`.
+    for one frame on a CPU), and batch norms part of the convolutions. What stays trainable is
+    `weights.h5`.
 
     Args:
         network: a built `DualGridNet` with its weights.
+        precision: how the weights are stored, see `graph_weights.store_weights`.
+        forward: a loaded SavedModel whose signature `serving_default` takes the place of
+            `frozen_forward` (TF-TRT made it of that).
     """
 
-    def __init__(self, network):
+    def __init__(self, network, precision: str = "fp32", forward=None):
         super().__init__(name="dual_grid_net")
-        size = network.config.image_size
-        self.image_size = size
-        specs = {
-            "depth": tf.TensorSpec([None, size, size], tf.float32, name="depth"),
-            "intrinsics": tf.TensorSpec([None, 4], tf.float32, name="intrinsics"),
-            "centre": tf.TensorSpec([None, 3], tf.float32, name="centre"),
-            "cube": tf.TensorSpec([None], tf.float32, name="cube"),
-        }
-        forward = _graph(lambda **inputs: _picked(network, inputs))
-        forward = forward.get_concrete_function(**specs)
-        self._forward = _frozen(forward, specs)
+        self.image_size = network.config.image_size
+        self._loaded = forward  # owns what the function needs
+        self._forward = (
+            frozen_forward(network, precision)
+            if forward is None
+            else forward.signatures["serving_default"]
+        )
         self._left_sign = tf.constant([-1.0, 1.0, 1.0])
 
     def signatures(self) -> dict:
@@ -143,19 +144,36 @@ def _picked(network, inputs):
     return {name: outputs[name] for name in _OF_NETWORK}
 
 
-def _frozen(forward, specs):
-    """`forward` with its variables turned into constants, and without its custom gradients.
+def frozen_forward(network, precision: str = "fp32"):
+    """The network's forward pass as a concrete function of constants.
 
-    Gradients can't be saved, and a loader would warn of each that is missing.
+    Without its custom gradients, too: they can't be saved, and a loader would warn of each that
+    is missing. Batch norms are folded.
+
+    Args:
+        network: a built `DualGridNet` with its weights.
+        precision: see `graph_weights.store_weights`.
+
+    Returns:
+        Of depth, intrinsics, centre and cube (keywords) to the outputs of the network that a
+        SavedModel gives.
     """
+    specs = input_specs(network.config.image_size)
+    forward = _graph(lambda **inputs: _picked(network, inputs)).get_concrete_function(**specs)
     constant = convert_variables_to_constants_v2(forward, lower_control_flow=False)
     graph_def = constant.graph.as_graph_def()
     for nodes in (graph_def.node, *(f.node_def for f in graph_def.library.function)):
         for node in nodes:
             node.attr.pop("_gradient_op_type", None)
+    for node in graph_def.node:  # nothing is left that has to wait: all ops are pure
+        kept = [source for source in node.input if not source.startswith("^")]
+        node.input[:] = kept
     names = sorted(specs)  # the order in which tf.function flattened the dict
     inputs = [tensor.name.split(":")[0] for tensor in constant.inputs]
     outputs = [tensor.name for tensor in constant.outputs]
+    graph_weights.fold_batch_norms(graph_def)
+    graph_weights.store_weights(graph_def, precision)
+    graph_weights.prune(graph_def, [*inputs, *outputs])
 
     def imported(depth, intrinsics, centre, cube):
         given = {"depth": depth, "intrinsics": intrinsics, "centre": centre, "cube": cube}
@@ -164,6 +182,16 @@ def _frozen(forward, specs):
         return dict(zip(sorted(_OF_NETWORK), results, strict=True))
 
     return _graph(imported).get_concrete_function(**specs)
+
+
+def input_specs(size: int, batch: int | None = None) -> dict:
+    """TensorSpecs of the network's inputs, crops of `size` pixels."""
+    return {
+        "depth": tf.TensorSpec([batch, size, size], tf.float32, name="depth"),
+        "intrinsics": tf.TensorSpec([batch, 4], tf.float32, name="intrinsics"),
+        "centre": tf.TensorSpec([batch, 3], tf.float32, name="centre"),
+        "cube": tf.TensorSpec([batch], tf.float32, name="cube"),
+    }
 
 
 def _mirror_crop(depth, intrinsics, centre, left, sign):
