@@ -15,7 +15,7 @@ from tests.exported_model import exported_model, network
 def quick(monkeypatch):
     """Export without its slow part: the SavedModel is made once for all tests."""
     monkeypatch.setattr(
-        saving, "save_model", lambda _, folder: shutil.copytree(exported_model() / "1", folder)
+        saving, "save_model", lambda _, folder, *_a: shutil.copytree(exported_model() / "1", folder)
     )
 
 

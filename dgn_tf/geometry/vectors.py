@@ -1,6 +1,6 @@
 """Small vector algebra from elementary arithmetic, which every runtime knows.
 
-TensorRT has no converter for `Cross`, `OneHot`, `MatrixDiagPart`, and LiteRT no kernel for the first
+TensorRT has no converter for `Cross`, `OneHot` and `MatrixDiagPart`, LiteRT no kernel for the first
 and the last; on the few numbers at hand plain arithmetic is as fast.
 """
 
