@@ -79,7 +79,13 @@ def store_weights(graph_def, precision: str) -> int:
 
 
 def prune(graph_def, ends) -> None:
-    """Removes the nodes that none of `ends` (names of nodes or tensors) depends on."""
+    """Removes the nodes that none of `ends` (names of nodes or tensors) depends on.
+
+    Control inputs go too: in a frozen graph of pure ops nothing has to wait, and they would keep
+    the float32 weights.
+    """
+    for node in graph_def.node:
+        node.input[:] = [source for source in node.input if not source.startswith("^")]
     nodes = {node.name: node for node in graph_def.node}
     wanted, reached = [_name(end) for end in ends], set()
     while wanted:

@@ -165,9 +165,6 @@ def frozen_forward(network, precision: str = "fp32"):
     for nodes in (graph_def.node, *(f.node_def for f in graph_def.library.function)):
         for node in nodes:
             node.attr.pop("_gradient_op_type", None)
-    for node in graph_def.node:  # nothing is left that has to wait: all ops are pure
-        kept = [source for source in node.input if not source.startswith("^")]
-        node.input[:] = kept
     names = sorted(specs)  # the order in which tf.function flattened the dict
     inputs = [tensor.name.split(":")[0] for tensor in constant.inputs]
     outputs = [tensor.name for tensor in constant.outputs]

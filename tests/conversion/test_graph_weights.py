@@ -42,7 +42,9 @@ def test_folded_batch_norms_leave_the_result(frozen):
     np.testing.assert_allclose(actual, expected, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("precision", "error", "bytes_a_weight"), [("fp16", 2e-3, 2), ("int8", 4e-2, 1)])
+@pytest.mark.parametrize(
+    ("precision", "error", "bytes_a_weight"), [("fp16", 2e-3, 2), ("int8", 4e-2, 1)]
+)
 def test_stored_weights_are_small_and_close(frozen, precision, error, bytes_a_weight):
     constant, image, expected = frozen
     graph_def = constant.graph.as_graph_def()
