@@ -11,20 +11,23 @@ GEOMETRY = ("look", "turn", "extend", "finish")
 
 
 @contextlib.contextmanager
-def for_accelerator(network, geometry_apart: bool):
+def for_accelerator(network, geometry_apart: bool, outputs=None):
     """While it lasts `network` is traced without loops over the pixels.
 
     Args:
         network: built `DualGridNet`.
         geometry_apart: its `GEOMETRY` becomes functions that are not inlined. TF-TRT converts what
             stands in the main graph; what such functions hold stays TensorFlow's, in float32.
+        outputs: names of the outputs to compute then; None: all. Grappler would rewrite a function
+            of which an output is not used.
     """
     chunk = network.extension.chunk
     network.extension.chunk = 0
     names = GEOMETRY if geometry_apart else ()
     try:
         for name in names:  # past Keras, which would track the functions
-            object.__setattr__(network, name, _function(getattr(network, name)))
+            kept = outputs if name == "finish" else None
+            object.__setattr__(network, name, _function(getattr(network, name), kept))
         yield network
     finally:
         network.extension.chunk = chunk
@@ -32,8 +35,14 @@ def for_accelerator(network, geometry_apart: bool):
             vars(network).pop(name, None)
 
 
-def _function(method):
-    return tf.function(method, autograph=False, experimental_attributes={"_noinline": True})
+def _function(method, kept):
+    def run(*args):
+        results = method(*args)
+        if kept is None:
+            return results
+        return {name: value for name, value in results.items() if name in kept}
+
+    return tf.function(run, autograph=False, experimental_attributes={"_noinline": True})
 
 
 def ops_on_path(function, output: str) -> collections.Counter:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from dgn_tf.conversion.accelerator import for_accelerator
 from dgn_tf.conversion.calibration import INPUTS
-from dgn_tf.serving.module import frozen_forward
+from dgn_tf.serving.module import OF_NETWORK, frozen_forward
 
 _CALIBRATION_BATCH = 8
 _SMALLEST_SEGMENT = 3  # ops; TF-TRT's default
@@ -61,7 +61,7 @@ def convert(network, precision: str, batch_sizes, crops, folder) -> dict:
 
 def save_forward(network, precision: str, folder) -> None:
     """Saves the forward pass in the form that TF-TRT is to convert, float32 weights."""
-    with for_accelerator(network, geometry_apart=precision != "fp32"):
+    with for_accelerator(network, precision != "fp32", OF_NETWORK):
         module = tf.Module()
         module.forward = frozen_forward(network)
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)

@@ -131,7 +131,7 @@ class ServingModule(tf.Module):
         return {**outputs, "centre": centre, "crop_intrinsics": intrinsics, "found": found}
 
 
-_OF_NETWORK = (
+OF_NETWORK = (
     "vertices", "vertices_sampled", "keypoints", "transforms", "joint_angles", "confidence",
     "mesh_coords", "mesh_layer", "valid",
 )
@@ -141,7 +141,7 @@ def _picked(network, inputs):
     outputs = network(inputs, training=False)
     if "mesh_layer" not in outputs:
         outputs["mesh_layer"] = tf.zeros_like(inputs["depth"])
-    return {name: outputs[name] for name in _OF_NETWORK}
+    return {name: outputs[name] for name in OF_NETWORK}
 
 
 def frozen_forward(network, precision: str = "fp32"):
@@ -165,6 +165,8 @@ def frozen_forward(network, precision: str = "fp32"):
     for nodes in (graph_def.node, *(f.node_def for f in graph_def.library.function)):
         for node in nodes:
             node.attr.pop("_gradient_op_type", None)
+    for function in graph_def.library.function:
+        function.attr.pop("_GrapplerSpecializedFunc", None)  # Grappler's mark; loading refuses it
     names = sorted(specs)  # the order in which tf.function flattened the dict
     inputs = [tensor.name.split(":")[0] for tensor in constant.inputs]
     outputs = [tensor.name for tensor in constant.outputs]
@@ -176,7 +178,7 @@ def frozen_forward(network, precision: str = "fp32"):
         given = {"depth": depth, "intrinsics": intrinsics, "centre": centre, "cube": cube}
         feeds = {node: given[name] for node, name in zip(inputs, names, strict=True)}
         results = tf.graph_util.import_graph_def(graph_def, feeds, outputs, name="")
-        return dict(zip(sorted(_OF_NETWORK), results, strict=True))
+        return dict(zip(sorted(OF_NETWORK), results, strict=True))
 
     return _graph(imported).get_concrete_function(**specs)
 
