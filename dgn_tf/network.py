@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import crop as crop_geometry
-from dgn_tf.geometry import kinematics, mesh_grid, upright
+from dgn_tf.geometry import kinematics, mesh_grid, upright, vectors
 from dgn_tf.geometry.normals import pixel_normals
 from dgn_tf.layers import (
     DepthToSpace,
@@ -167,16 +167,29 @@ class DualGridNet(tf.keras.Model):
         )
 
     def call(self, inputs, training=None):
-        centre = tf.cast(inputs["centre"], tf.float32)
-        half_cube = tf.cast(inputs["cube"], tf.float32)[:, tf.newaxis, tf.newaxis] / 2
-        pixels = crop_geometry.normalise_crop(
-            inputs["depth"], inputs["intrinsics"], centre, inputs["cube"]
-        )  # [B, S, S, 4]: x, y, z in cube units, mask
-        outputs = {"valid": pixels[..., 3] > 0.5}
-        seen, view = self.see(pixels, centre, training)
+        pixels, seen, view_from_camera = self.look(inputs)
+        seen, view = self.upright(seen, view_from_camera, training)
         correspondences, features = self.image_network(seen, training)
         extended = self.extend(correspondences[..., :2], features, seen)
         coordinate_map = self.mesh_network(extended, training)
+        return self.finish(
+            inputs, pixels[..., 3], correspondences, extended[..., -1], coordinate_map, view
+        )
+
+    def finish(self, inputs, mask, correspondences, occupancy, coordinate_map, view):
+        """All outputs of `call` from what the networks say: sampling, Eq. 3, skinning.
+
+        Args:
+            inputs: of `call`.
+            mask: [B, S, S] of the pixels.
+            correspondences: [B, S, S, 2 + L - 1] of `image_network`.
+            occupancy: [B, G, G] of `extend`.
+            coordinate_map: [B, G, G, 3 L] of `mesh_network`.
+            view: `_View` or None.
+        """
+        centre = tf.cast(inputs["centre"], tf.float32)
+        half_cube = tf.cast(inputs["cube"], tf.float32)[:, tf.newaxis, tf.newaxis] / 2
+        outputs = {"valid": mask > 0.5}
         sampled = self.sampling(coordinate_map)
         if view is not None:
             outputs["palm_direction"] = view.palm_direction
@@ -190,7 +203,7 @@ class DualGridNet(tf.keras.Model):
         sampled = sampled * half_cube + centre[:, tf.newaxis]
         outputs |= self.refine(sampled)
         outputs["coordinate_map"] = coordinate_map * half_cube[..., tf.newaxis]
-        occupancy = self.sampling.occupancy(extended[..., -1])
+        occupancy = self.sampling.occupancy(occupancy)
         disparity = tf.norm(sampled - outputs["vertices"], axis=-1)
         outputs["confidence"] = tf.clip_by_value(occupancy, 0.0, 1.0) * tf.exp(
             -disparity / CONFIDENCE_SCALE_MM
@@ -208,22 +221,47 @@ class DualGridNet(tf.keras.Model):
             [B, S, S, 4] or, with normals, [B, S, S, 7]; and the `_View` in which it is seen, None
             without `config.upright`.
         """
+        seen, view_from_camera = self._straight(pixels, centre)
+        return self.upright(seen, view_from_camera, training)
+
+    def look(self, inputs):
+        """What is known of the pixels before any network.
+
+        Returns:
+            [B, S, S, 4] x, y, z in cube units and mask; the same, with normals where these are
+            wanted, seen straight on; and the rotation that did that, [B, 3, 3], or None.
+        """
+        centre = tf.cast(inputs["centre"], tf.float32)
+        pixels = crop_geometry.normalise_crop(
+            inputs["depth"], inputs["intrinsics"], centre, inputs["cube"]
+        )
+        return pixels, *self._straight(pixels, centre)
+
+    def _straight(self, pixels, centre):
         seen = pixels
         if self.config.normals:
             seen = tf.concat([seen, pixel_normals(pixels[..., :3], pixels[..., 3])], axis=-1)
         if self.palm_direction is None:
             return seen, None
-        background = tf.constant([0.0, 0.0, 1.0] + [0.0] * (seen.shape[-1] - 3))
         view_from_camera = upright.view_from_camera(centre)
-        seen = tf.where(pixels[..., 3:] > 0.5, _rotate_seen(seen, view_from_camera), background)
-        direction = self.palm_direction(seen, training=training)
+        turned = _rotate_seen(seen, view_from_camera)
+        return tf.where(pixels[..., 3:] > 0.5, turned, _background(seen)), view_from_camera
+
+    def upright(self, seen, view_from_camera, training=None):
+        """Turns what `look` saw so that the palm points up; nothing without `config.upright`."""
+        if self.palm_direction is None:
+            return seen, None
+        return self.turn(seen, self.palm_direction(seen, training=training), view_from_camera)
+
+    def turn(self, seen, direction, view_from_camera):
+        """`seen` of `look` turned by the palm's direction [B, 2], and the `_View`."""
         # The lookup has no gradient, so the direction learns by its own loss alone.
         turned_from_crop = upright.rotation_to_upright(tf.stop_gradient(direction))
         size = self.config.image_size
         index, inside = upright.turned_lookup(turned_from_crop, size)
         turn = upright.about_view(turned_from_crop)
         seen = _rotate_seen(upright.look_up(seen, index), turn)
-        seen = tf.where(tf.reshape(inside, [-1, size, size, 1]), seen, background)
+        seen = tf.where(tf.reshape(inside, [-1, size, size, 1]), seen, _background(seen))
         return seen, _View(
             direction,
             tf.linalg.matrix_transpose(turned_from_crop),
@@ -260,10 +298,7 @@ class DualGridNet(tf.keras.Model):
     def mesh_network(self, extended, training=None):
         """J_o in cube units, [B, G, G, 3 L], from the extended features (Sec. 3.3)."""
         if self._rest_map is not None:
-            rest = tf.broadcast_to(
-                tf.constant(self._rest_map, tf.float32),
-                tf.concat([tf.shape(extended)[:1], self._rest_map.shape], axis=0),
-            )
+            rest = tf.tile(self._rest_map[np.newaxis], [tf.shape(extended)[0], 1, 1, 1])
             extended = tf.concat([extended, rest], axis=-1)
         hidden = self.mesh_hourglass(self.mesh_shuffle(extended), training=training)
         return self.mesh_unshuffle(self.coordinate_head(hidden)) * POINTS_SCALE
@@ -314,6 +349,11 @@ class _View(NamedTuple):
     camera_from_view: tf.Tensor  # [B, 3, 3] of points and normals
 
 
+def _background(seen):
+    """Of pixels without a measurement, [4 or 7]."""
+    return tf.constant([0.0, 0.0, 1.0] + [0.0] * (seen.shape[-1] - 3))
+
+
 def _rotate_seen(seen, rotation):
     """Rotates points and, where there are any, normals of [B, S, S, 4 or 7]."""
     parts = [upright.rotate(seen[..., :3], rotation), seen[..., 3:4]]
@@ -353,7 +393,7 @@ def _nearest_of_blocks(coords, pixels):
 
     grouped = blocks(pixels)
     away = grouped[..., 2] - 4 * grouped[..., 3]  # background behind all that was measured
-    nearest = tf.one_hot(tf.argmin(away, axis=-1), 4, dtype=tf.float32)[..., tf.newaxis]
+    nearest = vectors.one_hot(tf.argmin(away, axis=-1, output_type=tf.int32), 4)[..., tf.newaxis]
     return (
         tf.reduce_sum(blocks(coords) * nearest, axis=-2),
         tf.reduce_sum(grouped * nearest, axis=-2),

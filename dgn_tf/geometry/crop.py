@@ -96,7 +96,8 @@ def normalise_crop(depth_mm: tf.Tensor, crop_intrinsics: tf.Tensor, centre: tf.T
     """
     half = cube[:, tf.newaxis, tf.newaxis] / 2
     away = tf.abs(depth_mm - centre[:, tf.newaxis, tf.newaxis, 2])
-    valid = tf.math.is_finite(depth_mm) & (depth_mm > 0) & (away <= half)
+    # What is not finite fails both comparisons.
+    valid = (depth_mm > 0) & (away <= half)
     # A missing depth is replaced before it is used: 0 * inf would be NaN.
     safe = tf.where(valid, depth_mm, tf.zeros_like(depth_mm))
     xyz = camera.unproject_depth_map(safe, crop_intrinsics)  # [B, S, S, 3]

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from dgn_tf.geometry import vectors
+
 
 def pixel_normals(points: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     """Unit normals of the surface that an organised point map samples.
@@ -20,7 +22,7 @@ def pixel_normals(points: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     across = _neighbours(points, 2)
     down = _neighbours(points, 1)
     known = valid * _both(valid, 2) * _both(valid, 1)
-    normal = tf.linalg.cross(down, across)
+    normal = vectors.cross(down, across)
     # The offset keeps the gradient finite where a crop has no points; squared units of `points`.
     length = tf.sqrt(tf.reduce_sum(normal**2, axis=-1, keepdims=True) + 1e-18)
     return normal / length * known[..., tf.newaxis]

@@ -12,6 +12,8 @@ three digits are not enough here.
 import numpy as np
 import tensorflow as tf
 
+from dgn_tf.geometry import vectors
+
 # Squarings of the 4x4 matrix: the 2^24th power leaves a relative gap of 1e-6 resolved.
 _SQUARINGS = 24
 # Damping of the 3x3 solves relative to the covariance's largest entry.
@@ -157,13 +159,13 @@ def _horn_quaternion(m):
     # Eigenvalues are s1 + s2 + s3 down to -(s1 + s2 - s3); the shift, at least s1 + s2 + |s3|,
     # makes them all >= 0 and the one wanted the largest in magnitude.
     shift = tf.sqrt(3 * tf.reduce_sum(m**2, axis=[-2, -1]) + 1e-30)[..., tf.newaxis, tf.newaxis]
-    power = horn + shift * tf.eye(4)
+    power = horn + shift * np.eye(4, dtype=np.float32)
     for step in range(_SQUARINGS):
         if step % 4 == 0:  # after four squarings the largest eigenvalue is still > 4^-16
-            power = power / tf.linalg.trace(power)[..., tf.newaxis, tf.newaxis]
+            power = power / vectors.trace(power)[..., tf.newaxis, tf.newaxis]
         power = _square(power)
-    diagonal = tf.linalg.diag_part(power)
-    column = tf.one_hot(tf.argmax(diagonal, axis=-1), 4)
+    column = tf.argmax(vectors.diagonal(power), axis=-1, output_type=tf.int32)
+    column = vectors.one_hot(column, 4)
     quaternion = tf.reduce_sum(power * column[..., tf.newaxis, :], axis=-1)
     largest = tf.reduce_max(tf.abs(quaternion), axis=-1, keepdims=True)
     return _unit(quaternion / largest)
@@ -189,12 +191,13 @@ def _solve_damped(symmetric, right, steps):
     only, and grows by at most steps / delta. The inverse is that of cofactors; the refinement
     also mends their rounding.
     """
-    trace = tf.linalg.trace(symmetric)[..., tf.newaxis, tf.newaxis]
-    system = trace * tf.eye(3) - symmetric
-    damped = system + _DAMPING * tf.eye(3)
+    trace = vectors.trace(symmetric)[..., tf.newaxis, tf.newaxis]
+    eye = np.eye(3, dtype=np.float32)
+    system = trace * eye - symmetric
+    damped = system + _DAMPING * eye
     first, second, third = tf.unstack(damped, axis=-2)
-    rows = [tf.linalg.cross(second, third), tf.linalg.cross(third, first),
-            tf.linalg.cross(first, second)]
+    rows = [vectors.cross(second, third), vectors.cross(third, first),
+            vectors.cross(first, second)]
     determinant = tf.reduce_sum(first * rows[0], axis=-1)[..., tf.newaxis, tf.newaxis]
     # Rounding may leave a determinant of the wrong sign; its least value is delta^3.
     inverse = tf.stack(rows, axis=-2) / tf.maximum(determinant, _DAMPING**3)
@@ -227,7 +230,7 @@ def _multiply(quaternion, half_turn):
     """q (1 + half_turn): R(q) followed, on its right, by a small turn."""
     w, v = quaternion[..., :1], quaternion[..., 1:]
     real = w - tf.reduce_sum(v * half_turn, axis=-1, keepdims=True)
-    return tf.concat([real, v + w * half_turn + tf.linalg.cross(v, half_turn)], axis=-1)
+    return tf.concat([real, v + w * half_turn + vectors.cross(v, half_turn)], axis=-1)
 
 
 def _rotation_from_quaternion(quaternion):

@@ -103,7 +103,8 @@ def turned_lookup(rotation: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]
     # A row vector times R is R^T times the column: crop_from_turned.
     source = tf.matmul(tf.tile(grid, [tf.shape(rotation)[0], 1, 1]), rotation)
     source = tf.cast(tf.floor(source + (middle + 0.5)), tf.int32)  # [B, S * S, 2]
-    inside = tf.reduce_all((source >= 0) & (source < size), axis=-1)
+    inside = (source >= 0) & (source < size)
+    inside = inside[..., 0] & inside[..., 1]  # [B, S * S]
     source = tf.clip_by_value(source, 0, size - 1)
     return source[..., 1] * size + source[..., 0], inside
 

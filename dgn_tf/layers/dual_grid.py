@@ -48,7 +48,7 @@ class Extension(tf.keras.layers.Layer):
         occupancy = occupancy[..., tf.newaxis]
         if self.normalise:
             # 1e-3 is far below the 0.16 that a single pixel leaves in its own cell.
-            sums, occupancy = sums / (occupancy + 1e-3), tf.math.log1p(occupancy)
+            sums, occupancy = sums / (occupancy + 1e-3), tf.math.log(1.0 + occupancy)
         return tf.concat([sums, occupancy], axis=-1)
 
     def get_config(self):

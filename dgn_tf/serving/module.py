@@ -52,19 +52,20 @@ class ServingModule(tf.Module):
     Args:
         network: a built `DualGridNet` with its weights.
         finder: finds the hand in whole frames, of `dgn_tf.localize.finders`.
+        precision: how the weights are stored, see `graph_weights.store_weights`.
+        forward: a loaded SavedModel whose signature `serving_default` takes the place of
+            `frozen_forward` (TF-TRT made it of that).
     """
 
-    def __init__(self, network, finder):
+    def __init__(self, network, finder, precision: str = "fp32", forward=None):
         super().__init__(name="dual_grid_net")
-        size = network.config.image_size
-        self.image_size = size
-        specs = {
-            "depth": tf.TensorSpec([None, size, size], tf.float32, name="depth"),
-            "intrinsics": tf.TensorSpec([None, 4], tf.float32, name="intrinsics"),
-            "centre": tf.TensorSpec([None, 3], tf.float32, name="centre"),
-            "cube": tf.TensorSpec([None], tf.float32, name="cube"),
-        }
-        self._forward = frozen(lambda **inputs: _picked(network, inputs), specs, _OF_NETWORK)
+        self.image_size = network.config.image_size
+        self._loaded = forward  # owns what the function needs
+        self._forward = (
+            frozen_forward(network, precision)
+            if forward is None
+            else forward.signatures["serving_default"]
+        )
         self._finder = finder
         self._left_sign = tf.constant([-1.0, 1.0, 1.0])
 
@@ -144,7 +145,7 @@ class ServingModule(tf.Module):
         return {**outputs, "centre": centre, "crop_intrinsics": intrinsics, "found": found}
 
 
-_OF_NETWORK = (
+OF_NETWORK = (
     "vertices", "vertices_sampled", "keypoints", "transforms", "joint_angles", "confidence",
     "mesh_coords", "mesh_layer", "valid",
 )
@@ -154,7 +155,32 @@ def _picked(network, inputs):
     outputs = network(inputs, training=False)
     if "mesh_layer" not in outputs:
         outputs["mesh_layer"] = tf.zeros_like(inputs["depth"])
-    return {name: outputs[name] for name in _OF_NETWORK}
+    return {name: outputs[name] for name in OF_NETWORK}
+
+
+def frozen_forward(network, precision: str = "fp32"):
+    """The network's forward pass as a concrete function of constants.
+
+    Args:
+        network: a built `DualGridNet` with its weights.
+        precision: see `graph_weights.store_weights`.
+
+    Returns:
+        Of depth, intrinsics, centre and cube (keywords) to the outputs of the network that a
+        SavedModel gives.
+    """
+    specs = input_specs(network.config.image_size)
+    return frozen(lambda **inputs: _picked(network, inputs), specs, OF_NETWORK, precision)
+
+
+def input_specs(size: int, batch: int | None = None) -> dict:
+    """TensorSpecs of the network's inputs, crops of `size` pixels."""
+    return {
+        "depth": tf.TensorSpec([batch, size, size], tf.float32, name="depth"),
+        "intrinsics": tf.TensorSpec([batch, 4], tf.float32, name="intrinsics"),
+        "centre": tf.TensorSpec([batch, 3], tf.float32, name="centre"),
+        "cube": tf.TensorSpec([batch], tf.float32, name="cube"),
+    }
 
 
 def _mirror_crop(depth, intrinsics, centre, left, sign):

@@ -1,0 +1,1 @@
+"""Other forms of a trained network: folded and small weights, TF-TRT engines, LiteRT files."""
