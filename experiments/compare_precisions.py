@@ -8,6 +8,7 @@ The first is what the others are held against. Times are ratios within one run, 
 
 import functools
 import pathlib
+from collections.abc import Callable
 
 from absl import flags
 
@@ -30,7 +31,7 @@ def main(_):
     from dgn_tf.data import record_dataset
     from dgn_tf.json_file import write_json
 
-    models = dict(part.partition("=")[::2] for part in FLAGS.models)
+    models: dict[str, str] = dict(part.partition("=")[::2] for part in FLAGS.models)
     for name, path in models.items():
         if not path or not pathlib.Path(path).exists():
             raise InputError(f"--models: {name}={path} does not exist; wanted NAME=PATH of a "
@@ -40,7 +41,7 @@ def main(_):
     runs = {name: _load(path, template) for name, path in models.items()}
     dataset = record_dataset(FLAGS.records, template, 32, shuffle=False, repeat=False)
     figures, one = _accuracy(runs, dataset, template, FLAGS.limit)
-    jobs = {
+    jobs: dict[str, Callable[[], object]] = {
         name: timing.repeated(functools.partial(run, one), _ONE) for name, run in runs.items()
     }
     seconds = timing.alternate(jobs, FLAGS.rounds)
