@@ -110,7 +110,8 @@ def _cameras():
 def _network(views):
     from dgn_tf.model_folder import load_network
 
-    network = load_network(FLAGS.weights)
+    # Views are fused by the raw confidence, by which fusion was measured.
+    network = load_network(FLAGS.weights, calibrated=False)
     template = network.template
     if tuple(views.description["keypoints"]) != tuple(template.keypoint_names):
         raise InputError(

@@ -182,7 +182,9 @@ def frame_results(mesh, depth, intrinsics, name: str, format: str) -> dict[str, 
     from dgn_tf import mesh_io
 
     description = {"frame_name": name, **mesh.to_json()}
-    confidence = f"mean confidence {mesh.confidence.mean():.2f} (uncalibrated)"
+    confidence = f"mean confidence {mesh.confidence.mean():.2f}"
+    if mesh.confidence_is.startswith("uncalibrated"):
+        confidence += " (uncalibrated)"
     title = f"{name}   {mesh.hand} hand, {confidence}"
     return {
         format: mesh_io.mesh_bytes(mesh.vertices, mesh.faces, format),

@@ -1,17 +1,20 @@
 """A trained network on disk: weights, sizes, template and flags in one folder."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
 import shutil
 import tempfile
 
+from dgn_tf.confidence.calibration import Calibration
 from dgn_tf.errors import InputError
 from dgn_tf.network import DualGridNet, NetworkConfig
 from dgn_tf.template import HandTemplate
 
 WEIGHTS, CONFIG, TEMPLATE, FLAGS = "weights.h5", "config.json", "template.npz", "flags.txt"
+CONFIDENCE = "confidence.npz"  # there once it is calibrated
 
 
 def save_model_folder(network: DualGridNet, folder, flags: str = "", info: dict | None = None):
@@ -39,6 +42,7 @@ def save_model_folder(network: DualGridNet, folder, flags: str = "", info: dict 
         template.save(beside / TEMPLATE)
         (beside / CONFIG).write_text(json.dumps(description, indent=1) + "\n")
         (beside / FLAGS).write_text(flags)
+        (folder / CONFIDENCE).unlink(missing_ok=True)  # of the weights that were there
         for name in (WEIGHTS, TEMPLATE, CONFIG, FLAGS):
             os.replace(beside / name, folder / name)
 
@@ -74,8 +78,17 @@ def read_description(path) -> dict:
         raise InputError(f"{file}: not a model's description ({error}); export it again.") from None
 
 
-def load_network(path) -> DualGridNet:
+def weights_sha256(folder) -> str:
+    """sha256 (hex) of the weights in a model folder."""
+    return hashlib.sha256((find_model_folder(folder) / WEIGHTS).read_bytes()).hexdigest()
+
+
+def load_network(path, calibrated: bool = True) -> DualGridNet:
     """The network of a model folder (or of a version or file inside one), ready to call.
+
+    Args:
+        path: the folder.
+        calibrated: with the calibration of its confidence, where the folder has one.
 
     Raises:
         InputError: a file is missing, damaged, or of another network or template.
@@ -96,6 +109,11 @@ def load_network(path) -> DualGridNet:
     network = DualGridNet(template, config)
     network(network.example_inputs())
     load_weights(network, folder / WEIGHTS)
+    if calibrated and (folder / CONFIDENCE).is_file():
+        network.calibration = Calibration.load(
+            folder / CONFIDENCE, weights_sha256(folder), len(template.vertices),
+            len(template.keypoints),
+        )  # fmt: skip
     return network
 
 
@@ -131,10 +149,15 @@ def load_weights(network: DualGridNet, file, other_template: bool = False) -> No
 
 
 def copy_model_folder(source, target) -> None:
-    """Copies the four files of a model folder into `target`."""
+    """Copies the files of a model folder into `target`."""
     folder = find_model_folder(source)
     target = pathlib.Path(target)
     target.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, TEMPLATE, CONFIG, FLAGS):
         shutil.copyfile(folder / name, target / (name + ".part"))
         os.replace(target / (name + ".part"), target / name)
+    if (folder / CONFIDENCE).is_file():
+        shutil.copyfile(folder / CONFIDENCE, target / (CONFIDENCE + ".part"))
+        os.replace(target / (CONFIDENCE + ".part"), target / CONFIDENCE)
+    else:
+        (target / CONFIDENCE).unlink(missing_ok=True)

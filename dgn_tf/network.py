@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from dgn_tf.confidence import calibration as confidence
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import crop as crop_geometry
 from dgn_tf.geometry import kinematics, mesh_grid, upright, vectors
@@ -25,7 +26,6 @@ from dgn_tf.template import HandTemplate
 # Outputs of order one are multiplied by these, cells and cube units. Adam moves every weight of
 # a head by the learning rate: larger factors turn each step into a jump of many mm.
 COORDS_SCALE, POINTS_SCALE = 2.0, 0.3
-CONFIDENCE_SCALE_MM = 10.0  # |P_s - P_r| at which the (uncalibrated) confidence falls to 1/e
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,10 @@ class DualGridNet(tf.keras.Model):
         vertices: [B, V, 3] P_r.
         keypoints: [B, J, 3].
         joint_angles: [B, P, 3] rad, about the bone frame's x, y, z (R = Rx Ry Rz).
-        confidence: [B, V] in 0..1, uncalibrated.
+        occupancy: [B, V] how much of the depth map reached a vertex's cells.
+        confidence: [B, V] in 0..1: probability of lying within 10 mm of the truth where
+            `calibration` is set, else uncalibrated (`dgn_tf.confidence`).
+        keypoint_confidence: [B, J] likewise.
         palm_direction: [B, 2] x and y of the palm's axis, seen along the ray through the
             centre, see `PalmDirection` (with `config.upright` alone).
     """
@@ -160,6 +163,9 @@ class DualGridNet(tf.keras.Model):
         self.sampling = Sampling(self.template, config.kernel, config.sigma)
         self.similarity_fit = SimilarityFit(self.template, scale=config.scale)
         self.skinning = Skinning(self.template)
+        # Set by whoever loads a calibrated model; it has no part in training.
+        self.calibration: confidence.Calibration | None = None
+        self._neighbours = confidence.keypoint_neighbours(self.template)
         self._rest_map = (
             rest_coordinate_map(self.template, config.kernel, config.sigma)
             if config.rest_map
@@ -203,12 +209,20 @@ class DualGridNet(tf.keras.Model):
         sampled = sampled * half_cube + centre[:, tf.newaxis]
         outputs |= self.refine(sampled)
         outputs["coordinate_map"] = coordinate_map * half_cube[..., tf.newaxis]
-        occupancy = self.sampling.occupancy(occupancy)
-        disparity = tf.norm(sampled - outputs["vertices"], axis=-1)
-        outputs["confidence"] = tf.clip_by_value(occupancy, 0.0, 1.0) * tf.exp(
-            -disparity / CONFIDENCE_SCALE_MM
-        )
-        return outputs
+        outputs["occupancy"] = self.sampling.occupancy(occupancy)
+        return outputs | self.confidence(outputs, inputs)
+
+    def confidence(self, outputs, inputs):
+        """confidence [B, V] and keypoint_confidence [B, J] of the other outputs."""
+        if self.calibration is not None:
+            return self.calibration(self.confidence_features(outputs, inputs), self._neighbours)
+        raw = confidence.raw_confidence(outputs, outputs["occupancy"])
+        keypoints = tf.matmul(raw, self._neighbours, transpose_b=True)
+        return {"confidence": raw, "keypoint_confidence": keypoints}
+
+    def confidence_features(self, outputs, inputs):
+        """[B, V, 12] what `calibration` is given, see `confidence.calibration.features`."""
+        return confidence.features(outputs, inputs, outputs["occupancy"])
 
     def see(self, pixels, centre, training=None):
         """What the image network gets: points, mask and normals, upright where that is wanted.

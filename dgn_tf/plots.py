@@ -56,6 +56,24 @@ def plot_success(panels: dict[str, dict[str, np.ndarray]], file) -> None:
     _save(figure, file)
 
 
+def plot_calibration(curves: dict[str, dict[str, np.ndarray]], file) -> None:
+    """Writes how often points are right against how probable that was said to be.
+
+    Args:
+        curves: title -> label -> [N, 3] of `metrics.calibration.reliability`.
+        file: .png, .pdf or .svg; written beside, then renamed.
+    """
+    figure = _figure(file)
+    for title, axes in zip(curves, figure.subplots(1, len(curves), squeeze=False)[0], strict=True):
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+        for label, rows in curves[title].items():
+            axes.plot(rows[:, 0], rows[:, 1], marker="o", markersize=3, label=label)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="within 10 mm", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper left", fontsize="small")
+    _save(figure, file)
+
+
 def _figure(file):
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
     from matplotlib.figure import Figure

@@ -16,7 +16,10 @@ _SIGNATURES = {
     "serving_default": {"depth", "intrinsics", "left"},
     "centred": {"depth", "intrinsics", "centre", "left"},
 }
-HAND_KEYS = ("keypoint_names", "part_names", "cube_mm", "grid_size", "num_layers")
+HAND_KEYS = (
+    "keypoint_names", "part_names", "cube_mm", "grid_size", "num_layers", "confidence"
+)
+_NEEDED = {"vertices", "keypoint_confidence"}  # the latter: of a model exported since it is there
 _FAR_MM = 15.0  # a point that far from the mesh is not its own: a forearm's, a background's
 _NEAREST_MM, _FARTHEST_MM = 100, 4000  # where the localiser looks
 
@@ -34,7 +37,9 @@ class HandMesh:
             mirrored, x negated.
         part_names: P names.
         joint_angles: [P, 3] rad about the bone frame's x, y, z.
-        confidence: [V] 0..1, uncalibrated.
+        confidence: [V] 0..1, of each vertex; `confidence_is` says what it means.
+        keypoint_confidence: [J] likewise.
+        confidence_is: "probability that ..." or "uncalibrated: ...".
         vertices_sampled: [V, 3] P_s, before the refit.
         mesh_coords: [S, S, 2] column and row of the mesh grid for each pixel of the crop.
         mesh_layer: [S, S] probability of the second layer.
@@ -55,6 +60,8 @@ class HandMesh:
     part_names: tuple[str, ...]
     joint_angles: np.ndarray
     confidence: np.ndarray
+    keypoint_confidence: np.ndarray
+    confidence_is: str
     vertices_sampled: np.ndarray
     mesh_coords: np.ndarray
     mesh_layer: np.ndarray
@@ -84,7 +91,10 @@ class HandMesh:
             ),
             "confidence": round(float(self.confidence.mean()), 4),
             "confidence_vertices": _rounded(self.confidence, 4),
-            "confidence_is": "uncalibrated: cell occupancy * exp(-|P_s - P_r| / 10 mm)",
+            "confidence_keypoints": dict(
+                zip(self.keypoint_names, _rounded(self.keypoint_confidence, 4), strict=True)
+            ),
+            "confidence_is": self.confidence_is,
         }
 
     def panel(self, depth_mm, intrinsics, title: str = "") -> np.ndarray:
@@ -184,6 +194,7 @@ class FrameToMesh:
             grid_size=int(info["grid_size"]),
             num_layers=int(info["num_layers"]),
             hand=hand,
+            confidence_is=str(info["confidence"]),
             **outputs,
         )
 
@@ -328,7 +339,7 @@ def _check_signatures(proto, folder):
     graph = proto.meta_graphs[0]
     for name, inputs in _SIGNATURES.items():
         found = graph.signature_def.get(name) if name in graph.signature_def else None
-        if found is None or set(found.inputs) != inputs or "vertices" not in found.outputs:
+        if found is None or set(found.inputs) != inputs or not _NEEDED <= set(found.outputs):
             raise InputError(
                 f"--saved_model {folder} is not a hand model: its signature {name!r} is missing or "
                 "differs; use one that python -m dgn_tf.export made."

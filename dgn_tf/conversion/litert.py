@@ -15,7 +15,8 @@ import tensorflow as tf
 from dgn_tf.conversion.accelerator import for_accelerator
 from dgn_tf.serving.module import frozen_forward, input_specs
 
-OUTPUTS = ("vertices", "keypoints", "transforms", "joint_angles", "confidence")
+OUTPUTS = ("vertices", "keypoints", "transforms", "joint_angles", "confidence",
+           "keypoint_confidence")
 AGREEMENT_MM = 0.05  # of the float32 file's vertices with the network's
 _SMALLEST = 1024  # values of a kernel
 

@@ -136,8 +136,8 @@ def encode_frame(depth, unit: float) -> bytes | None:
 
 
 _OUTPUTS = frozenset(
-    "vertices vertices_sampled keypoints transforms joint_angles confidence mesh_coords mesh_layer "
-    "valid centre crop_intrinsics found".split()
+    "vertices vertices_sampled keypoints transforms joint_angles confidence keypoint_confidence "
+    "mesh_coords mesh_layer valid centre crop_intrinsics found".split()
 )
 
 

@@ -12,6 +12,9 @@ import tensorflow as tf
 from dgn_tf.mesh_io import left_hand_faces
 from dgn_tf.serving.module import CUBE_MM, OUTPUTS
 
+CALIBRATED = "probability that the point lies within 10 mm of the truth, calibrated on synthesis"
+UNCALIBRATED = "uncalibrated: cell occupancy * exp(-|P_s - P_r| / 10 mm)"
+
 
 def hand_description(network, finder) -> dict:
     """What `assets/hand.json` holds: names, conventions, sizes and licence; JSON-able."""
@@ -34,7 +37,7 @@ def hand_description(network, finder) -> dict:
         "template_hash": template.hash,
         "template_licence": template.licence,
         "template_source": template.source,
-        "confidence": "uncalibrated",
+        "confidence": CALIBRATED if network.calibration is not None else UNCALIBRATED,
         "localiser": finder.words,
         "outputs": OUTPUTS,
     }

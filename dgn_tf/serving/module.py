@@ -28,7 +28,8 @@ OUTPUTS = {
     "keypoints": "[B, J, 3] key points, mm, camera frame",
     "transforms": "[B, P, 4, 4] camera_from_template of each part, mm; template mirrored for left",
     "joint_angles": "[B, P, 3] rad, about the bone frame's x, y, z",
-    "confidence": "[B, V] 0..1, uncalibrated; 0 where no hand was found",
+    "confidence": "[B, V] 0..1, see the description's `confidence`; 0 where no hand was found",
+    "keypoint_confidence": "[B, J] 0..1, likewise",
     "mesh_coords": "[B, S, S, 2] column and row of the mesh grid for each pixel of the crop",
     "mesh_layer": "[B, S, S] probability of the mesh grid's second layer (0 with one layer)",
     "valid": "[B, S, S] bool, pixels of the crop with depth inside the cube",
@@ -141,13 +142,14 @@ class ServingModule(tf.Module):
         outputs = _mirror_outputs(outputs, left, self._left_sign)
         seen = tf.reduce_any(outputs["valid"], axis=[1, 2])
         found = seen if found is None else found & seen
-        outputs["confidence"] *= tf.cast(found, tf.float32)[:, tf.newaxis]
+        for name in ("confidence", "keypoint_confidence"):
+            outputs[name] *= tf.cast(found, tf.float32)[:, tf.newaxis]
         return {**outputs, "centre": centre, "crop_intrinsics": intrinsics, "found": found}
 
 
 OF_NETWORK = (
     "vertices", "vertices_sampled", "keypoints", "transforms", "joint_angles", "confidence",
-    "mesh_coords", "mesh_layer", "valid",
+    "keypoint_confidence", "mesh_coords", "mesh_layer", "valid",
 )
 
 

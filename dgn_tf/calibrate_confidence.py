@@ -1,0 +1,74 @@
+"""Fits the confidence of a model's vertices and key points, and measures it.
+
+    python -m dgn_tf.calibrate_confidence --weights=saved_models/dgn --plot=runs/confidence.png
+
+writes `confidence.npz` into the model folder: from then on `dgn_tf.export` and whatever loads the
+folder give probabilities that a point lies within 10 mm of the truth. It is fitted on synthetic
+frames of the validation split's sampler (other seeds) and measured on as many others, and on
+--records where given; on frames of a real camera it is as good as synthesis is like them.
+"""
+
+import os
+import pathlib
+
+from absl import flags
+
+from dgn_tf import errors
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("weights", None, "Model folder (OUTPUT_DIR/best, saved_models/dgn).",
+                    required=True)
+flags.DEFINE_string("config", "configs/synthetic_val.json", "JSON of the frames' sampler.")
+flags.DEFINE_integer("frames", 480, "To fit, and as many to measure.", lower_bound=32)
+flags.DEFINE_integer("seed", 11, "Of the frames.", lower_bound=0)
+flags.DEFINE_string("records", "", "Folder of synthetic records to measure on as well.")
+flags.DEFINE_string("json", "", "File for the figures; empty: they are printed alone.")
+flags.DEFINE_string("plot", "", "Calibration plot, .png, .pdf or .svg; empty: none.")
+
+BATCH = 32
+
+
+def main(_):
+    from dgn_tf import data, model_folder, plots
+    from dgn_tf.confidence.calibration import keypoint_neighbours
+    from dgn_tf.confidence.fitting import collect, fit, measure
+    from dgn_tf.json_file import write_json
+
+    if FLAGS.plot:
+        plots.check_plot_file(FLAGS.plot)
+    folder = model_folder.find_model_folder(FLAGS.weights)
+    network = model_folder.load_network(folder, calibrated=False)
+    template = network.template
+    config = data.SynthesisConfig.load(FLAGS.config)
+
+    def frames(seed):
+        for start in range(0, FLAGS.frames, BATCH):
+            count = min(BATCH, FLAGS.frames - start)
+            yield data.synthesize_batch(template, config, seed, start, count)
+
+    neighbours = keypoint_neighbours(template)
+    calibration = fit(
+        collect(network, frames(FLAGS.seed)), neighbours, model_folder.weights_sha256(folder)
+    )
+    sets = {"held out": frames(FLAGS.seed + 1)}
+    if FLAGS.records:
+        sets["records"] = data.record_dataset(
+            FLAGS.records, template, BATCH, shuffle=False, repeat=False
+        )
+    figures, curves = {}, {}
+    for name, batches in sets.items():
+        figures[name], curves[name] = measure(calibration, collect(network, batches), neighbours)
+        for what, values in figures[name].items():
+            print(f"{name}, {what}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
+    calibration.save(folder / model_folder.CONFIDENCE)
+    print(f"{pathlib.Path(folder) / model_folder.CONFIDENCE}: written")
+    if FLAGS.json:
+        write_json(figures, FLAGS.json)
+    if FLAGS.plot:
+        plots.plot_calibration(curves, FLAGS.plot)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    errors.run(main)
