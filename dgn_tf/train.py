@@ -284,7 +284,7 @@ def build_model(template, settings: dict):
     import tensorflow as tf
 
     from dgn_tf.network import DualGridNet
-    from dgn_tf.training.schedule import WarmupHoldDecay
+    from dgn_tf.training.schedule import WarmupHoldDecay, averaging_adamw
     from dgn_tf.training.step import LossConfig, TrainingModel
 
     if settings["mixed_precision"]:
@@ -302,14 +302,8 @@ def build_model(template, settings: dict):
     )
     steps, start = settings["steps"], settings["decay_start"]
     start = int(0.6 * steps) if start < 0 else start
-    optimizer = tf.keras.optimizers.AdamW(
-        WarmupHoldDecay(settings["learning_rate"], settings["warmup_steps"], start, steps),
-        weight_decay=settings["weight_decay"],
-        use_ema=settings["ema_momentum"] > 0,
-        ema_momentum=settings["ema_momentum"] or 0.99,
-        jit_compile=False,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    schedule = WarmupHoldDecay(settings["learning_rate"], settings["warmup_steps"], start, steps)
+    optimizer = averaging_adamw(schedule, settings["weight_decay"], settings["ema_momentum"])
     if settings["mixed_precision"]:
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
     energy = None

@@ -52,7 +52,7 @@ def train(values: dict) -> None:
     from dgn_tf.localize.network import Localiser
     from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
     from dgn_tf.training import callbacks, run_folder
-    from dgn_tf.training.schedule import WarmupHoldDecay
+    from dgn_tf.training.schedule import WarmupHoldDecay, averaging_adamw
 
     settings = {name: value for name, value in values.items() if name not in NOT_SETTINGS}
     flagfile = "".join(f"--{name}={value}\n" for name, value in settings.items())
@@ -65,14 +65,8 @@ def train(values: dict) -> None:
     run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE)
     steps, start = values["steps"], values["decay_start"]
     start = int(0.4 * steps) if start < 0 else start
-    optimizer = tf.keras.optimizers.AdamW(
-        WarmupHoldDecay(values["learning_rate"], values["warmup_steps"], start, steps),
-        weight_decay=values["weight_decay"],
-        use_ema=values["ema_momentum"] > 0,
-        ema_momentum=values["ema_momentum"] or 0.99,
-        jit_compile=False,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    schedule = WarmupHoldDecay(values["learning_rate"], values["warmup_steps"], start, steps)
+    optimizer = averaging_adamw(schedule, values["weight_decay"], values["ema_momentum"])
     model = training.LocaliserTraining(network, values["clip_norm"])
     model.compile(optimizer)
     optimizer.build(network.trainable_variables)

@@ -1,4 +1,4 @@
-"""The learning rate over a run."""
+"""The learning rate over a run, and the optimiser that follows it."""
 
 import math
 
@@ -38,3 +38,22 @@ class WarmupHoldDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
             "decay_end": self.decay_end,
             "final": self.final,
         }
+
+
+def averaging_adamw(schedule, weight_decay: float, ema_momentum: float):
+    """AdamW with moving averages of the weights; biases and norms do not decay.
+
+    Args:
+        schedule: of the rate.
+        weight_decay: decoupled.
+        ema_momentum: of the averages; 0: none.
+    """
+    optimizer = tf.keras.optimizers.AdamW(
+        schedule,
+        weight_decay=weight_decay,
+        use_ema=ema_momentum > 0,
+        ema_momentum=ema_momentum or 0.99,
+        jit_compile=False,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    return optimizer

@@ -54,7 +54,7 @@ class UnlabelledViews:
             "--unlabelled_records",
             self.folder,
             self.cameras,
-            "python -m data_prep.nyu_to_tfrecord --nyu_dir=DIR --labels=none --center=com "
+            "python -m data_prep.nyu_to_tfrecord --nyu_dir=DIR --labels=none --center=localiser "
             "--calibration=FILE --output_dir={output} writes NYU's to {split}, and python -m "
             "data_prep.rig_to_tfrecord --frames=DIR1,DIR2 --calibration=FILE --depth_unit=1 "
             "--output_dir={output} those of a rig of one's own",

@@ -60,8 +60,9 @@ def test_predictor_is_held_to_the_forward_pass_on_the_same_crop(tmp_path):
     (tmp_path / "1").symlink_to(exported_model() / "1")
     save_model_folder(network(), tmp_path)
     figures = measure_predictor(tmp_path, blob_frame(), INTRINSICS, frames=3)
-    times = {f"{name}_ms_p{q}" for name in ("frame", "forward", "network") for q in (50, 99)}
-    assert set(figures) == times | {"frame_to_forward", "frame_to_network"}
+    jobs = ("frame", "forward", "network", "locate")
+    times = {f"{name}_ms_p{q}" for name in jobs for q in (50, 99)}
+    assert set(figures) == times | {"frame_to_forward", "frame_to_network", "locate_to_forward"}
     assert all(value > 0 for value in figures.values())
 
 

@@ -70,6 +70,7 @@ def arguments(rig, output, frames, **settings) -> dict:
         "calibration": rig / "calibration.json",
         "depth_unit": UNIT_MM,
         "output_dir": output,
+        "center": "com",  # a ball is no hand
         "workers": 1,
         "steps_per_shard": 2,
         "progress": False,

@@ -139,7 +139,7 @@ def _no_labels(folder):
     (_add_frame, "depth_1_0000099.png: a frame without label: joint_data.mat has 5 frames"),
     (_nan, "joint_data.mat: index 3, camera 2: joint_xyz of F1_KNU2_B is NaN.*--skip_bad"),
     (_other_shape, r"joint_data.mat: joint_xyz is \[3, 5, 21, 3\]"),
-    (_no_labels, "joint_data.mat: no such file.*--center=joint.*--center=com"),
+    (_no_labels, "joint_data.mat: no such file.*--center=joint.*--center=localiser"),
     (shutil.rmtree, "test: can't be listed .No such file.*--nyu_dir.*--splits"),
 ])  # fmt: skip
 def test_bad_input_is_refused_before_anything_is_written(convert, copy, tmp_path, spoil, message):

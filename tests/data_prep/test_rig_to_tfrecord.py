@@ -109,7 +109,7 @@ def encode(steps, number, whole=Steps.encode):
 Steps.encode = encode
 rig, output, unit = sys.argv[1:]
 convert_rig(tuple(f"{rig}/cam{c}" for c in (1, 2, 3)), f"{rig}/calibration.json", float(unit),
-            output, workers=1, steps_per_shard=2)
+            output, center="com", workers=1, steps_per_shard=2)
 """
 
 

@@ -116,7 +116,7 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
         (["--output_dir=x", "--estimates_fraction=0.5", "--unlabelled_records=a",
           "--data=records", "--synthetic_records=b"], "wants --data=online: .* rendered already"),
         (["--output_dir=x", "--unlabelled_records=a/train"],
-         "nyu_to_tfrecord .*--labels=none --center=com .*=a writes .*rig_to_tfrecord"),
+         "nyu_to_tfrecord .*--labels=none --center=localiser .*=a writes .*rig_to_tfrecord"),
     ],
 )
 def test_bad_flags_get_one_line(arguments, message, monkeypatch, tmp_path, capsys):
