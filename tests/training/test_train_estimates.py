@@ -59,7 +59,10 @@ def killed_after(step, folder, *arguments):
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 900
-    while not list(folder.glob(f"checkpoints/*-{step}.index")) and process.poll() is None:
+    state = folder / "checkpoints" / "checkpoint"  # names the checkpoint to resume from, last
+    while process.poll() is None:
+        if state.is_file() and f'-{step}"' in state.read_text():
+            break
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
