@@ -9,6 +9,7 @@ measures a server that runs already, the real one, without its memory.
 import collections
 import concurrent.futures
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -83,14 +84,15 @@ def server(saved_model, address):
         process.wait()
 
 
+@functools.cache
 def frame(index: int) -> np.ndarray:
-    """A 640 x 480 frame, mm, of a lumpy disc whose place depends on `index`."""
-    rows, columns = np.mgrid[:480, :640].astype(np.float32)
-    z = 550 + 15 * (index % 8)
-    x = (columns - 250 - 20 * (index % 8)) * z / 475
-    y = (rows - 240) * z / 475
-    surface = z + 10 * np.sin(x / 15) + 0.1 * y
-    return np.where(x**2 + y**2 < 75**2, surface, 0).astype(np.float32)
+    """A 640 x 480 frame, mm, of a hand as in the sample frames."""
+    from data_prep.sample_frames import sample_config
+    from dgn_tf.data import render_frame
+    from dgn_tf.template import load_template
+
+    found = render_frame(load_template(), sample_config("flat"), 7, index, intrinsics=INTRINSICS)
+    return found["depth"].astype(np.float32)
 
 
 def measure_latency(predictor, client, rounds: int) -> dict:
