@@ -311,6 +311,8 @@ def _residual(outputs, depth, intrinsics) -> float:
     from scipy.spatial import cKDTree
 
     points = _crop_points(outputs, depth, intrinsics)
+    if not len(points):
+        return _FAR_MM
     away, _ = cKDTree(outputs["vertices"]).query(points, distance_upper_bound=_FAR_MM)
     return float(np.minimum(away, _FAR_MM).mean())
 

@@ -252,6 +252,7 @@ def test_the_residual_is_the_points_distance_from_the_mesh():
     assert _residual(outputs, frame, INTRINSICS) == pytest.approx(6, abs=0.5)
     outputs["vertices"] = points + [0, 0, 600]
     assert _residual(outputs, frame, INTRINSICS) == 15
+    assert _residual(outputs, np.zeros_like(frame), INTRINSICS) == 15  # nothing to compare with
 
 
 def test_intrinsics_must_come_from_somewhere():
