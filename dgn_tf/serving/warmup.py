@@ -35,7 +35,7 @@ def write_warmup(folder, crop: dict) -> None:
 
 
 def warmup_requests(crop: dict) -> list[tuple[str, dict]]:
-    """(signature, inputs as numpy arrays): each signature at each of `BATCH_SIZES`."""
+    """(signature, inputs, numpy): each signature that predicts at each of `BATCH_SIZES`."""
     depth = _frame()
     image = tf.io.encode_png(depth.astype(np.uint16)[..., np.newaxis]).numpy()
     intrinsics = np.array([80, 80, _WIDTH / 2, _HEIGHT / 2], np.float32)

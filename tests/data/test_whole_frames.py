@@ -1,3 +1,4 @@
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,8 +14,7 @@ from dgn_tf.data.whole_frames import (
 )
 from dgn_tf.template import load_template
 
-CLEAN = whole_frame_config()
-CLEAN = CLEAN.__class__(**{**vars(CLEAN), "sensor": SensorSettings(clean_share=1.0)})
+CLEAN = dataclasses.replace(whole_frame_config(), sensor=SensorSettings(clean_share=1.0))
 FRAMES = 60
 
 
@@ -85,8 +85,7 @@ def test_no_hand_where_none_is_wanted(template):
 
 
 def test_the_sensor_hides_and_moves_but_does_not_invent(template):
-    noisy = whole_frame_config()
-    noisy = noisy.__class__(**{**vars(noisy), "sensor": SensorSettings(clean_share=0.0)})
+    noisy = dataclasses.replace(whole_frame_config(), sensor=SensorSettings(clean_share=0.0))
     settings = WholeFrameSettings()
     clean = render_whole_frames(template, CLEAN, settings, 3, 0, 20)
     seen = render_whole_frames(template, noisy, settings, 3, 0, 20)

@@ -53,23 +53,24 @@ def test_truth_agrees_with_a_loop():
                 np.testing.assert_allclose(truth["centre"][row, column], centre, rtol=1e-5)
 
 
-def test_perfect_outputs_cost_nothing_and_wrong_ones_something():
+def test_true_outputs_cost_least():
     batch = scene(frames=2)
     blank = outputs_for(batch)
     truth = block_truth(batch, blank)
-    # Only blocks that show one thing alone can be said without a doubt.
-    sure = {"hand": 60 * (truth["share"] - 0.5), "left": 60 * (truth["left"] - 0.5)}
-    right = outputs_for(batch, **sure, offset=truth["centre"] - blank["point"])
-    whole = tf.reduce_all((truth["share"] < 1e-6) | (truth["share"] > 1 - 1e-6))
-    terms = localiser_terms(right, batch)
+    chance = tf.clip_by_value(truth["share"], 1e-5, 1 - 1e-5)  # a cross entropy's minimum
+    logit = tf.math.log(chance / (1 - chance))
+    right = {"hand": logit, "left": 60 * (truth["left"] - 0.5),
+             "offset": truth["centre"] - blank["point"]}
+    terms = localiser_terms(outputs_for(batch, **right), batch)
     assert float(terms["left"].numpy().max()) < 1e-4
     assert float(terms["offset"].numpy().max()) < 1e-3
-    if whole:
-        assert float(terms["hand"].numpy().max()) < 1e-4
-    wrong = localiser_terms(blank, batch)
-    for name, term in terms.items():
-        assert term.shape == (2,)
-        assert (wrong[name].numpy() > term.numpy() + 0.1).all(), name
+    for name, moves in (("hand", (0.5, -0.5)), ("left", (-30.0 * tf.sign(right["left"]),)),
+                        ("offset", (20.0, -20.0))):
+        for move in moves:
+            wrong = {**right, name: right[name] + move}
+            moved = localiser_terms(outputs_for(batch, **wrong), batch)
+            assert moved[name].shape == (2,)
+            assert (moved[name].numpy() > terms[name].numpy() + 1e-3).all(), name
 
 
 def test_a_frame_without_hands_teaches_where_no_hand_is_and_nothing_else():
