@@ -39,6 +39,10 @@ _FORMAT = flags.DEFINE_enum(
     "format", "ply", ["ply", "obj", "glb"], "Of the mesh: ply and obj are in mm, camera frame; glb "
     "is in metres, y up (glTF).",
 )
+_SKIP_WITHOUT_HAND = flags.DEFINE_bool(
+    "skip_without_hand", False, "Leave out frames in which no hand is found, and name them; "
+    "otherwise the first is an error.",
+)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder for the results; made where missing.", required=True
 )
@@ -93,6 +97,8 @@ def frames_of_flags() -> Frames:
 def predict_frames(predict, frames: Frames, title: str) -> None:
     """Predicts the frames and writes the three files of each; after an error, none.
 
+    Frames without a hand are an error, or left out and named with --skip_without_hand.
+
     Args:
         predict: a `FrameToMesh`.
         frames: what to predict.
@@ -100,15 +106,29 @@ def predict_frames(predict, frames: Frames, title: str) -> None:
     """
     import tqdm
 
-    output = pathlib.Path(_OUTPUT_DIR.value)
+    from dgn_tf.predictor import NoHandError
+
+    output, empty = pathlib.Path(_OUTPUT_DIR.value), []
     with staged(output) as stage:
         for file in tqdm.tqdm(frames.files, desc=title, unit="frame", disable=None):
             depth = frames.read(file)
-            mesh = predict(depth, frames.intrinsics, frames.centre, _HAND.value, name=str(file))
+            try:
+                mesh = predict(depth, frames.intrinsics, frames.centre, _HAND.value, name=str(file))
+            except NoHandError as error:
+                if not _SKIP_WITHOUT_HAND.value:
+                    raise InputError(f"{error} --skip_without_hand leaves it out.") from None
+                empty.append(file)
+                continue
             results = frame_results(mesh, depth, frames.intrinsics, file.stem, _FORMAT.value)
             for ending, content in results.items():
                 (stage / f"{file.stem}.{ending}").write_bytes(content)
-    print(f"{output}: {len(frames.files)} frames, each .{_FORMAT.value}, .json and .png")
+        if len(empty) == len(frames.files):
+            raise InputError(f"no hand was found in any of the {len(empty)} frames; check "
+                             "--depth_unit and --intrinsics, or give --center_mm.")
+    count = len(frames.files) - len(empty)
+    print(f"{output}: {count} frames, each .{_FORMAT.value}, .json and .png")
+    for file in empty:
+        print(f"  left out, no hand found: {file}")
 
 
 def depth_unit() -> float:

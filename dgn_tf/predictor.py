@@ -24,6 +24,10 @@ _FAR_MM = 15.0  # a point that far from the mesh is not its own: a forearm's, a 
 _NEAREST_MM, _FARTHEST_MM = 100, 4000  # where the localiser looks
 
 
+class NoHandError(InputError):
+    """The frame is good, but no hand was found in it."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class HandMesh:
     """One hand. Everything in mm in the camera frame (x right, y down, z forward).
@@ -168,7 +172,8 @@ class FrameToMesh:
             name: of the frame, for error messages.
 
         Raises:
-            InputError: an argument is of the wrong kind, or no hand can be there.
+            InputError: an argument is of the wrong kind; NoHandError, which is one: no hand was
+                found.
         """
         intrinsics = self.intrinsics if intrinsics is None else check_intrinsics(intrinsics)
         if intrinsics is None:
@@ -208,7 +213,7 @@ class FrameToMesh:
         outputs, description = self._run(signature, inputs, name)
         outputs = {key: value[0] for key, value in outputs.items()}
         if not outputs.pop("found"):
-            raise InputError(_not_found(name, centre_mm, description.info["cube_mm"]))
+            raise NoHandError(_not_found(name, centre_mm, description.info["cube_mm"]))
         return outputs, description
 
 

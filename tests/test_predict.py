@@ -135,6 +135,23 @@ def test_one_bad_frame_among_good_ones_leaves_no_output(frames, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_frames_without_a_hand_can_be_left_out(frames, tmp_path, capsys):
+    for file in frames.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    speck = np.zeros([240, 320], np.uint16)
+    speck[100, 100] = 4000
+    Image.fromarray(speck).save(tmp_path / "zzz.png")
+    with pytest.raises(InputError, match="no hand was found.* --skip_without_hand leaves it out"):
+        run(tmp_path / "out", f"--depth={tmp_path}/*.png", UNIT)
+    run(tmp_path / "out", f"--depth={tmp_path}/*.png", UNIT, "--skip_without_hand")
+    stems = {file.stem for file in (tmp_path / "out").iterdir()}
+    assert stems == {file.stem for file in frames.iterdir()}
+    assert "left out, no hand found: " + str(tmp_path / "zzz.png") in capsys.readouterr().out
+    with pytest.raises(InputError, match="no hand was found in any of the 1 frames"):
+        run(tmp_path / "none", f"--depth={tmp_path}/zzz.png", UNIT, "--skip_without_hand")
+    assert not (tmp_path / "none").exists()
+
+
 def test_results_of_an_earlier_run_survive_a_failure(frames, tmp_path):
     run(tmp_path, f"--depth={frames}/frame0.png", UNIT)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
