@@ -139,7 +139,8 @@ def load_weights(network: DualGridNet, file, other_template: bool = False) -> No
         if trained != own:
             raise InputError(
                 f"{file} was trained with the template of hash {trained[:12]}, this network has "
-                f"{network.template.name}, {own[:12]}; pass --template={file.parent / TEMPLATE}."
+                f"{network.template.name}, {own[:12]}; pass --template={file.parent / TEMPLATE}, "
+                "or --init_other_template to learn this one from there."
             )
     try:
         network.load_weights(str(file))

@@ -110,6 +110,10 @@ flags.DEFINE_float("clip_norm", 0.0, "Gradients are clipped to this norm; 0: not
 flags.DEFINE_float("ema_momentum", 0.998, "Of the weights' averages; 0: none.", 0, 1)
 flags.DEFINE_integer("seed", 1, "Of the weights and the data.", lower_bound=0)
 flags.DEFINE_string("init_weights", "", "weights.h5 or model folder to start from.")
+flags.DEFINE_bool(
+    "init_other_template", False, "Take --init_weights although of another template: what the "
+    "networks see of a depth frame carries over, the map of the mesh is learnt anew.",
+)
 flags.DEFINE_enum("loss", "robust", ["robust", "mse"], "Huber and L1 (mm), or Eq. 4's squares.")
 flags.DEFINE_float("correspondence_weight", 10.0, "Of the I_m term.", lower_bound=0)
 flags.DEFINE_float("alpha", 1.0, "Of the P_r term (Eq. 4).", lower_bound=0)
@@ -233,7 +237,9 @@ def train(values: dict) -> None:
     if settings["init_weights"] and not run_folder.has_checkpoint(folder):
         from dgn_tf.model_folder import load_weights
 
-        load_weights(model.network, settings["init_weights"])
+        load_weights(
+            model.network, settings["init_weights"], settings["init_other_template"]
+        )
     # Only now: flags that are wrong so far leave no folder behind.
     resumed = run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE, own)
     # Not before: the averages begin at the weights that the optimiser is built with.
@@ -252,7 +258,7 @@ def train(values: dict) -> None:
         return
 
     validation = datasets.validation_batches(template, settings)
-    held_out = real.held_out_batches(values["real_validation_frames"]) if real else []
+    held_out = real.held_out_batches(template, values["real_validation_frames"]) if real else []
     energies = []
     if unlabelled:
         energies = unlabelled.held_out_batches(values["real_validation_frames"])

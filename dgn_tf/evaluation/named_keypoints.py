@@ -25,8 +25,8 @@ def columns_by_name(names: Sequence[str], template, where: str) -> np.ndarray:
     columns = np.array([place.get(name, -1) for name in template.keypoint_names])
     if (columns[template.evaluated] < 0).all():
         raise InputError(
-            f"{where}: labels none of the key points that are evaluated for the model "
-            f"({template.name}); measure a model of a template that shares some."
+            f"{where}: labels none of the key points that are evaluated for the template "
+            f"{template.name}; take a template that shares some."
         )
     return columns
 

@@ -38,7 +38,7 @@ def training_data(
     count = real_count(batch_size, settings["real_fraction"])
     rest = batch_size - count
     synthetic = synthetic_data(template, settings, rest, step) if rest else None
-    return mix(real.training(count, seed, step), synthetic)
+    return mix(real.training(template, count, seed, step), synthetic)
 
 
 def synthetic_data(

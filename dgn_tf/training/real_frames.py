@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from dgn_tf.data.view_crops import AugmentConfig
 from dgn_tf.data.views import WRITER, view_dataset
 from dgn_tf.errors import InputError
+from dgn_tf.evaluation.named_keypoints import columns_by_name
 from dgn_tf.training.record_folder import training_description
 
 # What both kinds of frame have, and what synthetic ones have besides.
@@ -46,7 +48,7 @@ class RealFrames:
 
         Raises:
             InputError: nothing there, records of another kind, of the test split or without
-                labels, key points other than the template's, a camera that they lack.
+                labels, none of the template's evaluated key points, a camera that they lack.
         """
         flag = f"--real_records={self.folder}"
         description = training_description(
@@ -59,8 +61,7 @@ class RealFrames:
             raise InputError(
                 f"{flag}: converted with --labels=none; convert again with --labels=auto."
             )
-        if tuple(description["keypoints"]) != tuple(template.keypoint_names):
-            raise InputError(f"{flag}: the key points are not those of template {template.name}.")
+        columns_by_name(description["keypoints"], template, flag)
         return description
 
     def facts(self, template) -> dict:
@@ -80,9 +81,14 @@ class RealFrames:
             "status": ESTIMATED if "labels_are" in description else status_of(description),
         }
 
-    def training(self, batch_size: int, seed: int, start_step: int = 0) -> tf.data.Dataset:
-        """Endless augmented batches of what is not held out; batch k depends on seed and k."""
-        return view_dataset(
+    def training(
+        self, template, batch_size: int, seed: int, start_step: int = 0
+    ) -> tf.data.Dataset:
+        """Endless augmented batches of what is not held out; batch k depends on seed and k.
+
+        The key points are the template's, by name; those without a label are not valid.
+        """
+        views = view_dataset(
             self.folder,
             batch_size,
             camera=self.cameras,
@@ -96,8 +102,9 @@ class RealFrames:
             held_out=self.held_out,
             size=self.size,
         )
+        return self._for_template(views, template)
 
-    def held_out_batches(self, frames: int) -> list[dict]:
+    def held_out_batches(self, template, frames: int) -> list[dict]:
         """Up to `frames` held-out views as they are, not augmented; the same at each call.
 
         Returns:
@@ -119,11 +126,25 @@ class RealFrames:
             held_out=self.held_out,
             size=self.size,
         )
+        views = self._for_template(views, template)
         batches = []
         for batch in views.take(-(-frames // batch_size)):
             batches.append({name: value[:frames] for name, value in batch.items()})
             frames -= len(batches[-1]["cube"])
         return batches
+
+    def _for_template(self, views: tf.data.Dataset, template) -> tf.data.Dataset:
+        names = self.description(template)["keypoints"]
+        if tuple(names) == tuple(template.keypoint_names):
+            return views
+        columns = columns_by_name(names, template, f"--real_records={self.folder}")
+        return views.map(lambda batch: _in_order(batch, columns))
+
+
+def _in_order(batch: dict, columns: np.ndarray) -> dict:
+    valid = tf.gather(batch["keypoints_valid"], np.maximum(columns, 0), axis=1)
+    keypoints = tf.gather(batch["keypoints"], np.maximum(columns, 0), axis=1)
+    return {**batch, "keypoints": keypoints, "keypoints_valid": valid * (columns >= 0)}
 
 
 def status_of(description: dict) -> str:

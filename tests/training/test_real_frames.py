@@ -85,23 +85,43 @@ def test_real_frames_alone_have_no_mesh(settings, records):
 
 
 def test_no_step_learns_from_what_is_held_out(records):
-    real = RealFrames(str(records), held_out=0.2, size=SIZE)
-    held_out = np.concatenate([batch["index"] for batch in real.held_out_batches(1000)])
+    real, template = RealFrames(str(records), held_out=0.2, size=SIZE), tiny_template()
+    held_out = np.concatenate([batch["index"] for batch in real.held_out_batches(template, 1000)])
     assert len(held_out) == 0.2 * STEPS * CAMERAS
     per_pass = STEPS * CAMERAS - len(held_out)
-    learnt = [batch["index"] for batch in real.training(4, seed=0).take(2 * per_pass // 4)]
+    batches = real.training(template, 4, seed=0).take(2 * per_pass // 4)
+    learnt = [batch["index"] for batch in batches]
     assert not set(np.concatenate(learnt)) & set(held_out)
     assert len(set(np.concatenate(learnt))) + len(set(held_out)) == STEPS
 
 
 def test_held_out_views_are_the_same_at_each_call_and_as_many_as_wanted(records):
     real = RealFrames(str(records), cameras=(2,), held_out=0.5, size=SIZE)
-    first, again = real.held_out_batches(7), real.held_out_batches(7)
+    first, again = (real.held_out_batches(tiny_template(), 7) for _ in range(2))
     assert sum(len(batch["cube"]) for batch in first) == 7
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one["depth"], other["depth"])
         np.testing.assert_array_equal(one["camera"], 2)
-    assert RealFrames(str(records), held_out=0.0).held_out_batches(7) == []
+    assert RealFrames(str(records), held_out=0.0).held_out_batches(tiny_template(), 7) == []
+
+
+def test_labels_in_another_order_or_of_fewer_points_go_by_name(records, tmp_path):
+    template = tiny_template()
+    names = list(template.keypoint_names)
+    unknown = names[:-1] + ["NOSE"]  # the records' own columns, of which the last is foreign now
+    swapped = [unknown[1], unknown[0], *unknown[2:]]
+    folder = described(records, tmp_path / "train", keypoints=swapped)
+    for shard in records.glob("*.tfrecord"):
+        (folder / shard.name).symlink_to(shard)
+    same, by_name = (
+        RealFrames(str(place), held_out=0.5, size=SIZE).held_out_batches(template, 4)[0]
+        for place in (records, folder)
+    )
+    assert same["keypoints_valid"].numpy().all()
+    for name in ("keypoints", "keypoints_valid"):
+        np.testing.assert_array_equal(by_name[name][:, 0], same[name][:, 1])
+        np.testing.assert_array_equal(by_name[name][:, 2:-1], same[name][:, 2:-1])
+    assert not by_name["keypoints_valid"][:, -1].numpy().any()
 
 
 def test_estimates_are_no_labels_of_a_data_set(records, tmp_path):
@@ -123,7 +143,7 @@ def test_facts_call_other_frames_than_nyus_an_experiment(records, tmp_path):
     [
         ({"split": "test"}, (), "is the test split"),
         ({"labels": False}, (), "--labels=none"),
-        ({"keypoints": ["thumb"]}, (), "key points are not those of template"),
+        ({"keypoints": ["thumb"]}, (), "labels none of the key points that are evaluated for"),
         ({"kind": "synthetic"}, (), "another kind"),
         ({}, (1, 4), "--real_cameras=4.* has cameras 1, 2"),
     ],
