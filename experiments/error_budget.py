@@ -46,7 +46,7 @@ def main(_):
     alone: Ladder = [(name, frozenset([name])) for name in steps]
     wanted = {chosen for rungs in (*orders.values(), alone) for _, chosen in rungs}
     found = _measure(Oracles(network), network.template, wanted)
-    figures = {
+    figures: dict = {
         "frames": len(next(iter(found[frozenset()].values()))),
         "orders": {order: rung_figures(rungs, found) for order, rungs in orders.items()},
         "alone": rung_figures([("as it is", frozenset()), *alone], found, alone=True),
