@@ -38,10 +38,10 @@ def visibility(template, depth, face, barycentric) -> np.ndarray:
         barycentric: [S, S, 2] weights of the face's corners 1 and 2.
 
     Returns:
-        [V] int: `SEEN`, a pixel shows a point within `NEAR_MM` of it at rest, where fingers do not
-        touch; `BEHIND`, else, and a pixel shows a point within `NEAR_CELLS` of its mesh
-        coordinates, in either layer: with two layers the other side of what is seen; `HIDDEN`,
-        else.
+        [V] int: `SEEN`, a pixel shows a point of its layer within `NEAR_MM` of it at rest, where
+        fingers do not touch; `BEHIND`, else, and a pixel shows a point within `NEAR_CELLS` of its
+        mesh coordinates, in either layer: with two layers the other side of what is seen;
+        `HIDDEN`, else.
     """
     result = np.full(len(template.vertices), HIDDEN)
     shows = (np.asarray(face) >= 0) & (np.asarray(depth) > 0)
@@ -53,7 +53,11 @@ def visibility(template, depth, face, barycentric) -> np.ndarray:
     weights = np.concatenate([1 - barycentric.sum(-1, keepdims=True), barycentric], axis=-1)
     coords = (corners * weights[..., np.newaxis]).sum(axis=1)
     result[_near(coords, template.mesh_coords, NEAR_CELLS)] = BEHIND
-    result[_near(rest, template.vertices, NEAR_MM)] = SEEN
+    for layer in range(template.num_layers):
+        here = template.face_layer[face] == layer
+        if here.any():
+            near = _near(rest[here], template.vertices, NEAR_MM)
+            result[near & (template.vertex_layer == layer)] = SEEN
     return result
 
 
