@@ -144,10 +144,9 @@ def _write_sheet(measured, worst, means, template):
 
     index = measured.joined("index")
     names = ("depth", "intrinsics", "centre", "vertices", "predicted")
-    sheet = contact_sheet(
-        [f"{index[row]}: {means[row]:.0f} mm" for row in worst],
-        *(measured.joined(name)[worst] for name in names), template.faces,
-    )  # fmt: skip
+    depth, intrinsics, centre, true, predicted = (measured.joined(name)[worst] for name in names)
+    captions = [f"{index[row]}: {means[row]:.0f} mm" for row in worst]
+    sheet = contact_sheet(captions, depth, intrinsics, centre, true, predicted, template.faces)
     file = pathlib.Path(_WORST.value)
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.stem}.writing.png")
