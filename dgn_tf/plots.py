@@ -74,6 +74,39 @@ def plot_calibration(curves: dict[str, dict[str, np.ndarray]], file) -> None:
     _save(figure, file)
 
 
+def plot_budget(orders: dict[str, list[dict]], file) -> None:
+    """Writes how much of P_r's error each step takes away, a panel for each order of the steps.
+
+    Args:
+        orders: title -> rungs of `experiments.error_budget`: step, vertices_pr_mm,
+            vertices_pr_mm_less and its interval; the first is the network as it is.
+        file: .png, .pdf or .svg; written beside, then renamed.
+    """
+    figure = _figure(file)
+    panels = figure.subplots(1, len(orders), squeeze=False, sharey=True)[0]
+    for title, axes in zip(orders, panels, strict=True):
+        rows = orders[title]
+        places = np.arange(len(rows))
+        level = np.array([row["vertices_pr_mm"] for row in rows])
+        less = np.array([row["vertices_pr_mm_less"] for row in rows])
+        axes.bar(places[:1], level[:1], color="grey")
+        # Falling bars: each from the level before it to its own.
+        colours = np.where(less[1:] >= 0, "tab:blue", "tab:red")
+        axes.bar(places[1:], less[1:], bottom=level[1:], color=colours)
+        ends = np.array([row["vertices_pr_mm_less_interval"] for row in rows])
+        spread = np.abs(ends.T - less)[:, 1:]
+        axes.errorbar(places[1:], level[1:], spread, fmt="none", ecolor="black", capsize=3)
+        for place, top, value in zip(places, np.maximum(level, level + less), less, strict=True):
+            text = f"{level[0]:.2f}" if place == 0 else f"{-value:+.2f}"
+            axes.annotate(text, (place, top), (0, 3), textcoords="offset points", ha="center",
+                          fontsize="small")
+        axes.set_xticks(places, [row["step"] for row in rows], rotation=40, ha="right")
+        axes.set(title=title, ylabel="P_r (mm)")
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+    _save(figure, file)
+
+
 def _figure(file):
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
     from matplotlib.figure import Figure

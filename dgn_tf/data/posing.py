@@ -11,7 +11,7 @@ from dgn_tf.data import randomness as rng
 # Parts of the pose sampler's mixture, in the order of PoseSettings.gesture_shares.
 GESTURES = ("relaxed", "flat", "fist", "grasp", "count", "pinch", "claw", "independent")
 _RELAXED, _FLAT, _FIST, _GRASP, _COUNT, _PINCH, _CLAW, _INDEPENDENT = range(8)
-_STREAM_SHAPE, _STREAM_POSE, _STREAM_GIVEN = 1, 2, 8
+STREAM_SHAPE, STREAM_POSE, _STREAM_GIVEN = 1, 2, 8
 
 
 class PoseSettings(NamedTuple):
@@ -149,7 +149,7 @@ def _vary_angles(state, hand, settings, given, angles):
 
 
 @kernel
-def _draw_shape(state, settings, given, n, coefficients):
+def draw_shape(state, settings, given, n, coefficients):
     """Fills `coefficients` [K] of sample n; returns the scale of the whole hand."""
     clip = settings.shape_clip
     if n < given.shape.shape[0]:
@@ -298,13 +298,13 @@ def pose_hands(hand, settings, given, prior, seed, rows, indices, attempts, vert
     rest_keypoints = np.empty(hand.keypoints.shape)
     coefficients = np.empty(hand.shape_joints.shape[0])
     for n in rows:
-        state = rng.stream(seed, indices[n], attempts[n], _STREAM_SHAPE)
-        scale = _draw_shape(state, settings, given, n, coefficients)
+        state = rng.stream(seed, indices[n], attempts[n], STREAM_SHAPE)
+        scale = draw_shape(state, settings, given, n, coefficients)
         _shape(hand.vertices, hand.shape_vertices, coefficients, scale, rest)
         _shape(hand.joints, hand.shape_joints, coefficients, scale, joints)
         _shape(hand.keypoints, hand.shape_keypoints, coefficients, scale, rest_keypoints)
         is_given = n < given.angles.shape[0]
-        purpose = _STREAM_GIVEN if is_given else _STREAM_POSE
+        purpose = _STREAM_GIVEN if is_given else STREAM_POSE
         state = rng.stream(seed, indices[n], attempts[n], purpose)
         # Without a prior nothing is drawn: the stream is what it was before there were priors.
         row = -1

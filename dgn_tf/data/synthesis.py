@@ -204,20 +204,23 @@ class DrawnHand(NamedTuple):
     forearm: bool  # whether the forearm is to be rendered
 
 
-def drawn_hand(hand: HandArrays, config: SynthesisConfig, stream: int, index: int) -> DrawnHand:
-    """The hand of one sample, its first draw.
+def drawn_hand(
+    hand: HandArrays, config: SynthesisConfig, stream: int, index: int, attempt: int = 0
+) -> DrawnHand:
+    """The hand of one sample.
 
     Args:
         hand: HandArrays.
         config: what to sample from.
         stream: seed of all streams.
         index: number of the sample.
+        attempt: which draw; crops with too few pixels of the hand are drawn again.
     """
     space = _Workspace(hand, config.size, 1)
-    zero = np.zeros(1, np.int64)
     given, prior = _none(hand), _no_prior(hand)
     space.draw_hands(
-        hand, config, given, prior, stream, zero, np.array([index], np.int64), zero
+        hand, config, given, prior, stream, np.zeros(1, np.int64), np.array([index], np.int64),
+        np.array([attempt], np.int64),
     )
     return DrawnHand(
         space.vertices[0], space.keypoints[0], space.cameras[0], bool(space.forearm[0])
