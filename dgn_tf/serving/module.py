@@ -8,15 +8,15 @@ Inputs (every signature that predicts: left [B] bool, true for left hands):
 * png: png [B] encoded images, intrinsics [B, 4], depth_unit [B] mm (0 = NYU's G * 256 + B).
 * locate: depth [B, H, W] mm, intrinsics [B, 4]. Only finds hands; see `LOCATED`.
 
-Outputs are named in `OUTPUTS`. Left hands are mirrored: the crop's columns are reversed, the
-network sees a right hand, and x of what it returns is negated. With D = diag(-1, 1, 1, 1) a
-left hand's transform is D T D, which poses the mirrored template D p; joint angles are those of
-the mirrored hand, and mean the same bending.
+Outputs are named in `OUTPUTS`. Left hands are mirrored (`dgn_tf.geometry.mirror`): the network
+sees a right hand, and what it returns is mirrored back. A left hand's transform D T D poses the
+mirrored template D p; joint angles are those of the mirrored hand, and mean the same bending.
 """
 
 import tensorflow as tf
 
 from dgn_tf.geometry import crop as crop_geometry
+from dgn_tf.geometry import mirror
 from dgn_tf.serving import checks
 from dgn_tf.serving.freezing import frozen, graph_function
 from dgn_tf.serving.png import decode_depth
@@ -36,6 +36,7 @@ OUTPUTS = {
     "centre": "[B, 3] mm, camera frame, centre of the crop",
     "crop_intrinsics": "[B, 4] fx, fy, cx, cy of the crop, in its pixels",
     "found": "[B] bool, whether a hand was found",
+    "left": "[B] bool, as it was asked: the hand is a left one, its mesh has the left hand's faces",
 }
 
 LOCATED = {
@@ -68,7 +69,6 @@ class ServingModule(tf.Module):
             else forward.signatures["serving_default"]
         )
         self._finder = finder
-        self._left_sign = tf.constant([-1.0, 1.0, 1.0])
 
     def signatures(self) -> dict:
         """Concrete functions by signature name, for `tf.saved_model.save`.
@@ -133,18 +133,14 @@ class ServingModule(tf.Module):
         return self._predict(depth, intrinsics, centre, cube, left, found)
 
     def _predict(self, depth, intrinsics, centre, cube, left, found=None):
-        seen_depth, seen_intrinsics, seen_centre = _mirror_crop(
-            depth, intrinsics, centre, left, self._left_sign
-        )
-        outputs = self._forward(
-            depth=seen_depth, intrinsics=seen_intrinsics, centre=seen_centre, cube=cube
-        )
-        outputs = _mirror_outputs(outputs, left, self._left_sign)
+        seen = _mirror_crop(depth, intrinsics, centre, left)
+        outputs = _mirror_where(left, self._forward(**seen, cube=cube))
         seen = tf.reduce_any(outputs["valid"], axis=[1, 2])
         found = seen if found is None else found & seen
         for name in ("confidence", "keypoint_confidence"):
             outputs[name] *= tf.cast(found, tf.float32)[:, tf.newaxis]
-        return {**outputs, "centre": centre, "crop_intrinsics": intrinsics, "found": found}
+        return {**outputs, "centre": centre, "crop_intrinsics": intrinsics, "found": found,
+                "left": left}
 
 
 OF_NETWORK = (
@@ -185,27 +181,20 @@ def input_specs(size: int, batch: int | None = None) -> dict:
     }
 
 
-def _mirror_crop(depth, intrinsics, centre, left, sign):
-    """Reverses the columns of left hands' crops, with their camera and centre."""
-    size = depth.shape[2]
-    depth = tf.where(left[:, tf.newaxis, tf.newaxis], tf.reverse(depth, [2]), depth)
-    flipped = tf.stack(
-        [intrinsics[:, 0], intrinsics[:, 1], size - 1.0 - intrinsics[:, 2], intrinsics[:, 3]], 1
-    )
-    left = left[:, tf.newaxis]
-    return depth, tf.where(left, flipped, intrinsics), tf.where(left, centre * sign, centre)
+def _mirror_crop(depth, intrinsics, centre, left):
+    """The network's inputs, of which left hands' are mirrored."""
+    flipped = mirror.mirror_intrinsics(intrinsics, depth.shape[2])
+    return {
+        **_mirror_where(left, {"depth": depth, "centre": centre}),
+        "intrinsics": tf.where(left[:, tf.newaxis], flipped, intrinsics),
+    }
 
 
-def _mirror_outputs(outputs, left, sign):
-    """Turns what the network says of a mirrored left hand back."""
-    outputs = dict(outputs)
-    point_sign = tf.where(left[:, tf.newaxis], sign, tf.ones_like(sign))  # [B, 3]
-    for name in ("vertices", "vertices_sampled", "keypoints"):
-        outputs[name] *= point_sign[:, tf.newaxis]
-    ends = tf.pad(point_sign, [[0, 0], [0, 1]], constant_values=1.0)  # [B, 4]: D's diagonal
-    outputs["transforms"] *= (ends[:, :, tf.newaxis] * ends[:, tf.newaxis])[:, tf.newaxis]
-    for name in ("mesh_coords", "mesh_layer", "valid"):
-        value = outputs[name]
-        flags = tf.reshape(left, [-1] + [1] * (value.shape.rank - 1))
-        outputs[name] = tf.where(flags, tf.reverse(value, [2]), value)
-    return outputs
+def _mirror_where(left, values):
+    """Mirrors left hands' arrays [B, ...] by their names; the others' pass through."""
+    mirrored = mirror.mirror_named(values)
+    return {
+        name: value if mirrored[name] is value
+        else tf.where(tf.reshape(left, [-1] + [1] * (value.shape.rank - 1)), mirrored[name], value)
+        for name, value in values.items()
+    }  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from dgn_tf.geometry import mirror
 from dgn_tf.serving import checks
 from dgn_tf.serving.allow_list import read_saved_model
 from dgn_tf.serving.module import LOCATED, OUTPUTS
@@ -148,6 +149,18 @@ def test_a_mirrored_left_hand_is_the_mirrored_right_hand():
         np.testing.assert_allclose(left[name], right[name][:, :, ::-1], atol=1e-4, err_msg=name)
     np.testing.assert_allclose(left["joint_angles"], right["joint_angles"], atol=1e-4)
     np.testing.assert_allclose(left["confidence"], right["confidence"], atol=1e-4)
+
+
+def test_a_left_hand_is_bit_for_bit_the_mirrored_answer_to_the_mirrored_crop():
+    inputs = example_crops(SIZE, 2)
+    intrinsics = mirror.mirror_intrinsics(inputs["intrinsics"], SIZE)
+    mirrored = {**mirror.mirror_named(inputs), "intrinsics": intrinsics}
+    left = call("crop", left=np.ones(2, bool), **inputs)
+    expected = mirror.mirror_named(call("crop", left=np.zeros(2, bool), **mirrored))
+    assert left.pop("left").all() and not expected.pop("left").any()
+    for name in left.keys() - {"crop_intrinsics"}:
+        np.testing.assert_array_equal(left[name], expected[name], err_msg=name)
+    np.testing.assert_array_equal(left["crop_intrinsics"], inputs["intrinsics"])
 
 
 def test_a_left_hands_transforms_pose_the_mirrored_template():
