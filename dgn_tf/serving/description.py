@@ -37,6 +37,7 @@ def hand_description(network, finder) -> dict:
         "template_hash": template.hash,
         "template_licence": template.licence,
         "template_source": template.source,
+        "template_handedness": template.handedness,
         "confidence": CALIBRATED if network.calibration is not None else UNCALIBRATED,
         "localiser": finder.words,
         "outputs": OUTPUTS,
