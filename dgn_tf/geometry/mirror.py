@@ -40,10 +40,13 @@ def mirror_image(image, axis: int = -1):
 def mirror_intrinsics(intrinsics, width):
     """Mirrors cameras [..., 4] (fx, fy, cx, cy), pixels, of images `width` pixels wide.
 
-    `width` is a number, or numpy numbers [...] of each camera's images.
+    `width` is a number, numpy numbers [...] of each camera's images, or a scalar tensor of the
+    intrinsics' type.
     """
-    last = np.asarray(width)[..., np.newaxis] - 1  # the last column's number
-    return intrinsics * _like(intrinsics, (1, 1, -1, 1)) + _like(intrinsics, last * [0, 0, 1, 0])
+    if isinstance(width, (int, np.ndarray, np.generic)):
+        width = _like(intrinsics, width)[..., np.newaxis]
+    last = (width - 1) * _like(intrinsics, (0, 0, 1, 0))  # the last column's number
+    return intrinsics * _like(intrinsics, (1, 1, -1, 1)) + last
 
 
 def mirror_faces(faces) -> np.ndarray:

@@ -109,11 +109,17 @@ class ServingModule(tf.Module):
     def centred(self, depth, intrinsics, centre, left):
         """Signature `centred`."""
         depth, intrinsics, left = checks.frames(depth, intrinsics, left)
-        return self._cut(depth, intrinsics, checks.centres(centre, depth), left)
+        seen, camera = _mirror_frames(depth, intrinsics, left)
+        centre = _mirror_where(left, {"centre": checks.centres(centre, depth)})["centre"]
+        return self._as_asked(self._cut(seen, camera, centre), left)
 
     def crop(self, depth, intrinsics, centre, cube, left):
         """Signature `crop`."""
-        return self._predict(*checks.crops(depth, intrinsics, centre, cube, left))
+        depth, intrinsics, centre, cube, left = checks.crops(depth, intrinsics, centre, cube, left)
+        seen, camera = _mirror_frames(depth, intrinsics, left)
+        mirrored = _mirror_where(left, {"centre": centre})["centre"]
+        outputs = self._as_asked(self._predict(seen, camera, mirrored, cube), left)
+        return {**outputs, "crop_intrinsics": intrinsics}  # cx is not rounded twice
 
     def png(self, png, intrinsics, depth_unit, left):
         """Signature `png`."""
@@ -121,26 +127,33 @@ class ServingModule(tf.Module):
         return self._locate(*checks.frames(depth, intrinsics, left))
 
     def _locate(self, depth, intrinsics, left):
-        places = self._finder(depth, intrinsics, 1)
+        seen, camera = _mirror_frames(depth, intrinsics, left)
+        places = self._finder(seen, camera, 1)
         found = places["score"][:, 0] >= self._finder.least_score
-        return self._cut(depth, intrinsics, places["centre"][:, 0], left, found)
+        return self._as_asked(self._cut(seen, camera, places["centre"][:, 0], found), left)
 
-    def _cut(self, depth, intrinsics, centre, left, found=None):
+    def _cut(self, depth, intrinsics, centre, found=None):
         cube = tf.fill(tf.shape(centre)[:1], CUBE_MM)
         depth, intrinsics = crop_geometry.crop_depth(
             depth, intrinsics, centre, cube, self.image_size
         )
-        return self._predict(depth, intrinsics, centre, cube, left, found)
+        return self._predict(depth, intrinsics, centre, cube, found)
 
-    def _predict(self, depth, intrinsics, centre, cube, left, found=None):
-        seen = _mirror_crop(depth, intrinsics, centre, left)
-        outputs = _mirror_where(left, self._forward(**seen, cube=cube))
+    def _predict(self, depth, intrinsics, centre, cube, found=None):
+        """Outputs of right hands, and of left ones as the mirror shows them."""
+        outputs = dict(self._forward(depth=depth, intrinsics=intrinsics, centre=centre, cube=cube))
         seen = tf.reduce_any(outputs["valid"], axis=[1, 2])
         found = seen if found is None else found & seen
         for name in ("confidence", "keypoint_confidence"):
             outputs[name] *= tf.cast(found, tf.float32)[:, tf.newaxis]
-        return {**outputs, "centre": centre, "crop_intrinsics": intrinsics, "found": found,
-                "left": left}
+        return {**outputs, "centre": centre, "crop_intrinsics": intrinsics, "found": found}
+
+    def _as_asked(self, outputs, left):
+        """Mirrors what was found of left hands back."""
+        camera = outputs["crop_intrinsics"]
+        flipped = mirror.mirror_intrinsics(camera, self.image_size)
+        camera = tf.where(left[:, tf.newaxis], flipped, camera)
+        return {**_mirror_where(left, outputs), "crop_intrinsics": camera, "left": left}
 
 
 OF_NETWORK = (
@@ -181,13 +194,21 @@ def input_specs(size: int, batch: int | None = None) -> dict:
     }
 
 
-def _mirror_crop(depth, intrinsics, centre, left):
-    """The network's inputs, of which left hands' are mirrored."""
-    flipped = mirror.mirror_intrinsics(intrinsics, depth.shape[2])
-    return {
-        **_mirror_where(left, {"depth": depth, "centre": centre}),
-        "intrinsics": tf.where(left[:, tf.newaxis], flipped, intrinsics),
-    }
+def _mirror_frames(depth, intrinsics, left):
+    """Whole frames (or crops) and their cameras, of which left hands' are mirrored.
+
+    Before anything is looked up in them: so a left hand's answer is the mirrored answer to the
+    mirrored frame, to the bit. Frames of right hands alone cost nothing.
+    """
+    chosen = left[:, tf.newaxis, tf.newaxis]
+    seen = tf.cond(
+        tf.reduce_any(left),
+        lambda: tf.where(chosen, mirror.mirror_image(depth), depth),
+        lambda: tf.identity(depth),
+    )
+    width = tf.cast(tf.shape(depth)[2], tf.float32)
+    flipped = mirror.mirror_intrinsics(intrinsics, width)
+    return tf.ensure_shape(seen, depth.shape), tf.where(left[:, tf.newaxis], flipped, intrinsics)
 
 
 def _mirror_where(left, values):
