@@ -27,6 +27,7 @@ from data_prep import (
     template_quality,
 )
 from data_prep.embedding import geodesic_distances
+from dgn_tf import mesh_io
 from dgn_tf.errors import InputError, run
 from dgn_tf.template import EMBEDDINGS
 
@@ -50,7 +51,8 @@ _COMPONENTS = flags.DEFINE_enum("components", "refuse", ["refuse", "largest"],
 _BONE_MAP = flags.DEFINE_string("bone_map", "", "glb: JSON of {\"bone\": \"part\", ..}, parts "
                                 "palm, thumb1 .. little3, index0 .. little0; empty: WebXR's names.")
 _HANDEDNESS = flags.DEFINE_enum("handedness", "auto", list(SIDES), "mano, glb: which hand it is; "
-                                "auto: by its geometry. A left hand is mirrored.")
+                                "auto: by its geometry. A left hand is mirrored, "
+                                "and the template says so.")
 _WELD_MM = flags.DEFINE_float("weld_mm", 0.0, "glb: corners at most so far apart, mm, make one "
                               "vertex; 0: those at one place.", lower_bound=0.0, upper_bound=5.0)
 _NAME = flags.DEFINE_string("name", "", "libhand, mano, glb: name of the hand; empty: that of its "
@@ -65,6 +67,8 @@ _GRID_SIZE = flags.DEFINE_integer("grid_size", 16, "Cells of the mesh grid on ea
 _FIGURE = flags.DEFINE_string("figure", "", "Picture of the selected embedding; empty: none.")
 _TURNTABLE = flags.DEFINE_string("turntable", "", "Picture of parts and key points from eight "
                                  "sides; empty: none.")
+_MESH = flags.DEFINE_string("mesh", "", "The hand at rest, of the side that it has in --input, as "
+                            ".ply or .obj (mm) or .glb; empty: none.")
 _REPORT = flags.DEFINE_string("report", "", "The printed figures as JSON; empty: none.")
 _POSES = flags.DEFINE_integer("poses", 500, "Poses for the floors; 0: no floors (quicker).",
                               lower_bound=0)
@@ -140,15 +144,21 @@ def build():
 
 
 def main(_):
-    for flag in (_OUTPUT, _FIGURE, _TURNTABLE, _REPORT):
+    for flag in (_OUTPUT, _FIGURE, _TURNTABLE, _MESH, _REPORT):
         if flag.value and not pathlib.Path(flag.value).resolve().parent.is_dir():
             raise InputError(f"--{flag.name}={flag.value}: its folder does not exist; create it or "
                              "choose another.")
+    ending = pathlib.Path(_MESH.value).suffix.lstrip(".").lower()
+    if _MESH.value and ending not in mesh_io.FORMATS:
+        raise InputError(f"--mesh={_MESH.value}: wanted a name that ends in "
+                         f"{', '.join(f'.{format}' for format in mesh_io.FORMATS)}.")
     template = build()
     if _FIGURE.value:
         template_figure.write_figure(template, _FIGURE.value)
     if _TURNTABLE.value:
         template_figure.write_turntable(template, _TURNTABLE.value)
+    if _MESH.value:
+        mesh_io.write_mesh(_MESH.value, *template.rest_mesh())
     sheet = report(template, _POSES.value)
     print(format_report(sheet))
     if _REPORT.value:

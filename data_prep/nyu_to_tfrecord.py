@@ -17,13 +17,14 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from data_prep.multi_view import centres, record_set, steps
+from data_prep.multi_view import centres, mirrored, record_set, steps
 from data_prep.multi_view.calibration import read_calibration
 from data_prep.nyu import frames, labels
 from data_prep.nyu import rig as rigs
 from dgn_tf import errors
 from dgn_tf.errors import InputError
 from dgn_tf.metrics.nyu import SUBJECT1_FRAMES, TEST_FRAMES
+from dgn_tf.template import HANDS
 
 SPLITS = ("train", "test")
 
@@ -57,6 +58,11 @@ _CALIBRATION = flags.DEFINE_string(
 _CUBE_MM = flags.DEFINE_float(
     "cube_mm", 300.0, "Side of the crops' cube, mm.", lower_bound=50.0, upper_bound=2000.0
 )
+_HAND = flags.DEFINE_enum(
+    "hand", "right", HANDS,
+    "The hand that the frames show. Of a left one frames, labels, centres and cameras are "
+    "mirrored: the records hold a right hand and say that it was a left one.",
+)  # fmt: skip
 _WORKERS = flags.DEFINE_integer(
     "workers", 0, "Shards written at once; 0 for one per processor.", lower_bound=0
 )
@@ -85,6 +91,7 @@ def convert_split(
     skip_bad_frames: bool = False,
     progress: bool = True,
     localiser: str = "",
+    hand: str = "right",
 ) -> dict:
     """Converts one split into `output_dir`/`split`; the flags of this module, one by one.
 
@@ -114,6 +121,8 @@ def convert_split(
     kept = found.xyz[places] if found and keep_labels else None
     source = frames.NyuFrames(folder, cameras, listing, rig.frame_size)
     made = steps.Steps(source, cameras, rig, centre, kept, cube_mm, skip_bad_frames)
+    if hand == "left":
+        made = mirrored.mirrored_steps(made)
     plan = record_set.make_plan(
         split, made, record_set.centre_in_words(center, center_file, centre), steps_per_shard,
         found.sha256 if found else None, centre_hashes,
@@ -229,6 +238,7 @@ def main(_):
             _STEPS_PER_SHARD.value,
             _SKIP_BAD_FRAMES.value,
             localiser=_LOCALISER.value,
+            hand=_HAND.value,
         )
         folder = os.path.join(_OUTPUT_DIR.value, split)
         _report(description, folder, time.monotonic() - begin)

@@ -17,18 +17,19 @@ import tensorflow as tf
 from absl import flags
 
 from data_prep import rig_frames
-from data_prep.multi_view import centres, record_set, steps
+from data_prep.multi_view import centres, mirrored, record_set, steps
 from data_prep.multi_view.calibration import read_calibration
 from dgn_tf import errors
 from dgn_tf.depth_io import check_encoding
 from dgn_tf.errors import InputError
+from dgn_tf.template import HANDS
 
 # Centres of mass lie on the surface that a camera sees: a hand's thickness apart, not a hand apart.
 _FAR_APART_MM = 100.0
 
 _FRAMES = flags.DEFINE_list(
     "frames", None, "16-bit depth PNGs of each camera, camera 1 first: folders, or quoted patterns "
-    "such as 'rig/depth_1_*.png'. The hand is a right one.", required=True,
+    "such as 'rig/depth_1_*.png'. They show the hand of --hand.", required=True,
 )  # fmt: skip
 _CALIBRATION = flags.DEFINE_string(
     "calibration", None, "JSON file of the rig: intrinsics (fx, fy, cx, cy, width, height; one or "
@@ -65,6 +66,11 @@ _CENTER_FILE = flags.DEFINE_string(
 _CUBE_MM = flags.DEFINE_float(
     "cube_mm", 300.0, "Side of the crops' cube, mm.", lower_bound=50.0, upper_bound=2000.0
 )
+_HAND = flags.DEFINE_enum(
+    "hand", "right", HANDS,
+    "The hand that the frames show. Of a left one frames, labels, centres and cameras are "
+    "mirrored: the records hold a right hand and say that it was a left one.",
+)  # fmt: skip
 _WORKERS = flags.DEFINE_integer(
     "workers", 0, "Shards written at once; 0 for one per processor.", lower_bound=0
 )
@@ -93,6 +99,7 @@ def convert_rig(
     skip_bad_frames: bool = False,
     progress: bool = True,
     localiser: str = "",
+    hand: str = "right",
 ) -> dict:
     """Converts a rig's frames into `output_dir`/`split`; the flags of this module, one by one.
 
@@ -114,6 +121,8 @@ def convert_rig(
         center, center_file, localiser, split, cameras, len(source.paths)
     )
     made = steps.Steps(source, cameras, rig, centre, None, cube_mm, skip_bad_frames)
+    if hand == "left":
+        made = mirrored.mirrored_steps(made)
     words = record_set.centre_in_words(center, center_file, centre)
     plan = {
         **record_set.make_plan(split, made, words, steps_per_shard, centre_sha256=hashes),
@@ -185,6 +194,7 @@ def main(_):
         _STEPS_PER_SHARD.value,
         _SKIP_BAD_FRAMES.value,
         localiser=_LOCALISER.value,
+        hand=_HAND.value,
     )
     folder = os.path.join(_OUTPUT_DIR.value, _SPLIT.value)
     report(description, folder, time.monotonic() - begin)

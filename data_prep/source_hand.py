@@ -10,6 +10,7 @@ from data_prep.bone_frames import finger_chain, unit
 from data_prep.rest_hand import RestHand, Shapes
 from data_prep.template_assembly import assemble
 from dgn_tf.errors import InputError
+from dgn_tf.geometry import mirror
 from dgn_tf.template import HandTemplate
 
 _FOREARM_MM = 250.0
@@ -80,7 +81,8 @@ def build_template(source: SourceHand, *, grid_size: int = 16, embedding: str = 
     template = assemble(
         hand, nyu_keypoints.place_keypoints(hand, markers), shapes, name=source.name,
         licence=source.licence, grid_size=grid_size, embedding=embedding,
-        source=source.source + (", a left hand, mirrored" if source.left else ""))
+        source=source.source + (", a left hand, mirrored" if source.left else ""),
+        handedness="left" if source.left else "right")
     template.validate(source.where)
     return template
 
@@ -110,15 +112,15 @@ class _Placed:
 def _place(source, components) -> _Placed:
     kept, faces = mesh_repair.clean(source.vertices, source.faces, components, source.where)
     if source.left:
-        faces = faces[:, ::-1]
+        faces = mirror.mirror_faces(faces)
     names = source.part_names
     for part, name in enumerate(hand_parts.PART_NAMES):
         if hand_parts.merged_weights(source.weights[kept], names)[:, part].max() <= 0.5:
             raise InputError(f"{source.where}: hardly a vertex moves with '{name}'; map the bone "
                              "that carries its skin.")
-    mirror = np.diag([-1.0 if source.left else 1.0, 1.0, 1.0])
-    rotation = _template_from_source(np.einsum("ij,pj->pi", mirror, source.joints), names)
-    linear, origin = np.einsum("ij,jk->ik", rotation, mirror), source.joints[0]
+    mirrored = mirror.mirror_points if source.left else np.asarray
+    rotation = _template_from_source(mirrored(source.joints), names)
+    linear, origin = mirrored(rotation), source.joints[0]  # its rows are directions of the source
     vertices = np.einsum("ij,vj->vi", linear, source.vertices[kept] - origin)
     joints = np.einsum("ij,pj->pi", linear, source.joints - origin)
     weights = source.weights[kept]

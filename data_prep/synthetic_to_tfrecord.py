@@ -17,7 +17,7 @@ from dgn_tf import errors
 from dgn_tf.data import SynthesisConfig, schema, synthesize_batch
 from dgn_tf.data.pose_prior import PosePrior, load_for
 from dgn_tf.errors import InputError
-from dgn_tf.template import load_template
+from dgn_tf.template import HANDS, load_template
 
 _BATCH = 16
 
@@ -29,6 +29,11 @@ _POSE_PRIOR = flags.DEFINE_string(
     "pose_prior", "", "Poses of data_prep.fit_template to draw some from; empty: none."
 )
 _TEMPLATE = flags.DEFINE_string("template", "", "Hand template (.npz); empty for the one shipped.")
+_HAND = flags.DEFINE_enum(
+    "hand", "right", HANDS,
+    "left: the frames are those of left hands, which mirror the right hands that the seed draws. "
+    "As records hold left hands mirrored, they hold the same right hands, each marked as a left.",
+)  # fmt: skip
 _COUNT = flags.DEFINE_integer("count", 2000, "Number of frames.", lower_bound=1)
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of all random draws.", lower_bound=0, upper_bound=2**32 - 1
@@ -49,6 +54,7 @@ def write_records(
     workers: int = 0,
     progress: bool = True,
     prior: PosePrior | None = None,
+    hand: str = "right",
 ) -> dict:
     """Writes what is missing of a set of records, then their description.json.
 
@@ -62,6 +68,7 @@ def write_records(
         workers: shards written at once, 0 for one per processor.
         progress: show a bar.
         prior: poses to draw some from, see `synthesize_batch`.
+        hand: see the flag.
 
     Returns:
         The description: counts, hashes, config.
@@ -78,6 +85,7 @@ def write_records(
         "mesh_hash": schema.mesh_hash(template),
         "keypoints": len(template.keypoints),
         "seed": seed,
+        "hand": hand,
         "count": count,
         "shards": shards,
         "config": json.loads(config.to_json()),
@@ -89,17 +97,20 @@ def write_records(
             size = min(_BATCH, numbers.stop - first)
             batch = synthesize_batch(template, config, seed, first, size, threads=1, prior=prior)
             yield [
-                schema.encode_example({name: v[row] for name, v in batch.items()}, first + row)
+                schema.encode_example(
+                    {name: v[row] for name, v in batch.items()}, first + row, hand == "left"
+                )
                 for row in range(size)
             ]
 
     def details(_):
+        spec = schema.feature_spec(plan["keypoints"])
+        spec |= schema.mirror_spec() if hand == "left" else {}
         return {
             "depth_unit_mm": schema.DEPTH_UNIT_MM,
             "vertex_unit_mm": schema.VERTEX_UNIT_MM,
             "features": {
-                name: f"{spec.dtype.name} {list(spec.shape)}"
-                for name, spec in schema.feature_spec(plan["keypoints"]).items()
+                name: f"{one.dtype.name} {list(one.shape)}" for name, one in spec.items()
             },
         }
 
@@ -118,10 +129,11 @@ def main(_):
         _SHARDS.value,
         _WORKERS.value,
         prior=load_for(config, _POSE_PRIOR.value),
+        hand=_HAND.value,
     )
     print(
-        f"{description['count']} frames in {description['shards']} files in {_OUTPUT_DIR.value}, "
-        f"content {description['content_hash']}"
+        f"{description['count']} frames of {description['hand']} hands in {description['shards']} "
+        f"files in {_OUTPUT_DIR.value}, content {description['content_hash']}"
     )
 
 

@@ -11,7 +11,8 @@ from dgn_tf.template import EMBEDDINGS, HandTemplate
 
 
 def assemble(hand: RestHand, keypoints: Keypoints, shapes: Shapes, *, name: str, licence: str,
-             source: str, grid_size: int, embedding: str, makehuman: bool = False) -> HandTemplate:
+             source: str, grid_size: int, embedding: str, makehuman: bool = False,
+             handedness: str = "right") -> HandTemplate:
     """Returns the template, not yet validated; arrays rounded, so that they rebuild bit for bit.
 
     Args:
@@ -21,6 +22,7 @@ def assemble(hand: RestHand, keypoints: Keypoints, shapes: Shapes, *, name: str,
         embedding: the one to select; the template holds all.
         makehuman: it is the hand from whose rest pose the thumb's limits and the fan of the
             fingers are counted.
+        handedness: "left": `hand` is a left one's mirror image.
     """
     names, parents = hand.part_names, hand_parts.parents(hand.part_names)
     frames = bone_frames.bone_frames(hand.joints, hand.tips, names)
@@ -45,4 +47,5 @@ def assemble(hand: RestHand, keypoints: Keypoints, shapes: Shapes, *, name: str,
         stub_vertices=np.round(stub_vertices, 4), stub_faces=stub_faces, stub_ring=stub_ring,
         embeddings={kind: embed(kind, vertices, flattened, hand.faces, grid_size)
                     for kind in EMBEDDINGS},
+        handedness=handedness,
     )  # fmt: skip

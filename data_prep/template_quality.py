@@ -22,6 +22,7 @@ def describe_mesh(template) -> dict:
     against = {tuple(edge[::-1]) for edge in loop.tolist()}
     weights = template.skinning_weights.astype(np.float64)
     return {
+        "handedness": template.handedness,
         "vertices": len(vertices), "faces": len(faces), "parts": len(template.part_names),
         "shapes": len(template.shape_names), "keypoints": len(template.keypoint_names),
         "components": len(np.unique(connected(faces, len(vertices)))),
@@ -41,11 +42,13 @@ def describe_mesh(template) -> dict:
 def format_mesh(mesh: dict) -> str:
     """Returns the figures of `describe_mesh` as text."""
     few, fewest = min(mesh["vertices_of_part"].items(), key=lambda item: item[1])
-    edge, share = mesh["edge_mm"], mesh["parts_of_a_vertex"]
+    edge, share, hand = mesh["edge_mm"], mesh["parts_of_a_vertex"], "a right hand"
+    if mesh["handedness"] == "left":
+        hand = "a left hand, mirrored to a right one"
     return "\n".join([
-        f"{mesh['vertices']} vertices, {mesh['faces']} faces, {mesh['components']} component, "
-        f"{mesh['parts']} parts, {mesh['shapes']} shapes, {mesh['keypoints']} key points, "
-        + " x ".join(f"{size:.0f}" for size in mesh["size_mm"]) + " mm",
+        f"{hand}: {mesh['vertices']} vertices, {mesh['faces']} faces, {mesh['components']} "
+        f"component, {mesh['parts']} parts, {mesh['shapes']} shapes, {mesh['keypoints']} key "
+        "points, " + " x ".join(f"{size:.0f}" for size in mesh["size_mm"]) + " mm",
         f"edges: median {edge['median']:.1f} mm, largest {edge['largest']:.1f} mm; "
         f"{mesh['crowded_edges']} of more than two faces, {mesh['hole_edges']} at holes; "
         f"{mesh['wrist_edges']} around the wrist, which is "

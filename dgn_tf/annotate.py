@@ -11,6 +11,8 @@ their key points, for --real_records of dgn_tf.train, with more in them (dgn_tf/
 tells), and the key points as joint_data.mat, which data_prep.nyu_to_tfrecord reads. They are a
 network's estimates and no human labels. Beside them, centres_1.txt and so on have the centres of
 the last pass's crops, for --center=file: a crop that missed the hand finds it by the other views.
+Of a left hand (--hand=left of the converters) the records stay mirrored, and those files are in the
+camera's own frame: read them with --hand=left again.
 """
 
 import dataclasses
@@ -83,7 +85,7 @@ def main(_):
 
     def labels():
         for record in records.read_annotated(FLAGS.output_dir, names):
-            yield schema.parse_labels(record, views.keypoints)
+            yield schema.in_camera(schema.parse_labels(record, views.keypoints))
 
     arrays = joint_data.joint_arrays(labels(), views.cameras)
     last = max(index for (index,) in scan_feature(views.store, "index"))
@@ -93,7 +95,7 @@ def main(_):
     joint_data.write_joint_data(own, arrays, "--output_dir")
     if FLAGS.joint_data:
         joint_data.write_joint_data(FLAGS.joint_data, arrays, "--joint_data")
-    _tell(description["annotated"], own)
+    _tell(description["annotated"], own, description["hand"])
     for line in report.warnings(description["annotated"]["residuals"]):
         print(f"WARNING: {line}")
 
@@ -160,11 +162,12 @@ def _weights_hash():
     return hashlib.sha256((find_model_folder(FLAGS.weights) / WEIGHTS).read_bytes()).hexdigest()
 
 
-def _tell(facts, joint_file):
+def _tell(facts, joint_file, hand):
     print(
-        f"{FLAGS.output_dir}: {facts['records']} time steps, {facts['views_annotated']} views "
-        f"annotated, {facts['views_masked']} of them masked; quartiles of the confidence "
-        f"{facts['confidence_quartiles']}. Estimates, no human labels: {joint_file}"
+        f"{FLAGS.output_dir}: {facts['records']} time steps of a {hand} hand, "
+        f"{facts['views_annotated']} views annotated, {facts['views_masked']} of them masked; "
+        f"quartiles of the confidence {facts['confidence_quartiles']}. Estimates, no human "
+        f"labels: {joint_file}"
     )
     for camera, entry in facts["residuals"].items():
         print(

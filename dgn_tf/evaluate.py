@@ -8,6 +8,7 @@
         --plot=runs/comparison.png
 """
 
+import os
 import pathlib
 
 from absl import flags
@@ -112,7 +113,7 @@ def main(_):
         columns = columns_by_name(template.keypoint_names, predict.template, FLAGS.records)
         batches = of_other_template(batches, columns)
     found = _measure(predict, batches, predict.template, FLAGS.limit, FLAGS.surface, mesh)
-    _tell(found, evaluated_names(predict.template), None, {})
+    _tell(found, evaluated_names(predict.template), None, {"hand": _hand_of(FLAGS.records)})
 
 
 def evaluate_network(network, dataset, template, limit: int = 0, surface: bool = False) -> dict:
@@ -193,6 +194,7 @@ def _evaluate_views(folder):
     import numpy as np
     import tqdm
 
+    from dgn_tf.data.record_folder import hand_of
     from dgn_tf.evaluation.mesh_truth import MeshTruth
     from dgn_tf.evaluation.predictions import crop_size
     from dgn_tf.evaluation.view_records import KeptPredictions, ViewFrames
@@ -207,8 +209,8 @@ def _evaluate_views(folder):
     template = predict.template
     frames = ViewFrames(folder, FLAGS.camera, template, truth)
     description = frames.description
-    print(f"{folder}, camera {FLAGS.camera or 'each'}; centres of the crops: "
-          f"{description['centre']}")
+    print(f"{folder}, camera {FLAGS.camera or 'each'}, {hand_of(description)} hand; centres of the "
+          f"crops: {description['centre']}")
     kept = KeptPredictions(predict, template)
     total = min(FLAGS.limit or frames.views, frames.views)
     batches = tqdm.tqdm(
@@ -225,7 +227,8 @@ def _evaluate_views(folder):
         kept.write_labels(FLAGS.labels_out, frames.last_frame, FLAGS.limit)
     left_out = 0 if FLAGS.limit else frames.views - len(found["joints"])
     facts = {
-        "split": description["split"], "camera": FLAGS.camera, "centre": description["centre"],
+        "split": description["split"], "camera": FLAGS.camera, "hand": hand_of(description),
+        "centre": description["centre"],
         **_counts(left_out, int(np.isnan(found["joints"]).sum())),
     }
     _tell(found, evaluated_names(template),
@@ -306,6 +309,13 @@ def _template_of(saved_model: str):
 
     folder = find_model_folder(saved_model)
     return HandTemplate.load(folder / TEMPLATE, embedding=read_description(folder)["embedding"])
+
+
+def _hand_of(records: str) -> str:
+    from dgn_tf.data.reader import read_description, record_files
+    from dgn_tf.data.record_folder import hand_of
+
+    return hand_of(read_description(os.path.dirname(record_files(records)[0]) or "."))
 
 
 def _batches(records: str, template, batch_size: int, limit: int):

@@ -46,8 +46,3 @@ def write_mesh(file, vertices, faces) -> None:
     """Writes a mesh; the file's ending names the format. See `mesh_bytes`."""
     file = pathlib.Path(file)
     file.write_bytes(mesh_bytes(vertices, faces, file.suffix.lstrip(".").lower()))
-
-
-def left_hand_faces(faces) -> np.ndarray:
-    """The faces [F, 3] of the mirrored mesh: the winding reversed, so that normals point out."""
-    return np.ascontiguousarray(np.asarray(faces)[:, [0, 2, 1]])

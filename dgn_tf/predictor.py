@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 
 from dgn_tf.errors import InputError
-from dgn_tf.mesh_io import left_hand_faces
+from dgn_tf.geometry.mirror import mirror_faces
 from dgn_tf.serving import allow_list
 
 HANDS = ("right", "left", "auto")
@@ -211,7 +211,8 @@ class FrameToMesh:
             signature = "centred"
             inputs["centre"] = centre_mm[np.newaxis]
         outputs, description = self._run(signature, inputs, name)
-        outputs = {key: value[0] for key, value in outputs.items()}
+        # Of models older than it, `left` is not among the outputs: it is what was asked.
+        outputs = {key: value[0] for key, value in outputs.items() if key != "left"}
         if not outputs.pop("found"):
             raise NoHandError(_not_found(name, centre_mm, description.info["cube_mm"]))
         return outputs, description
@@ -365,7 +366,7 @@ def read_description(folder) -> HandDescription:
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"--saved_model {folder}: {assets} lacks the hand's names and faces or "
                          f"is damaged ({first_line(error)}); export the model anew.") from None
-    return HandDescription(hand, {"right": faces, "left": left_hand_faces(faces)})
+    return HandDescription(hand, {"right": faces, "left": mirror_faces(faces)})
 
 
 def first_line(error) -> str:

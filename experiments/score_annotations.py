@@ -43,7 +43,7 @@ def read_annotations(folder: str, camera: int) -> dict[int, dict]:
     found = {}
     for record in records.read_annotated(folder, names):
         schema.check_example(record, folder)
-        labels = schema.parse_labels(record, views.keypoints)
+        labels = schema.in_camera(schema.parse_labels(record, views.keypoints))
         if labels["annotated"][place] and labels["keypoints_valid"][place].all():
             found[int(labels["index"])] = {
                 name: labels[name][place] for name in ("keypoints", "vertices", "confidence")

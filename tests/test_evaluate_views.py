@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 from absl import flags
 
 from dgn_tf import evaluate
 from dgn_tf.errors import InputError
+from dgn_tf.metrics.nyu import read_uvd
 from dgn_tf.metrics.report import KEYS
 from tests.evaluated_views import write_split, write_truth
 
@@ -55,7 +57,7 @@ def test_predictions_scored_as_a_file_give_the_direct_figures(capsys):
         "--json=p/file.json", "--subject1_frames=4")
     direct, scored = figures_of("p/direct.json"), figures_of("p/file.json")
     assert set(scored) == set(KEYS) | COMMON
-    assert set(direct) == set(KEYS) | COMMON | {"split", "camera", "centre"}
+    assert set(direct) == set(KEYS) | COMMON | {"split", "camera", "hand", "centre"}
     assert direct["frames"] == 5 and direct["left_out"] == 1 and direct["keypoints_missing"] == 2
     assert direct["centre"].startswith("joint (oracle")
     for part in (None, "subject1", "subject2"):
@@ -79,6 +81,22 @@ def test_saved_model_agrees_with_the_weights_and_true_meshes_give_the_surface(ca
     for key in ("mean_mm", "keypoints36_mm", "surface_mm"):
         assert saved[key] == pytest.approx(weights[key], abs=0.1), key  # mm
     assert "surface, P_r" in capsys.readouterr().out
+
+
+def test_a_left_hands_figures_are_the_mirrored_ones_and_its_files_are_not_mirrored(tmp_path):
+    write_split(tmp_path / "test", left=True)
+    write_truth(tmp_path, left=True)
+    truth = [f"--truth={tmp_path}/truth.npz", f"--truth_template={tmp_path}/truth_template.npz"]
+    for records, name, true in (("records", "right", TRUTH), (str(tmp_path), "left", truth)):
+        run(f"--records={records}", "--weights=model", "--camera=2", f"--json=p/{name}.json",
+            f"--predictions_out=p/{name}.txt", f"--labels_out=p/{name}_labels.txt", *true)
+    right, left = figures_of("p/right.json"), figures_of("p/left.json")
+    assert right.pop("hand") == "right" and left.pop("hand") == "left"
+    assert left.pop("surface_mm") == pytest.approx(right.pop("surface_mm"), abs=1e-3)  # mm
+    assert left == right
+    for suffix in ("", "_labels"):
+        one, other = (read_uvd(f"p/{name}{suffix}.txt") for name in ("left", "right"))
+        np.testing.assert_allclose(one * [-1, 1, 1] + [639, 0, 0], other, atol=2e-4)  # px, mm
 
 
 def test_every_camera_in_turn_counts_each_usable_view():

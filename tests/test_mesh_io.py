@@ -6,6 +6,7 @@ import trimesh
 
 from dgn_tf import mesh_io
 from dgn_tf.errors import InputError
+from dgn_tf.geometry import mirror
 
 VERTICES = np.float32([[0, 0, 500], [100, 0, 500], [0, 100, 500], [0, 0, 600]])
 FACES = np.int32([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
@@ -30,7 +31,7 @@ def test_glb_is_in_metres_with_y_up_and_the_same_handedness():
 
 
 def test_a_left_hands_faces_point_outward():
-    mirrored = trimesh.Trimesh(VERTICES * [-1, 1, 1], mesh_io.left_hand_faces(FACES), process=False)
+    mirrored = trimesh.Trimesh(VERTICES * [-1, 1, 1], mirror.mirror_faces(FACES), process=False)
     assert mirrored.volume > 0
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 import dgn_tf
 from dgn_tf.errors import InputError
+from dgn_tf.geometry import mirror
 from tests.exported_model import INTRINSICS, SIZE, blob_frame, exported_model
 
 K, UNIT = "300,300,160,120", "--depth_unit=0.125"
@@ -206,12 +207,12 @@ def test_the_predictor_takes_integers_and_a_call_may_override_its_defaults(predi
 def test_a_left_hand_has_outward_faces_and_a_mirrored_mesh(predictor):
     frame = blob_frame()
     right = predictor(frame)
-    left = predictor(np.ascontiguousarray(frame[:, ::-1]), (300, 300, 319 - 160, 120),
-                     right.centre * [-1, 1, 1], "left")
+    left = predictor(frame[:, ::-1], (300, 300, 319 - 160, 120), hand="left")
     assert left.hand == "left" and (left.faces != right.faces).any()
     volume = [trimesh.Trimesh(m.vertices, m.faces, process=False).volume for m in (left, right)]
     assert np.sign(volume[0]) == np.sign(volume[1])
-    assert np.abs(left.vertices - right.vertices * [-1, 1, 1]).mean() < 3
+    np.testing.assert_array_equal(left.vertices, mirror.mirror_points(right.vertices))
+    assert right.to_json()["hand"] == "right" and left.to_json()["hand"] == "left"
 
 
 @pytest.mark.parametrize(("change", "message"), [

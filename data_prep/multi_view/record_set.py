@@ -8,6 +8,7 @@ from data_prep.multi_view import centres, steps
 from data_prep.multi_view.calibration import Rig
 from data_prep.sharded_records import write_set
 from dgn_tf.data import view_schema
+from dgn_tf.data.record_folder import hand_of
 from dgn_tf.errors import InputError
 from dgn_tf.template.hand_template import nyu_keypoint_names
 
@@ -38,6 +39,7 @@ def make_plan(
         "kind": view_schema.KIND,
         "split": split,
         "cameras": list(made.cameras),
+        "hand": made.hand,
         "count": count,
         "shards": -(-count // steps_per_shard),
         "keypoints": list(nyu_keypoint_names()),
@@ -88,6 +90,7 @@ def write_views(
     def details(records):
         counted = steps.account(made, records)
         spec = view_schema.feature_spec(len(made.cameras), len(nyu_keypoint_names()))
+        spec |= view_schema.mirror_spec() if made.hand == "left" else {}
         return {
             "frames": plan["count"],
             **{key: counted[key] for key in ("views", "keypoints_valid", "keypoints_masked")},
@@ -145,6 +148,8 @@ def print_summary(description: dict, folder: str | os.PathLike, seconds: float) 
         f"points, {description['keypoints_masked']} masked; {seconds:.1f} s; "
         f"content {description['content_hash'][:16]}"
     )
+    if hand_of(description) == "left":
+        print("  hand: left; the records hold its mirror image, a right one")
     print(f"  centre: {description['centre']}")
     print(f"  extrinsics: {description['extrinsics']['source']}")
 

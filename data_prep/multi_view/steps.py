@@ -78,6 +78,8 @@ class Steps:
         keypoints: [C, N, 36, 3] mm of those cameras, NaN where invalid; None keeps none.
         cube_mm: side of the crops' cube.
         skip_bad: a bad frame makes an invalid view, not an error.
+        hand: that the cameras saw, "right" or "left"; what is here is a right one's, see
+            `mirrored.mirrored_steps`.
     """
 
     frames: FrameSource
@@ -87,6 +89,7 @@ class Steps:
     keypoints: np.ndarray | None
     cube_mm: float
     skip_bad: bool
+    hand: str = "right"
 
     def encode(self, number: int) -> bytes:
         """The record of step `number`; InputError names a bad frame."""
@@ -145,6 +148,8 @@ class Steps:
             "cube": self.cube_mm,
             "keypoints": keypoints,
             "keypoints_valid": known,
+            "left": int(self.hand == "left"),
+            "frame_width": self.rig.frame_size[0],
         }
         return step, lost
 

@@ -15,7 +15,7 @@ def centre_arrays(
     """Centres by camera number: [N, 3] mm, camera frame.
 
     Args:
-        labels: of each record, see `schema.parse_labels`: index, centre [C, 3] mm, annotated [C].
+        labels: of each record, see `schema.in_camera`: index, centre [C, 3] mm, annotated [C].
         cameras: [C] their numbers, from 1.
         last: N, the last frame's index, annotated or not.
 

@@ -17,7 +17,7 @@ def joint_arrays(labels: Iterable[dict], cameras: tuple[int, ...]) -> dict[str, 
     """The arrays of joint_data.mat.
 
     Args:
-        labels: of each record, see `schema.parse_labels`: index, keypoints [C, J, 3] mm, camera
+        labels: of each record, see `schema.in_camera`: index, keypoints [C, J, 3] mm, camera
             frame, y down, keypoints_valid [C, J] and intrinsics [C, 4].
         cameras: [C] their numbers, from 1.
 

@@ -19,7 +19,7 @@ from dgn_tf.annotation.report import Tally
 from dgn_tf.data import view_schema
 from dgn_tf.data.feature_scan import scan_feature
 from dgn_tf.data.reader import record_offsets
-from dgn_tf.data.record_folder import PLAN_FILE, alone, claim
+from dgn_tf.data.record_folder import PLAN_FILE, alone, claim, hand_of
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.data.views import ViewRecords, labelled_steps
 from dgn_tf.errors import InputError
@@ -169,6 +169,7 @@ def _describe(records, folder, plan, names):
     description = {
         **{key: value for key, value in source.items() if key not in ("count", "shards")},
         **plan,
+        "hand": hand_of(source),
         "labels": True,
         "labels_sha256": None,
         "keypoints_valid": (facts["views_annotated"] - facts["views_masked"]) * joints,

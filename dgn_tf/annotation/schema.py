@@ -1,7 +1,8 @@
 """What a record of annotated views holds beside the features of `dgn_tf.data.view_schema`.
 
 The key points in it are estimates; so are all of these. Everything is in the frame of the view's
-camera, x right, y down, z forward, mm. Views without an estimate have `annotated` 0 and zeros.
+camera, x right, y down, z forward, mm; a left hand's is mirrored, as its record is (`left`), and
+`in_camera` undoes it. Views without an estimate have `annotated` 0 and zeros.
 
 | feature | kind | |
 |---|---|---|
@@ -96,7 +97,8 @@ def parse_labels(serialized: bytes, keypoints: int) -> dict[str, np.ndarray]:
 
     Returns:
         index [], keypoints [C, J, 3], keypoints_valid [C, J], intrinsics [C, 4] of the frames,
-        the features of `feature_spec` and vertices [C, V, 3] mm for `vertices` and `origin`.
+        the features of `feature_spec` and vertices [C, V, 3] mm for `vertices` and `origin`;
+        left [] and frame_width [], see `view_schema`.
     """
     features = tf.train.Example.FromString(serialized).features.feature
     cameras = len(features["cameras"].int64_list.value)
@@ -113,6 +115,8 @@ def parse_labels(serialized: bytes, keypoints: int) -> dict[str, np.ndarray]:
     annotated = wholes("annotated")
     return {
         "index": np.int64(features["index"].int64_list.value[0]),
+        **{name: np.int64(sum(features[name].int64_list.value))  # absent: 0
+           for name in view_schema.mirror_spec()},
         "keypoints": reals("keypoints", keypoints, 3),
         "keypoints_valid": wholes("keypoints_valid", keypoints),
         "intrinsics": reals("intrinsics", 4),
@@ -122,3 +126,11 @@ def parse_labels(serialized: bytes, keypoints: int) -> dict[str, np.ndarray]:
         "centre": reals("centre", 3),
         **{name: reals(name) for name in ("confidence", "view_distance", "pixel_distance")},
     }
+
+
+def in_camera(labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Labels of `parse_labels` as the camera saw the hand: a left one's are mirrored back.
+
+    Of a left hand `transforms` then pose the mirrored template, as predictions do.
+    """
+    return view_schema.in_camera(labels, bool(labels["left"]), int(labels["frame_width"]))

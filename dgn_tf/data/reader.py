@@ -182,7 +182,8 @@ def record_dataset(
         prefetch: batches kept ready.
 
     Returns:
-        Batches with the keys of `synthesize_batch`, index [B] int64 and those of `targets`.
+        Batches with the keys of `synthesize_batch`, index [B] and left [B] int64 and those of
+        `targets`. All show right hands: where `left` is 1, the mirror images of left ones.
 
     Raises:
         InputError: no files, a truncated one, records that lack a feature or belong to another

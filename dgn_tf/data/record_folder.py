@@ -11,6 +11,13 @@ from dgn_tf.errors import InputError
 from dgn_tf.json_file import write_json
 
 PLAN_FILE = "plan.json"
+# Entries that sets lack which were written before there was a choice.
+_ALWAYS_WAS = {"hand": "right"}
+
+
+def hand_of(description: dict) -> str:
+    """Which hand a set's frames showed, "right" or "left"; its records show right ones."""
+    return {**_ALWAYS_WAS, **description}["hand"]
 
 
 @contextlib.contextmanager
@@ -55,7 +62,7 @@ def claim(folder: pathlib.Path, plan: dict) -> None:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             found = {}
-        found = found if isinstance(found, dict) else {}
+        found = {**_ALWAYS_WAS, **found} if isinstance(found, dict) else {}
         differing = [key for key, value in wanted.items() if found.get(key) != value]
         if differing:
             raise InputError(

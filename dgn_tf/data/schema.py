@@ -11,6 +11,7 @@
 | centre | 3 floats | mm, camera frame |
 | cube | 1 float | mm |
 | keypoints | J * 3 floats | mm, camera frame |
+| left | int64 | 1: it stands for a left hand, whose mirror image this is; absent: right, 0 |
 
 Mesh coordinates are not stored: they follow from face, barycentrics and the template's embedding.
 """
@@ -47,6 +48,11 @@ def feature_spec(keypoints: int) -> dict[str, tf.io.FixedLenFeature]:
     }
 
 
+def mirror_spec() -> dict[str, tf.io.FixedLenFeature]:
+    """What tells a left hand; a record without it, such as an older one, is of a right one."""
+    return {"left": tf.io.FixedLenFeature([], tf.int64, 0)}
+
+
 def mesh_hash(template) -> str:
     """sha256 (hex) of what records refer to in a template: its vertices and faces."""
     digest = hashlib.sha256()
@@ -68,8 +74,11 @@ def _packed(array) -> bytes:
     return zlib.compress(array.astype(array.dtype.newbyteorder("<")).tobytes(), 6)
 
 
-def encode_example(sample: dict[str, np.ndarray], index: int) -> bytes:
-    """Serialises one sample of `synthesize_batch` (arrays without the batch axis)."""
+def encode_example(sample: dict[str, np.ndarray], index: int, left: bool = False) -> bytes:
+    """Serialises one sample of `synthesize_batch` (arrays without the batch axis).
+
+    `left`: it is the mirror image of a left hand.
+    """
     # Farther than 6.5 m is beyond any crop's cube: as good as missing.
     depth = np.where(sample["depth"] < 65535 * DEPTH_UNIT_MM, sample["depth"], 0.0)
     png = io.BytesIO()
@@ -84,7 +93,9 @@ def encode_example(sample: dict[str, np.ndarray], index: int) -> bytes:
         ),
         "vertices": _packed(_rounded(vertices, VERTEX_UNIT_MM, np.int16, "vertices")),
     }
-    features = {"index": tf.train.Feature(int64_list=tf.train.Int64List(value=[index]))}
+    whole = {"index": index} | ({"left": 1} if left else {})
+    features = {name: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+                for name, value in whole.items()}
     for name, data in packed.items():
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
     for name in ("intrinsics", "centre", "cube", "keypoints"):
@@ -116,7 +127,7 @@ def check_features(serialized: bytes, where: str, names: Iterable[str], writer: 
 
 
 def decode_batch(serialized: tf.Tensor, template, size: int) -> dict[str, tf.Tensor]:
-    """Parses records into the arrays of `synthesize_batch`, and index [B] int64.
+    """Parses records into the arrays of `synthesize_batch`, index [B] and left [B] int64.
 
     Args:
         serialized: [B] strings.
@@ -124,7 +135,7 @@ def decode_batch(serialized: tf.Tensor, template, size: int) -> dict[str, tf.Ten
         size: S, side of their crops.
     """
     vertices, keypoints = len(template.vertices), len(template.keypoints)
-    raw = tf.io.parse_example(serialized, feature_spec(keypoints))
+    raw = tf.io.parse_example(serialized, feature_spec(keypoints) | mirror_spec())
 
     def unpack(name, kind, shape):
         data = tf.io.decode_raw(tf.io.decode_compressed(raw[name], "ZLIB"), kind)
@@ -147,4 +158,5 @@ def decode_batch(serialized: tf.Tensor, template, size: int) -> dict[str, tf.Ten
         "face": unpack("face", tf.int16, [size, size]),
         "barycentric": weights,
         "index": raw["index"],
+        "left": raw["left"],
     }

@@ -19,7 +19,11 @@ is camera 1's. Pixel centres are at integers.
 | cube | 1 float | mm |
 | keypoints | C * J * 3 floats | mm, camera frame; 0 where invalid |
 | keypoints_valid | C * J int64 | 0 or 1 |
+| left | int64 | 1: the frames showed a left hand and are mirrored; absent: right, 0 |
+| frame_width | int64 | of the mirrored frames, pixels; absent: 0 |
 
+Of a left hand everything is mirrored (`dgn_tf.geometry.mirror`), so that whoever reads records sees
+right hands alone: the pixels, cx, extrinsics, centres and key points. `in_camera` undoes it.
 A window holds the frame's own pixels, nothing resampled: window pixel + (left, top) = frame pixel.
 It is larger than the crop, so that crops can be turned and moved, and ends at the frame's border.
 """
@@ -31,6 +35,7 @@ import tensorflow as tf
 from PIL import Image
 
 from dgn_tf.data.schema import check_features
+from dgn_tf.geometry import mirror
 
 FORMAT_VERSION = 1
 # How the `why` of a skipped frame begins that is beyond the labels: no place in NYU's order.
@@ -61,20 +66,27 @@ def feature_spec(cameras: int, keypoints: int) -> dict[str, tf.io.FixedLenFeatur
     }
 
 
+def mirror_spec() -> dict[str, tf.io.FixedLenFeature]:
+    """What tells a left hand; a record without it, such as an older one, is of a right one."""
+    zero = tf.io.FixedLenFeature([], tf.int64, 0)
+    return {"left": zero, "frame_width": zero}
+
+
 def encode_step(step: dict) -> bytes:
     """Serialises one time step; the same values give the same bytes.
 
     Args:
         step: the features' names with numpy values in the shapes of `feature_spec`; `frames` are
             strings, `depth` is a list of C arrays [height, width] uint16 in units of
-            `depth_unit`, as large as their windows.
+            `depth_unit`, as large as their windows. Those of `mirror_spec` may be absent.
 
     Raises:
         ValueError: a feature is missing, of another shape or not finite.
     """
     cameras, keypoints = len(step["cameras"]), np.shape(step["keypoints"])[1]
     features = {}
-    for name, spec in feature_spec(cameras, keypoints).items():
+    wanted = feature_spec(cameras, keypoints) | (mirror_spec() if step.get("left") else {})
+    for name, spec in wanted.items():
         if name not in step:
             raise ValueError(f"A step wants {name!r}.")
         value = step[name]
@@ -127,10 +139,26 @@ def parse_step(serialized: tf.Tensor, cameras: int, keypoints: int) -> dict[str,
         keypoints: J.
 
     Returns:
-        Tensors in the shapes and types of `feature_spec`; depth [C] are PNG strings still, each
-        of its own size: see `decode_window`.
+        Tensors in the shapes and types of `feature_spec` and `mirror_spec`; depth [C] are PNG
+        strings still, each of its own size: see `decode_window`.
     """
-    return tf.io.parse_single_example(serialized, feature_spec(cameras, keypoints))
+    wanted = feature_spec(cameras, keypoints) | mirror_spec()
+    return tf.io.parse_single_example(serialized, wanted)
+
+
+def in_camera(values: dict, left: bool, frame_width: int) -> dict:
+    """Arrays of a record, or of batches or labels of it, as the camera saw the hand.
+
+    Args:
+        values: numpy arrays by `mirror.mirror_named`'s names, and `intrinsics` of the whole frame.
+        left, frame_width: the record's; of a right hand nothing changes.
+    """
+    if not left:
+        return values
+    mirrored = mirror.mirror_named(values)
+    if "intrinsics" in values:
+        mirrored["intrinsics"] = mirror.mirror_intrinsics(values["intrinsics"], frame_width)
+    return mirrored
 
 
 def decode_window(png: tf.Tensor) -> tf.Tensor:

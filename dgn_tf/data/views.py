@@ -209,8 +209,9 @@ def view_dataset(
         Batches of depth [B, S, S] mm (0 = missing), intrinsics [B, 4] of the crop,
         frame_intrinsics [B, 4] of the whole frame, centre [B, 3], cube [B] mm, keypoints
         [B, J, 3] mm, keypoints_valid [B, J] float32, camera_from_rig [B, 4, 4] mm, rig_known [B]
-        float32, camera [B] int64, index [B] int64. Everything is in the (augmented) camera's
-        frame; frame_intrinsics remain those of the frame, which a roll and a scale keep.
+        float32, camera [B] int64, index [B] int64, left [B] and frame_width [B] int64. Everything
+        is in the (augmented) camera's frame, mirrored where `left` is 1, see `view_schema`;
+        frame_intrinsics remain those of the frame, which a roll and a scale keep.
 
     Raises:
         InputError: no such camera; no, unfinished or damaged records; nothing left to read.
@@ -233,7 +234,7 @@ def view_dataset(
             **view,
             "rig_known": tf.cast(step["rig_known"], tf.float32),
             "camera": step["cameras"][place],
-            "index": step["index"],
+            **{name: step[name] for name in ("index", "left", "frame_width")},
         }
 
     examples = endless_order(len(steps), shuffle, seed)
@@ -272,9 +273,9 @@ def step_dataset(
         others: as in `view_dataset`.
 
     Returns:
-        Batches of `view_dataset`'s keys, [B, C, ...] but for cube [B], rig_known [B] and index
-        [B]; and view_valid [B, C] float32. Where it is 0, depth and key points are 0 and the
-        centre is a stand-in.
+        Batches of `view_dataset`'s keys, [B, C, ...] but for cube, rig_known, index, left and
+        frame_width [B]; and view_valid [B, C] float32. Where it is 0, depth and key points are 0
+        and the centre is a stand-in.
 
     Raises:
         InputError: see `view_dataset`.
@@ -305,7 +306,7 @@ def step_dataset(
             "view_valid": tf.cast(tf.gather(step["view_valid"], places), tf.float32),
             "rig_known": tf.cast(step["rig_known"], tf.float32),
             "camera": tf.gather(step["cameras"], places),
-            "index": step["index"],
+            **{name: step[name] for name in ("index", "left", "frame_width")},
         }
 
     examples = endless_order(len(steps), shuffle, seed)

@@ -15,6 +15,7 @@ from dgn_tf.data.scene import MAX_SOLIDS, SOLID_FIELDS, person_behind, render_so
 from dgn_tf.data.sensor import observe
 from dgn_tf.data.settings import SynthesisConfig
 from dgn_tf.data.synthesis import NEAR_MM, DrawnHand, drawn_hand, laid_out
+from dgn_tf.geometry import mirror
 from dgn_tf.geometry.raster import rasterize
 
 # Every frame is thinned to this raster, whatever its size: the localiser's cost is constant.
@@ -128,10 +129,10 @@ def _render(hand, config, settings, stream, index):
     return _mirrored(sample) if generator.random() < 0.5 else sample
 
 
-def _second_hand(hand, config, settings, stream, index, first, mirror, generator) -> DrawnHand:
+def _second_hand(hand, config, settings, stream, index, first, mirrored, generator) -> DrawnHand:
     """Another arm, moved to beside the first one's hand."""
     second = drawn_hand(hand, config, stream, index + _SECOND)
-    vertices = second.vertices * [-1.0, 1.0, 1.0] if mirror else second.vertices.copy()
+    vertices = mirror.mirror_points(second.vertices) if mirrored else second.vertices.copy()
     direction = generator.normal(size=3) * [1.0, 0.7, 0.6]
     direction *= generator.uniform(*settings.second_apart_mm) / np.linalg.norm(direction)
     hands = len(hand.vertices)
@@ -160,7 +161,7 @@ def _add_arm(hand, arm, mirrored, hidden, camera, columns, rows, number, depth, 
     first = hand.hand_faces if hidden else 0
     faces = hand.faces[first:] if arm.forearm or hidden else hand.faces[: hand.hand_faces]
     if mirrored:
-        faces = np.ascontiguousarray(faces[:, ::-1])
+        faces = mirror.mirror_faces(faces)
     face = np.full([HEIGHT, WIDTH], NOBODY, np.int32)
     snap = 1e-6 + max(
         np.abs(columns - np.arange(WIDTH)).max(), np.abs(rows - np.arange(HEIGHT)).max()
@@ -269,13 +270,9 @@ def _centres(depth, owner, camera, settings):
 
 def _mirrored(sample):
     """The sample in a mirror: every right hand is a left one."""
-    intrinsics = sample["intrinsics"].copy()
-    intrinsics[2] = WIDTH - 1 - intrinsics[2]
     return {
-        "depth": sample["depth"][:, ::-1],
-        "intrinsics": intrinsics,
-        "owner": sample["owner"][:, ::-1],
-        "centre": sample["centre"] * np.array([-1.0, 1.0, 1.0], np.float32),
+        **mirror.mirror_named(sample),
+        "intrinsics": mirror.mirror_intrinsics(sample["intrinsics"], WIDTH),
+        "owner": mirror.mirror_image(sample["owner"]),
         "left": ~sample["left"],
-        "visible": sample["visible"],
     }

@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.geometry import mirror
 from dgn_tf.template.checks import directed_edges
 
 
@@ -67,12 +68,16 @@ class MeshTruth:
             self.faces, template.faces
         )
 
-    def vertices_mm(self, index: np.ndarray, camera_from_rig: np.ndarray) -> np.ndarray:
+    def vertices_mm(
+        self, index: np.ndarray, camera_from_rig: np.ndarray, left: np.ndarray | None = None
+    ) -> np.ndarray:
         """True vertices of frames as a camera sees them.
 
         Args:
             index: [B] the frames' numbers.
             camera_from_rig: [B, 4, 4] mm, rigid.
+            left: [B], not 0 where the hand is a left one and camera and rig are mirrored, as
+                records have it; None: nowhere.
 
         Returns:
             [B, V, 3] float32 mm, camera frame; NaN for a frame that has no truth.
@@ -82,6 +87,8 @@ class MeshTruth:
             row = self._rows.get(int(frame))
             if row is not None:
                 points = self._origin[row].astype(np.float64) + self._offsets[row]
+                if left is not None and left[number]:
+                    points = mirror.mirror_points(points)
                 transform = np.asarray(camera_from_rig[number], np.float64)
                 result[number] = points @ transform[:3, :3].T + transform[:3, 3]
         return result

@@ -13,6 +13,7 @@ from dgn_tf.data.views import view_dataset, view_description
 from dgn_tf.errors import InputError
 from dgn_tf.evaluation.mesh_truth import MeshTruth
 from dgn_tf.evaluation.named_keypoints import columns_by_name, in_order
+from dgn_tf.geometry import mirror
 from dgn_tf.metrics import nyu
 
 
@@ -55,7 +56,7 @@ def find_view_records(records: str, split: str, split_asked: bool) -> pathlib.Pa
 
 
 class ViewFrames:
-    """One camera of a split.
+    """One camera of a split; a left hand's frames are mirrored, truth and all.
 
     Args:
         folder: of the split, from `find_view_records`.
@@ -103,7 +104,7 @@ class ViewFrames:
                               self._columns)
             if self._truth is not None:
                 arrays[self._truth_name] = self._truth.vertices_mm(
-                    arrays["index"], arrays["camera_from_rig"]
+                    arrays["index"], arrays["camera_from_rig"], arrays["left"]
                 )
             yield arrays
 
@@ -141,16 +142,25 @@ class KeptPredictions:
 
     def __call__(self, batch) -> dict[str, np.ndarray]:
         outputs = self._predict(batch)
-        intrinsics = batch["frame_intrinsics"][:, np.newaxis]  # [B, 1, 4]
-        predicted = nyu.uvd_from_xyz(outputs["keypoints"][:, self._evaluated], intrinsics)
+        predicted = self._uvd_in_frame(outputs["keypoints"], batch)
         # A line of nan is a frame without a prediction; this one has one, however bad.
         predicted = np.where(np.isfinite(predicted), predicted, np.inf)
-        labels = nyu.uvd_from_xyz(batch["keypoints"][:, self._evaluated], intrinsics)
+        labels = self._uvd_in_frame(batch["keypoints"], batch)
         known = batch["keypoints_valid"][:, self._evaluated, np.newaxis] > 0
         self._index.append(np.asarray(batch["index"]))
         self._uvd.append(predicted)
         self._labels.append(np.where(known, labels, np.nan))
         return outputs
+
+    def _uvd_in_frame(self, keypoints, batch):
+        """[B, 14, 3] evaluated key points in the frames as the camera took them, not mirrored."""
+        points = np.asarray(keypoints)[:, self._evaluated]
+        intrinsics = np.array(batch["frame_intrinsics"])  # [B, 4]
+        left = np.asarray(batch["left"]) > 0
+        points[left] = mirror.mirror_points(points[left])
+        width = np.asarray(batch["frame_width"])[left]
+        intrinsics[left] = mirror.mirror_intrinsics(intrinsics[left], width)
+        return nyu.uvd_from_xyz(points, intrinsics[:, np.newaxis])
 
     def write(self, file, frames: int, limit: int = 0) -> None:
         """Writes the field's prediction file.

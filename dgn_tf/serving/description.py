@@ -9,7 +9,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.mesh_io import left_hand_faces
+from dgn_tf.geometry.mirror import mirror_faces
 from dgn_tf.serving.module import CUBE_MM, OUTPUTS
 
 CALIBRATED = "probability that the point lies within 10 mm of the truth, calibrated on synthesis"
@@ -21,7 +21,7 @@ def hand_description(network, finder) -> dict:
     template = network.template
     return {
         "format": 1,
-        "handedness": "right",
+        "handedness": "right",  # what the network sees: left hands are mirrored for it
         "unit": "mm",
         "frame": "camera: x right, y down, z forward",
         "keypoint_names": list(template.keypoint_names),
@@ -37,6 +37,7 @@ def hand_description(network, finder) -> dict:
         "template_hash": template.hash,
         "template_licence": template.licence,
         "template_source": template.source,
+        "template_handedness": template.handedness,
         "confidence": CALIBRATED if network.calibration is not None else UNCALIBRATED,
         "localiser": finder.words,
         "outputs": OUTPUTS,
@@ -51,7 +52,7 @@ def hand_signature(network, finder):
     """
     text = json.dumps(hand_description(network, finder))
     right = np.asarray(network.template.faces, np.int32)
-    left_faces = left_hand_faces(right)
+    left_faces = mirror_faces(right)
 
     def hand(left):
         left = tf.ensure_shape(left, [None])

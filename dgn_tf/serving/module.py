@@ -8,15 +8,15 @@ Inputs (every signature that predicts: left [B] bool, true for left hands):
 * png: png [B] encoded images, intrinsics [B, 4], depth_unit [B] mm (0 = NYU's G * 256 + B).
 * locate: depth [B, H, W] mm, intrinsics [B, 4]. Only finds hands; see `LOCATED`.
 
-Outputs are named in `OUTPUTS`. Left hands are mirrored: the crop's columns are reversed, the
-network sees a right hand, and x of what it returns is negated. With D = diag(-1, 1, 1, 1) a
-left hand's transform is D T D, which poses the mirrored template D p; joint angles are those of
-the mirrored hand, and mean the same bending.
+Outputs are named in `OUTPUTS`. Left hands are mirrored (`dgn_tf.geometry.mirror`): the network
+sees a right hand, and what it returns is mirrored back. A left hand's transform D T D poses the
+mirrored template D p; joint angles are those of the mirrored hand, and mean the same bending.
 """
 
 import tensorflow as tf
 
 from dgn_tf.geometry import crop as crop_geometry
+from dgn_tf.geometry import mirror
 from dgn_tf.serving import checks
 from dgn_tf.serving.freezing import frozen, graph_function
 from dgn_tf.serving.png import decode_depth
@@ -36,6 +36,7 @@ OUTPUTS = {
     "centre": "[B, 3] mm, camera frame, centre of the crop",
     "crop_intrinsics": "[B, 4] fx, fy, cx, cy of the crop, in its pixels",
     "found": "[B] bool, whether a hand was found",
+    "left": "[B] bool, as it was asked: the hand is a left one, its mesh has the left hand's faces",
 }
 
 LOCATED = {
@@ -68,7 +69,6 @@ class ServingModule(tf.Module):
             else forward.signatures["serving_default"]
         )
         self._finder = finder
-        self._left_sign = tf.constant([-1.0, 1.0, 1.0])
 
     def signatures(self) -> dict:
         """Concrete functions by signature name, for `tf.saved_model.save`.
@@ -109,11 +109,17 @@ class ServingModule(tf.Module):
     def centred(self, depth, intrinsics, centre, left):
         """Signature `centred`."""
         depth, intrinsics, left = checks.frames(depth, intrinsics, left)
-        return self._cut(depth, intrinsics, checks.centres(centre, depth), left)
+        seen, camera = _mirror_frames(depth, intrinsics, left)
+        centre = _mirror_where(left, {"centre": checks.centres(centre, depth)})["centre"]
+        return self._as_asked(self._cut(seen, camera, centre), left)
 
     def crop(self, depth, intrinsics, centre, cube, left):
         """Signature `crop`."""
-        return self._predict(*checks.crops(depth, intrinsics, centre, cube, left))
+        depth, intrinsics, centre, cube, left = checks.crops(depth, intrinsics, centre, cube, left)
+        seen, camera = _mirror_frames(depth, intrinsics, left)
+        mirrored = _mirror_where(left, {"centre": centre})["centre"]
+        outputs = self._as_asked(self._predict(seen, camera, mirrored, cube), left)
+        return {**outputs, "crop_intrinsics": intrinsics}  # cx is not rounded twice
 
     def png(self, png, intrinsics, depth_unit, left):
         """Signature `png`."""
@@ -121,30 +127,33 @@ class ServingModule(tf.Module):
         return self._locate(*checks.frames(depth, intrinsics, left))
 
     def _locate(self, depth, intrinsics, left):
-        places = self._finder(depth, intrinsics, 1)
+        seen, camera = _mirror_frames(depth, intrinsics, left)
+        places = self._finder(seen, camera, 1)
         found = places["score"][:, 0] >= self._finder.least_score
-        return self._cut(depth, intrinsics, places["centre"][:, 0], left, found)
+        return self._as_asked(self._cut(seen, camera, places["centre"][:, 0], found), left)
 
-    def _cut(self, depth, intrinsics, centre, left, found=None):
+    def _cut(self, depth, intrinsics, centre, found=None):
         cube = tf.fill(tf.shape(centre)[:1], CUBE_MM)
         depth, intrinsics = crop_geometry.crop_depth(
             depth, intrinsics, centre, cube, self.image_size
         )
-        return self._predict(depth, intrinsics, centre, cube, left, found)
+        return self._predict(depth, intrinsics, centre, cube, found)
 
-    def _predict(self, depth, intrinsics, centre, cube, left, found=None):
-        seen_depth, seen_intrinsics, seen_centre = _mirror_crop(
-            depth, intrinsics, centre, left, self._left_sign
-        )
-        outputs = self._forward(
-            depth=seen_depth, intrinsics=seen_intrinsics, centre=seen_centre, cube=cube
-        )
-        outputs = _mirror_outputs(outputs, left, self._left_sign)
+    def _predict(self, depth, intrinsics, centre, cube, found=None):
+        """Outputs of right hands, and of left ones as the mirror shows them."""
+        outputs = dict(self._forward(depth=depth, intrinsics=intrinsics, centre=centre, cube=cube))
         seen = tf.reduce_any(outputs["valid"], axis=[1, 2])
         found = seen if found is None else found & seen
         for name in ("confidence", "keypoint_confidence"):
             outputs[name] *= tf.cast(found, tf.float32)[:, tf.newaxis]
         return {**outputs, "centre": centre, "crop_intrinsics": intrinsics, "found": found}
+
+    def _as_asked(self, outputs, left):
+        """Mirrors what was found of left hands back."""
+        camera = outputs["crop_intrinsics"]
+        flipped = mirror.mirror_intrinsics(camera, self.image_size)
+        camera = tf.where(left[:, tf.newaxis], flipped, camera)
+        return {**_mirror_where(left, outputs), "crop_intrinsics": camera, "left": left}
 
 
 OF_NETWORK = (
@@ -185,27 +194,28 @@ def input_specs(size: int, batch: int | None = None) -> dict:
     }
 
 
-def _mirror_crop(depth, intrinsics, centre, left, sign):
-    """Reverses the columns of left hands' crops, with their camera and centre."""
-    size = depth.shape[2]
-    depth = tf.where(left[:, tf.newaxis, tf.newaxis], tf.reverse(depth, [2]), depth)
-    flipped = tf.stack(
-        [intrinsics[:, 0], intrinsics[:, 1], size - 1.0 - intrinsics[:, 2], intrinsics[:, 3]], 1
+def _mirror_frames(depth, intrinsics, left):
+    """Whole frames (or crops) and their cameras, of which left hands' are mirrored.
+
+    Before anything is looked up in them: so a left hand's answer is the mirrored answer to the
+    mirrored frame, to the bit. Frames of right hands alone cost nothing.
+    """
+    chosen = left[:, tf.newaxis, tf.newaxis]
+    seen = tf.cond(
+        tf.reduce_any(left),
+        lambda: tf.where(chosen, mirror.mirror_image(depth), depth),
+        lambda: tf.identity(depth),
     )
-    left = left[:, tf.newaxis]
-    return depth, tf.where(left, flipped, intrinsics), tf.where(left, centre * sign, centre)
+    width = tf.cast(tf.shape(depth)[2], tf.float32)
+    flipped = mirror.mirror_intrinsics(intrinsics, width)
+    return tf.ensure_shape(seen, depth.shape), tf.where(left[:, tf.newaxis], flipped, intrinsics)
 
 
-def _mirror_outputs(outputs, left, sign):
-    """Turns what the network says of a mirrored left hand back."""
-    outputs = dict(outputs)
-    point_sign = tf.where(left[:, tf.newaxis], sign, tf.ones_like(sign))  # [B, 3]
-    for name in ("vertices", "vertices_sampled", "keypoints"):
-        outputs[name] *= point_sign[:, tf.newaxis]
-    ends = tf.pad(point_sign, [[0, 0], [0, 1]], constant_values=1.0)  # [B, 4]: D's diagonal
-    outputs["transforms"] *= (ends[:, :, tf.newaxis] * ends[:, tf.newaxis])[:, tf.newaxis]
-    for name in ("mesh_coords", "mesh_layer", "valid"):
-        value = outputs[name]
-        flags = tf.reshape(left, [-1] + [1] * (value.shape.rank - 1))
-        outputs[name] = tf.where(flags, tf.reverse(value, [2]), value)
-    return outputs
+def _mirror_where(left, values):
+    """Mirrors left hands' arrays [B, ...] by their names; the others' pass through."""
+    mirrored = mirror.mirror_named(values)
+    return {
+        name: value if mirrored[name] is value
+        else tf.where(tf.reshape(left, [-1] + [1] * (value.shape.rank - 1)), mirrored[name], value)
+        for name, value in values.items()
+    }  # fmt: skip

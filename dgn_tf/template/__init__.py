@@ -1,5 +1,6 @@
 """The hand template: mesh, skinning, bone frames, key points and mesh coordinates (Fig. 3)."""
 
+from dgn_tf.template.checks import HANDS
 from dgn_tf.template.hand_template import (
     DEFAULT_TEMPLATE_PATH,
     EMBEDDINGS,
@@ -14,6 +15,7 @@ __all__ = [
     "DEFAULT_TEMPLATE_PATH",
     "EMBEDDINGS",
     "EVALUATED",
+    "HANDS",
     "Embedding",
     "HandTemplate",
     "load_template",

@@ -77,7 +77,8 @@ def read(file, where: str) -> dict:
     Raises:
         InputError: no such archive, another format version, a field missing; names `where`.
     """
-    entries = {}
+    # What a file may leave out.
+    entries = {"handedness": np.array("right")}
     try:
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():

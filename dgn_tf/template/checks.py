@@ -4,6 +4,7 @@ import numpy as np
 
 from dgn_tf.errors import InputError
 
+HANDS = ("right", "left")
 _TOLERANCE = 1e-4
 # The paper's own mesh has seven edges where three faces meet, which leaves two flaps with a border
 # of two edges each.
@@ -37,8 +38,8 @@ def validate(template, where: str) -> None:
 def _check_shapes(template, want):
     V, F, P = len(template.vertices), len(template.faces), len(template.part_names)
     J, K, S = len(template.keypoint_names), len(template.shape_names), len(template.stub_vertices)
-    want(template.handedness == "right", "handedness",
-         f"must be 'right', got '{template.handedness}' (left hands are mirrored when predicting)")
+    want(template.handedness in HANDS, "handedness",
+         f"must be one of {', '.join(HANDS)}, got '{template.handedness}'")
     want(template.grid_size >= 8, "grid_size", f"must be at least 8, got {template.grid_size}")
     want(min(V, F, P, J) > 0, "vertices, faces, part_names, keypoint_names", "must not be empty")
     shapes = {

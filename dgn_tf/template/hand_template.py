@@ -12,7 +12,9 @@ from types import MappingProxyType
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.geometry import mirror
 from dgn_tf.template import archive, checks
+from dgn_tf.template.checks import HANDS
 
 DEFAULT_TEMPLATE_PATH = pathlib.Path(__file__).parent / "assets" / "makehuman_right.npz"
 EMBEDDINGS = ("layered", "atlas", "mds")
@@ -54,6 +56,9 @@ class Embedding:
 class HandTemplate:
     """A right hand at rest, and how it moves. Arrays are read-only; lengths in mm, angles in rad.
 
+    A left hand's template holds its mirror image, a right hand: networks, records and synthesis
+    know right hands alone. `rest_mesh` gives the hand as it was.
+
     The template frame of the shipped hand is its palm's bone frame: origin at the wrist joint,
     x to the thumb, y to the back of the hand, z to the fingers.
 
@@ -84,6 +89,7 @@ class HandTemplate:
             into concat(vertices, stub_vertices); stub_ring: [Vs] int32, ring of each stub vertex,
             1 next to the wrist loop. It follows the palm.
         embeddings: name to Embedding.
+        handedness: "right" or "left", of the hand that the template was made of.
     """
 
     name: str
@@ -218,6 +224,26 @@ class HandTemplate:
             partial.unlink(missing_ok=True)
             raise InputError(f"{path}: cannot write the hand template ({error.strerror}); choose a "
                              "folder that exists and can be written.") from None
+
+    def rest_mesh(self, hand: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The hand at rest as a mesh with outward normals.
+
+        Args:
+            hand: "right" or "left"; None: `handedness`. A left hand's x is that of the template
+                negated.
+
+        Returns:
+            vertices [V, 3] mm, template frame, and faces [F, 3].
+
+        Raises:
+            ValueError: no such hand.
+        """
+        hand = self.handedness if hand is None else hand
+        if hand not in HANDS:
+            raise ValueError(f"rest_mesh wants one of {', '.join(HANDS)}, got {hand!r}.")
+        if hand == "right":
+            return self.vertices, self.faces
+        return mirror.mirror_points(self.vertices), mirror.mirror_faces(self.faces)
 
     def with_embedding(self, name: str) -> "HandTemplate":
         """Returns the same hand with another embedding selected."""

@@ -1,15 +1,26 @@
 """MANO's files: both formats give one template, chumpy is not needed, hostile pickles don't run."""
 
+import json
 import os
 import pickle
 import sys
 
 import numpy as np
 import pytest
+import trimesh
+from absl import flags
 
-from data_prep import hand_parts, mano, restricted_pickle, source_hand, template_assembly
+from data_prep import (
+    build_template,
+    hand_parts,
+    mano,
+    restricted_pickle,
+    source_hand,
+    template_assembly,
+)
+from data_prep.template_quality import format_mesh
 from dgn_tf.errors import InputError
-from dgn_tf.template import EVALUATED
+from dgn_tf.template import EVALUATED, HandTemplate
 from tests.data_prep import mano_file
 
 
@@ -71,11 +82,33 @@ def test_left_hand_is_mirrored_to_the_right_one_and_says_so(arrays, tmp_path):
     mano_file.write_pickle(tmp_path / "L.pkl", left)
     right = source_hand.build_template(mano.read_mano(tmp_path / "R.npz"))
     mirrored = source_hand.build_template(mano.read_mano(tmp_path / "L.pkl"))
-    assert mirrored.source.endswith("a left hand, mirrored") and mirrored.handedness == "right"
+    assert mirrored.source.endswith("a left hand, mirrored")
+    assert (right.handedness, mirrored.handedness) == ("right", "left")
     for field in ("vertices", "keypoints", "bone_from_template", "joint_limits", "shape_basis"):
         np.testing.assert_allclose(getattr(mirrored, field), getattr(right, field), atol=2e-4)
     with pytest.raises(InputError, match="looks like a left hand; pass --handedness=left"):
         source_hand.build_template(mano.read_mano(tmp_path / "L.pkl", left=False))
+
+
+def test_a_left_hands_mesh_is_the_sources_turned_not_mirrored(arrays, tmp_path):
+    left = {**arrays, "v_template": arrays["v_template"] * [-1, 1, 1], "f": arrays["f"][:, ::-1],
+            "shapedirs": arrays["shapedirs"] * np.array([-1, 1, 1])[:, None]}
+    mano_file.write_npz(tmp_path / "L.npz", left)
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["build_template", "--source=mano", f"--input={tmp_path / 'L.npz'}", "--poses=0",
+                 f"--output={tmp_path / 'left.npz'}", f"--mesh={tmp_path / 'left.obj'}",
+                 f"--report={tmp_path / 'left.json'}"])
+    build_template.main([])
+    sheet = json.loads((tmp_path / "left.json").read_text())["mesh"]
+    assert sheet["handedness"] == "left" == HandTemplate.load(tmp_path / "left.npz").handedness
+    assert format_mesh(sheet).startswith("a left hand, mirrored to a right one: 778 vertices")
+    mesh = trimesh.load(tmp_path / "left.obj", process=False)
+    moved, source = (v - v.mean(axis=0) for v in (mesh.vertices, 1000 * left["v_template"]))
+    u, _, vt = np.linalg.svd(moved.T @ source)
+    assert np.linalg.det(u @ vt) > 0
+    np.testing.assert_allclose(source @ (u @ vt).T, moved, atol=2e-3)  # mm
+    np.testing.assert_array_equal(np.sort(mesh.faces), np.sort(left["f"]))
+    assert mesh.volume > 0
 
 
 def test_same_file_gives_the_same_bytes(arrays, tmp_path):

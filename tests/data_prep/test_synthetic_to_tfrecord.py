@@ -10,6 +10,7 @@ import tensorflow as tf
 from dgn_tf.data import SynthesisConfig, record_dataset, schema, synthesize_batch
 from dgn_tf.data.reader import record_offsets
 from dgn_tf.errors import InputError
+from dgn_tf.geometry import mirror
 from dgn_tf.template import load_template
 
 COUNT, SEED = 10, 6
@@ -25,9 +26,10 @@ def write(template):
     # conftest forgets modules with flags after each test: imported here, kept by the closure.
     from data_prep.synthetic_to_tfrecord import write_records
 
-    def write(folder, shards=3, workers=1, config=None, count=COUNT, seed=SEED):
+    def write(folder, shards=3, workers=1, config=None, count=COUNT, seed=SEED, **settings):
         config = config or SynthesisConfig()
-        return write_records(folder, template, config, count, seed, shards, workers, False)
+        return write_records(folder, template, config, count, seed, shards, workers, False,
+                             **settings)
 
     return write
 
@@ -123,6 +125,42 @@ def test_records_return_what_was_rendered(template, records):
     near = truth["depth"] < 6000
     np.testing.assert_allclose(read["depth"][near], truth["depth"][near], atol=0.051)
     assert {"mesh_coords", "mesh_layer", "correspondence_mask"} <= set(read)
+
+
+def test_left_hands_are_the_same_right_ones_marked(template, write, records, tmp_path):
+    description = write(tmp_path / "left", hand="left")
+    assert description["hand"] == "left" and description["features"]["left"] == "int64 []"
+    sets = [record_dataset(str(folder), template, COUNT, shuffle=False, repeat=False)
+            for folder in (tmp_path / "left", records)]
+    left, right = (next(data.as_numpy_iterator()) for data in sets)
+    assert left.pop("left").all() and not right.pop("left").any()
+    for name in right:
+        np.testing.assert_array_equal(left[name], right[name], name)
+    # As a camera would see the left hand: every pixel's point is the right one's, mirrored.
+    seen = mirror.mirror_named(left)
+    size = left["depth"].shape[2]
+    seen["intrinsics"] = mirror.mirror_intrinsics(left["intrinsics"], size)
+    points = {}
+    for name, batch in (("left", seen), ("right", right)):
+        fx, fy, cx, cy = (value[:, None, None] for value in batch["intrinsics"].T)
+        row, column = np.mgrid[:size, :size]
+        z = batch["depth"]
+        points[name] = np.stack([(column - cx) / fx * z, (row - cy) / fy * z, z], axis=-1)
+    mirrored = mirror.mirror_points(mirror.mirror_image(points["left"], axis=-2))
+    np.testing.assert_allclose(mirrored, points["right"], rtol=1e-5, atol=1e-2)  # mm
+
+
+def test_older_sets_are_of_right_hands_and_are_gone_on_with(write, records, tmp_path):
+    write(tmp_path / "set")
+    file = tmp_path / "set" / schema.DESCRIPTION_FILE
+    told = json.loads(file.read_text())
+    assert told.pop("hand") == "right"
+    file.write_text(json.dumps(told))
+    sorted((tmp_path / "set").glob("*.tfrecord"))[1].unlink()
+    write(tmp_path / "set")
+    assert contents(tmp_path / "set") == contents(records)
+    with pytest.raises(InputError, match=r"other records \(hand differ\)"):
+        write(tmp_path / "set", hand="left")
 
 
 def test_a_shuffled_reader_goes_on_where_it_stopped(template, records):

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from dgn_tf.geometry import mirror
 from dgn_tf.serving import checks
 from dgn_tf.serving.allow_list import read_saved_model
 from dgn_tf.serving.module import LOCATED, OUTPUTS
@@ -150,6 +151,18 @@ def test_a_mirrored_left_hand_is_the_mirrored_right_hand():
     np.testing.assert_allclose(left["confidence"], right["confidence"], atol=1e-4)
 
 
+def test_a_left_hand_is_bit_for_bit_the_mirrored_answer_to_the_mirrored_crop():
+    inputs = example_crops(SIZE, 2)
+    intrinsics = mirror.mirror_intrinsics(inputs["intrinsics"], SIZE)
+    mirrored = {**mirror.mirror_named(inputs), "intrinsics": intrinsics}
+    left = call("crop", left=np.ones(2, bool), **inputs)
+    expected = mirror.mirror_named(call("crop", left=np.zeros(2, bool), **mirrored))
+    assert left.pop("left").all() and not expected.pop("left").any()
+    np.testing.assert_array_equal(left.pop("crop_intrinsics"), inputs["intrinsics"])
+    for name in left:
+        np.testing.assert_array_equal(left[name], expected[name], err_msg=name)
+
+
 def test_a_left_hands_transforms_pose_the_mirrored_template():
     left = call("crop", left=np.ones(2, bool), **example_crops(SIZE, 2))
     template = network().template
@@ -173,10 +186,15 @@ def test_a_mirrored_frame_gives_a_mirrored_mesh():
     frame = blob_frame()
     right = locate(frame)
     mirrored = INTRINSICS * np.float32([1, 1, 0, 1]) + np.float32([0, 0, 319 - 160, 0])
-    left = call("centred", depth=frame[None, :, ::-1], intrinsics=mirrored[None],
-                centre=right["centre"] * MIRROR, left=np.array([True]))
-    # Pixels on the edge between two may fall to the one or the other: not exact.
-    assert np.abs(left["vertices"] - right["vertices"] * MIRROR).mean() < 3
+    frames = {"depth": frame[None, :, ::-1], "intrinsics": mirrored[None], "left": np.array([True])}
+    expected = mirror.mirror_named(right) | {"left": np.array([True])}
+    camera = expected.pop("crop_intrinsics")
+    for left in (call("serving_default", **frames),
+                 call("centred", **frames, centre=right["centre"] * MIRROR)):
+        np.testing.assert_allclose(left.pop("crop_intrinsics"),
+                                   mirror.mirror_intrinsics(camera, SIZE), atol=1e-4)
+        for name in expected:
+            np.testing.assert_array_equal(left[name], expected[name], err_msg=name)
 
 
 def test_a_frame_without_depth_is_not_found_has_no_confidence_and_is_finite():
