@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 
 import tensorflow as tf
@@ -110,11 +111,19 @@ class Devices:
         try:
             yield
         except _LOST as error:
-            reason = str(error.message or error).strip().splitlines()[0]
             raise InputError(
-                f"worker {self._index} lost the connection to another worker ({reason}). The last "
-                f"checkpoint in {folder} is intact: start all workers again with the same command."
+                f"worker {self._index} lost {self._lost(str(error))}. The last checkpoint in "
+                f"{folder} is intact: start all workers again with the same command."
             ) from error
+
+    def _lost(self, error: str) -> str:
+        """Names the other worker that TensorFlow's error speaks of, else its last line."""
+        tasks = {int(task) for task in re.findall(r"/job:\w+/(?:replica:\d+/)?task:(\d+)", error)}
+        tasks.discard(self._index)
+        if len(tasks) == 1:
+            return f"worker {tasks.pop()}: it ended, hangs or can't be reached"
+        lines = [line for line in error.splitlines() if line.strip()]
+        return f"the connection to another worker ({' '.join(lines[-1:])})"
 
 
 def open_devices(name: str, frames: Iterable[int], wait_s: float) -> Devices:
@@ -169,6 +178,5 @@ def check_frames(frames: Iterable[int], workers: int, replicas: int | None = Non
 def _cut(batch: dict, parts: int) -> dict:
     """[B, ...] -> [parts, B / parts, ...]."""
     return {
-        name: tf.reshape(value, [parts, value.shape[0] // parts, *value.shape[1:]])
-        for name, value in batch.items()
+        name: tf.reshape(value, [parts, -1, *value.shape[1:]]) for name, value in batch.items()
     }
