@@ -3,17 +3,28 @@
     python -m dgn_tf.train --flagfile=configs/synthetic.flags --output_dir=runs/synthetic
 
 A run is resumed by giving the same command again: same flags, same data position, same
-optimiser and averages.
+optimiser and averages. With --strategy it trains on several devices, to the same weights.
 """
 
+import dataclasses
+import functools
 import json
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags, logging
 
 from dgn_tf import errors
 from dgn_tf.errors import InputError
+from dgn_tf.training.building import ENERGY, build_model, build_optimizer, network_config
+
+if TYPE_CHECKING:
+    from dgn_tf.template import HandTemplate
+    from dgn_tf.training.real_frames import RealFrames
+    from dgn_tf.training.unlabelled import UnlabelledViews
+
+__all__ = ["ENERGY", "build_model", "build_optimizer", "network_config", "train"]
 
 FLAGS = flags.FLAGS
 
@@ -126,6 +137,14 @@ flags.DEFINE_string(
 )
 flags.DEFINE_bool("jit_compile", False, "XLA (slower on CPU, see BUILD.md).")
 flags.DEFINE_bool("mixed_precision", False, "float16 convolutions; for GPUs.")
+flags.DEFINE_enum(
+    "strategy", "one", ["one", "mirrored", "multiworker"], "Devices: one; all of this process, "
+    "which share each batch; or those of every worker process that TF_CONFIG names.",
+)  # fmt: skip
+flags.DEFINE_float(
+    "worker_wait_s", 300.0, "With --strategy=multiworker: longest wait for the other workers at "
+    "the start, s.", lower_bound=0,
+)  # fmt: skip
 flags.DEFINE_bool("summaries", True, "TensorBoard scalars and pictures.")
 flags.DEFINE_bool("smoke", False, "A minute's run over every part of the trainer.")
 
@@ -141,9 +160,10 @@ MAY_CHANGE = frozenset(
         "real_records",  # may lie elsewhere: their content is compared
         "unlabelled_records",  # likewise
         "pose_prior",  # likewise
+        "strategy",  # the arithmetic is the same but for rounding
     }
 )
-NOT_SETTINGS = frozenset({"output_dir"})
+NOT_SETTINGS = frozenset({"output_dir", "worker_wait_s"})
 SMOKE = {
     "steps": 12,
     "steps_per_epoch": 6,
@@ -152,8 +172,6 @@ SMOKE = {
     "real_validation_frames": 8,
     "unlabelled_steps": 2,
 }
-# Flags of the same names as `EnergyConfig`'s weights.
-ENERGY = ("omega", "lambda1", "lambda2", "collision", "kappa1", "kappa2", "eta1", "eta2")
 
 
 def main(_):
@@ -175,6 +193,7 @@ def main(_):
             "or without them."
         )
     _check_unlabelled_flags()
+    _check_strategy_flags()
     if FLAGS.smoke:
         for name, value in SMOKE.items():
             setattr(FLAGS, name, value)
@@ -202,11 +221,52 @@ def _check_unlabelled_flags():
         )
 
 
+def _check_strategy_flags():
+    if FLAGS.strategy == "one":
+        return
+    if FLAGS.unlabelled_records:
+        # The energy's means are over all usable views, its draws over all views of a batch.
+        raise InputError(
+            "--unlabelled_records wants --strategy=one: its terms are not cut among devices."
+        )
+    if FLAGS.jit_compile:
+        raise InputError("--jit_compile wants --strategy=one: its steps are not cut by XLA.")
+
+
+@dataclasses.dataclass
+class _Run:
+    """A run as its flags describe it; `settings` are what decides its arithmetic."""
+
+    values: dict
+    folder: pathlib.Path
+    defaults: dict
+    settings: dict
+    flagfile: str
+    template: "HandTemplate"
+    info: dict
+    real: "RealFrames | None"
+    unlabelled: "UnlabelledViews | None"
+
+
 def train(values: dict) -> None:
     """Runs or resumes the training that the flags `values` describe."""
     import tensorflow as tf
 
-    from dgn_tf.training import callbacks, datasets, estimate_pool, estimates, run_folder
+    from dgn_tf.training import datasets, devices
+
+    run = _described(values)
+    frames = datasets.frames_of_kinds(run.settings)
+    where = devices.open_devices(values["strategy"], frames, values["worker_wait_s"])
+    with where.workers_alive(run.folder):
+        tf.keras.utils.set_random_seed(values["seed"])
+        with where.scope():
+            model = build_model(run.template, run.settings)
+        _fit(run, model, where)
+        where.barrier()  # a worker that goes early looks to the others as one that died
+
+
+def _described(values: dict) -> _Run:
+    from dgn_tf.training import datasets, run_folder
 
     own = {f.name: f.default for f in FLAGS.flags_by_module_dict()[_flags_module()]}
     settings = {k: v for k, v in values.items() if k in own and k not in NOT_SETTINGS}
@@ -232,51 +292,54 @@ def train(values: dict) -> None:
         info["pose_prior"] = prior
         logging.info("pose prior: %s", prior)
     folder = pathlib.Path(values["output_dir"])
-    tf.keras.utils.set_random_seed(values["seed"])
-    model = build_model(template, settings)
+    return _Run(values, folder, own, settings, flagfile, template, info, real, unlabelled)
+
+
+def _fit(run: _Run, model, where) -> None:
+    from dgn_tf.training import callbacks, datasets, estimate_pool, estimates, run_folder
+
+    values, settings, folder, template = run.values, run.settings, run.folder, run.template
     if settings["init_weights"] and not run_folder.has_checkpoint(folder):
         from dgn_tf.model_folder import load_weights
 
         load_weights(
             model.network, settings["init_weights"], settings["init_other_template"]
         )
-    # Only now: flags that are wrong so far leave no folder behind.
-    resumed = run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE, own)
+    resumed = run_folder.has_checkpoint(folder)
+    if where.chief:
+        # Only now: flags that are wrong so far leave no folder behind.
+        resumed = run_folder.open_run_folder(
+            folder, settings, run.flagfile, MAY_CHANGE, run.defaults
+        )
     # Not before: the averages begin at the weights that the optimiser is built with.
-    build_optimizer(model)
+    with where.scope():
+        build_optimizer(model)
     pool, saved = None, {}
-    if unlabelled and settings["estimates_fraction"]:
-        views = unlabelled.views_of(settings["unlabelled_steps"])
+    if run.unlabelled and settings["estimates_fraction"]:
+        views = run.unlabelled.views_of(settings["unlabelled_steps"])
         model.estimates = estimates.EstimateRing(template, views)
         pool, saved = estimate_pool.EstimatePool(values["seed"]), {"estimates": model.estimates}
     checkpoints = run_folder.Checkpoints(folder, model.network, model.optimizer, **saved)
     checkpoints.restore()
     step = int(model.optimizer.iterations.numpy())
+    where.check_agreement(settings, step)
     logging.info("%s at step %d of %d", "resumed" if resumed else "begun", step, values["steps"])
     if step >= values["steps"]:
         logging.info("nothing to do: %s has all its %d steps", folder, step)
         return
 
-    validation = datasets.validation_batches(template, settings)
-    held_out = real.held_out_batches(template, values["real_validation_frames"]) if real else []
-    energies = []
-    if unlabelled:
-        energies = unlabelled.held_out_batches(values["real_validation_frames"])
-    per_epoch = values["steps_per_epoch"]
-    parts = [
-        callbacks.StopWhenNotFinite(),
-        callbacks.MeanTerms(),
-        callbacks.Validate(validation, folder, flagfile, info, held_out, energies),
-        tf.keras.callbacks.CSVLogger(str(folder / "log.csv"), append=True),
-        callbacks.SaveCheckpoint(checkpoints),
-    ]
-    if values["summaries"]:
-        parts.insert(3, callbacks.Summaries(folder / "summaries", validation[0]))
+    parts = [callbacks.StopWhenNotFinite(), callbacks.MeanTerms()]
+    if where.chief:
+        parts += _keepers(run, checkpoints)
     if pool:
         pool.restore(model.estimates, step)
         parts.append(callbacks.FeedEstimates(pool))
+    per_epoch = values["steps_per_epoch"]
+    batches = functools.partial(
+        datasets.training_data, template, settings, step, run.real, run.unlabelled, pool
+    )
     model.fit(
-        datasets.training_data(template, settings, step, real, unlabelled, pool),
+        where.batches(batches),
         initial_epoch=step // per_epoch,
         epochs=-(-values["steps"] // per_epoch),
         steps_per_epoch=per_epoch,
@@ -285,75 +348,26 @@ def train(values: dict) -> None:
     )
 
 
-def build_model(template, settings: dict):
-    """The compiled `TrainingModel` with its weights; see `build_optimizer` for the rest."""
+def _keepers(run: _Run, checkpoints) -> list:
+    """The callbacks that measure the model and write: of one process alone."""
     import tensorflow as tf
 
-    from dgn_tf.network import DualGridNet
-    from dgn_tf.training.schedule import WarmupHoldDecay, averaging_adamw
-    from dgn_tf.training.step import LossConfig, TrainingModel
+    from dgn_tf.training import callbacks, datasets
 
-    if settings["mixed_precision"]:
-        tf.keras.mixed_precision.set_global_policy("mixed_float16")
-    network = DualGridNet(template, network_config(settings))
-    network(network.example_inputs())
-    losses = LossConfig(
-        settings["correspondence_weight"],
-        settings["alpha"],
-        settings["vertices_sampled_weight"],
-        settings["keypoint_weight"],
-        settings["layer_weight"],
-        settings["loss"],
-        settings["real_keypoint_weight"],
-    )
-    steps, start = settings["steps"], settings["decay_start"]
-    start = int(0.6 * steps) if start < 0 else start
-    schedule = WarmupHoldDecay(settings["learning_rate"], settings["warmup_steps"], start, steps)
-    optimizer = averaging_adamw(schedule, settings["weight_decay"], settings["ema_momentum"])
-    if settings["mixed_precision"]:
-        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-    energy = None
-    if settings["unlabelled_records"]:
-        from dgn_tf.losses.energy import Energy, EnergyConfig
-
-        energy = Energy(template, EnergyConfig(**{name: settings[name] for name in ENERGY}))
-    model = TrainingModel(
-        network,
-        losses,
-        settings["clip_norm"],
-        energy,
-        settings["energy_weight"],
-        settings["seed"],
-    )
-    model.compile(optimizer, jit_compile=settings["jit_compile"])
-    return model
-
-
-def build_optimizer(model) -> None:
-    """Makes the optimiser's moments and averages; the averages begin at the present weights."""
-    from dgn_tf.training.callbacks import inner_optimizer
-
-    inner_optimizer(model.optimizer).build(model.network.trainable_variables)
-
-
-def network_config(settings: dict):
-    """The preset of --network with the sizes that flags name."""
-    import dataclasses
-
-    from dgn_tf.network import PRESETS
-
-    given = {
-        name: settings[name]
-        for name in ("blocks", "features", "norm", "mesh_norm", "scale", "extension_stride")
-        if settings[name] is not None
-    }
-    for name in ("image_channels", "mesh_channels"):
-        if settings[name]:
-            try:
-                given[name] = tuple(int(c) for c in settings[name])
-            except ValueError:
-                raise InputError(f"--{name} wants whole numbers, got {settings[name]}.") from None
-    return dataclasses.replace(PRESETS[settings["network"]], **given)
+    validation = datasets.validation_batches(run.template, run.settings)
+    views, held_out, energies = run.values["real_validation_frames"], [], []
+    if run.real:
+        held_out = run.real.held_out_batches(run.template, views)
+    if run.unlabelled:
+        energies = run.unlabelled.held_out_batches(views)
+    parts = [
+        callbacks.Validate(validation, run.folder, run.flagfile, run.info, held_out, energies),
+        tf.keras.callbacks.CSVLogger(str(run.folder / "log.csv"), append=True),
+        callbacks.SaveCheckpoint(checkpoints),
+    ]
+    if run.values["summaries"]:
+        parts.insert(1, callbacks.Summaries(run.folder / "summaries", validation[0]))
+    return parts
 
 
 def _template(settings: dict):

@@ -9,6 +9,7 @@ from dgn_tf.data.given_hands import GivenHands
 from dgn_tf.data.pixel_targets import targets
 from dgn_tf.data.pose_prior import PosePrior
 from dgn_tf.data.settings import SynthesisConfig
+from dgn_tf.data.share import WHOLE, Share
 from dgn_tf.data.synthesis import synthesize_batch
 
 
@@ -37,6 +38,7 @@ def online_dataset(
     prefetch: int = 4,
     hands: Callable[[int], GivenHands | None] | None = None,
     prior: PosePrior | None = None,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """An endless dataset of synthetic batches, with the embedding's per-pixel targets.
 
@@ -47,22 +49,27 @@ def online_dataset(
         template: HandTemplate with the embedding in use.
         config: what to sample from.
         seed: >= 0.
-        batch_size: B.
+        batch_size: B, of all processes together.
         start_step: number of the first batch.
         threads: see `synthesize_batch`.
         prefetch: batches kept ready.
         hands: number of a batch -> those of its first samples, in place of sampled ones.
         prior: see `synthesize_batch`.
+        share: the part of each batch that is made; without `hands` alone if not the whole.
 
     Returns:
         Batches as `synthesize_batch` and `targets` make them, with static shapes.
     """
+    if hands and share != WHOLE:
+        raise ValueError("online_dataset can't share batches that begin with given hands.")
     spec = batch_spec(template, config.size)
+    rows = share.rows(batch_size)
 
     def synthesize(step):
         given = hands(int(step)) if hands else None
         batch = synthesize_batch(
-            template, config, seed, int(step) * batch_size, batch_size, threads, given, prior
+            template, config, seed, int(step) * batch_size + rows.start, len(rows), threads,
+            given, prior,
         )
         return [batch[name] for name in spec]
 
@@ -70,7 +77,7 @@ def online_dataset(
         arrays = tf.numpy_function(synthesize, [step], [dtype for _, dtype in spec.values()])
         batch = dict(zip(spec, arrays, strict=True))
         for name, (shape, _) in spec.items():
-            batch[name].set_shape((batch_size, *shape))
+            batch[name].set_shape((len(rows), *shape))
         return targets(batch, template)
 
     steps = tf.data.Dataset.range(start_step, tf.int64.max)

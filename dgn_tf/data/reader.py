@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from dgn_tf.data import schema
 from dgn_tf.data.pixel_targets import targets
+from dgn_tf.data.share import WHOLE, Share
 from dgn_tf.errors import InputError
 
 SYNTHETIC_WRITER = "data_prep.synthetic_to_tfrecord"
@@ -164,6 +165,7 @@ def record_dataset(
     start_step: int = 0,
     repeat: bool = True,
     prefetch: int = 4,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Batches of records, with the embedding's per-pixel targets.
 
@@ -173,13 +175,14 @@ def record_dataset(
     Args:
         pattern: folder or glob of record files; description.json lies beside them.
         template: HandTemplate that they were rendered with, any embedding.
-        batch_size: B.
+        batch_size: B, of all processes together.
         shuffle: permute each pass; else the order of files and records.
         seed: of the permutations.
         start_step: number of the first batch.
         repeat: go on for ever, batches running over the ends of passes; else one pass, the last
             batch may be smaller.
         prefetch: batches kept ready.
+        share: the part of each batch that is read; without `repeat` the whole alone.
 
     Returns:
         Batches with the keys of `synthesize_batch`, index [B] and left [B] int64 and those of
@@ -201,19 +204,18 @@ def record_dataset(
     store = RecordStore(files)
     for serialized, where in store.first_of_files():
         schema.check_example(serialized, where)
-    total = len(store)
+    total, rows = len(store), share.rows(batch_size)
     rows_of = endless_order(total, shuffle, seed)
 
     def load(step):
-        first = int(step) * batch_size
-        numbers = np.arange(first, first + batch_size)
+        numbers = int(step) * batch_size + np.arange(rows.start, rows.stop)
         if not repeat:
             numbers = numbers[numbers < total]
         return np.array([store.read(row) for row in rows_of(numbers)], object)
 
     def parse(step):
         serialized = tf.numpy_function(load, [step], tf.string)
-        serialized.set_shape([batch_size if repeat or total % batch_size == 0 else None])
+        serialized.set_shape([len(rows) if repeat or total % batch_size == 0 else None])
         return targets(schema.decode_batch(serialized, template, size), template)
 
     last = tf.int64.max if repeat else -(-total // batch_size)

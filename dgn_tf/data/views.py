@@ -20,6 +20,7 @@ from dgn_tf.data.reader import (
     record_files,
     unsharded,
 )
+from dgn_tf.data.share import WHOLE, Share
 from dgn_tf.data.view_crops import NONE, AugmentConfig, augmented_view
 from dgn_tf.errors import InputError
 
@@ -179,6 +180,7 @@ def view_dataset(
     prefetch: int = 4,
     threads: int | None = None,
     fraction: float = 1.0,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Batches of single views; views without a usable frame or centre are left out.
 
@@ -188,7 +190,7 @@ def view_dataset(
 
     Args:
         folder: of a split's records.
-        batch_size: B.
+        batch_size: B, of all processes together.
         camera: number of the camera, from 1, or several; 0 for all. Each view of several is an
             example of its own; in order, a time step's views follow each other.
         augment: None for none.
@@ -204,6 +206,7 @@ def view_dataset(
         prefetch: batches kept ready.
         threads: examples prepared at once; None for one after the other.
         fraction: share of the part's time steps that is used at all, see `runs_of_steps`.
+        share: the part of each batch that is read; without `repeat` the whole alone.
 
     Returns:
         Batches of depth [B, S, S] mm (0 = missing), intrinsics [B, 4] of the crop,
@@ -240,7 +243,7 @@ def view_dataset(
     examples = endless_order(len(steps), shuffle, seed)
     return _batches(
         len(steps), examples, load, (tf.string, tf.int64), make,
-        batch_size, start_step, repeat, prefetch, threads,
+        batch_size, start_step, repeat, prefetch, threads, share,
     )
 
 
@@ -358,6 +361,7 @@ def _batches(
     repeat: bool,
     prefetch: int,
     threads: int | None,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Batches of `make`(number, *`load`(row)) for the run's examples, from a batch on."""
 
@@ -372,7 +376,11 @@ def _batches(
 
     last = sys.maxsize if repeat else total
     numbers = tf.data.Dataset.range(start_step * batch_size, last)
+    rows = share.rows(batch_size)
+    if share != WHOLE:
+        numbers = numbers.batch(batch_size).map(lambda batch: batch[rows.start : rows.stop])
+        numbers = numbers.unbatch()
     examples = numbers.map(example, num_parallel_calls=threads)
     whole = repeat or total % batch_size == 0
-    batches = examples.batch(batch_size, drop_remainder=whole)
+    batches = examples.batch(len(rows), drop_remainder=whole)
     return batches.prefetch(prefetch).with_options(unsharded())

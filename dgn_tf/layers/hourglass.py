@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from dgn_tf.layers.batch_norm import BatchNorm
+
 
 @tf.keras.utils.register_keras_serializable("dgn_tf")
 class ResidualBlock(tf.keras.layers.Layer):
@@ -76,7 +78,7 @@ class ConvNorm(tf.keras.layers.Layer):
             dtype=self.dtype_policy, name="conv")
         self.batch_norm = None
         if norm == "batch":
-            self.batch_norm = tf.keras.layers.BatchNormalization(
+            self.batch_norm = BatchNorm(
                 momentum=0.98, gamma_initializer="zeros" if zero_start else "ones",
                 dtype=self.dtype_policy, name="norm")
 

@@ -5,6 +5,7 @@ import os
 
 from dgn_tf.data import pose_prior
 from dgn_tf.data.reader import read_description, record_files
+from dgn_tf.data.share import WHOLE, Share
 from dgn_tf.errors import InputError
 from dgn_tf.training.estimate_pool import EstimatePool
 from dgn_tf.training.real_frames import RealFrames, mix, real_count
@@ -21,12 +22,13 @@ def training_data(
     real: RealFrames | None = None,
     unlabelled: UnlabelledViews | None = None,
     estimates: EstimatePool | None = None,
+    share: Share = WHOLE,
 ):
     """Batches from `step` on; the same whether the run was interrupted or not.
 
     With `real` frames, --real_fraction of each batch is theirs; `unlabelled` views come on top
     of the batch, --unlabelled_steps of them. With `estimates`, --estimates_fraction of the
-    synthetic frames show hands of theirs.
+    synthetic frames show hands of theirs. With a `share` of the batch neither can be.
     """
     batch_size, seed = settings["batch_size"], settings["seed"]
     if unlabelled:
@@ -34,15 +36,29 @@ def training_data(
         views = unlabelled.training(settings["unlabelled_steps"], seed, step)
         return put_beside(synthetic, views)
     if real is None:
-        return synthetic_data(template, settings, batch_size, step)
+        return synthetic_data(template, settings, batch_size, step, share=share)
     count = real_count(batch_size, settings["real_fraction"])
     rest = batch_size - count
-    synthetic = synthetic_data(template, settings, rest, step) if rest else None
-    return mix(real.training(template, count, seed, step), synthetic)
+    synthetic = synthetic_data(template, settings, rest, step, share=share) if rest else None
+    return mix(real.training(template, count, seed, step, share), synthetic)
+
+
+def frames_of_kinds(settings: dict) -> list[int]:
+    """Frames of each kind in a batch: real ones, where there are any, and synthetic ones."""
+    batch_size = settings["batch_size"]
+    if not settings["real_records"]:
+        return [batch_size]
+    count = real_count(batch_size, settings["real_fraction"])
+    return [count, batch_size - count]
 
 
 def synthetic_data(
-    template, settings: dict, batch_size: int, step: int, estimates: EstimatePool | None = None
+    template,
+    settings: dict,
+    batch_size: int,
+    step: int,
+    estimates: EstimatePool | None = None,
+    share: Share = WHOLE,
 ):
     """Synthetic batches from `step` on, read or made on the way (--data)."""
     from dgn_tf import data
@@ -56,6 +72,7 @@ def synthetic_data(
             seed=settings["seed"],
             start_step=step,
             repeat=True,
+            share=share,
         )
 
     hands = None
@@ -68,7 +85,8 @@ def synthetic_data(
     def online(file, first):
         config = _synthesis_config(file)
         return data.online_dataset(
-            template, config, settings["seed"], batch_size, first, hands=hands, prior=prior
+            template, config, settings["seed"], batch_size, first, hands=hands, prior=prior,
+            share=share,
         )
 
     easy = settings["easy_steps"]

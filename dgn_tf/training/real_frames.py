@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from dgn_tf.data.share import WHOLE, Share
 from dgn_tf.data.view_crops import AugmentConfig
 from dgn_tf.data.views import WRITER, view_dataset
 from dgn_tf.errors import InputError
@@ -82,7 +83,7 @@ class RealFrames:
         }
 
     def training(
-        self, template, batch_size: int, seed: int, start_step: int = 0
+        self, template, batch_size: int, seed: int, start_step: int = 0, share: Share = WHOLE
     ) -> tf.data.Dataset:
         """Endless augmented batches of what is not held out; batch k depends on seed and k.
 
@@ -101,6 +102,7 @@ class RealFrames:
             part="train",
             held_out=self.held_out,
             size=self.size,
+            share=share,
         )
         return self._for_template(views, template)
 

@@ -94,6 +94,8 @@ class Checkpoints:
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, str(pathlib.Path(folder) / "checkpoints"), max_to_keep=keep
         )
+        # Reading makes it. Later the chief alone would, where variables are all workers' to make.
+        self._counter = self._checkpoint.save_counter
 
     def save(self, step: int) -> None:
         self._manager.save(checkpoint_number=step)

@@ -8,6 +8,7 @@ from dgn_tf.geometry import upright
 from dgn_tf.losses import energy as self_supervised
 from dgn_tf.losses import supervised
 from dgn_tf.network import DualGridNet
+from dgn_tf.training import replicas
 from dgn_tf.training.estimates import EstimateRing
 from dgn_tf.training.unlabelled import UNLABELLED, energy_terms, run_together
 
@@ -96,10 +97,13 @@ def mean_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]:
     In a batch with `is_real` (see `dgn_tf.training.real_frames.mix`) the terms of
     `supervised_terms` are the synthetic frames' and `real_keypoints` the real ones'. So weights
     mean the same whatever the share of real frames is.
+
+    In a step of several replicas these are the parts of one of them: they add up to the means
+    over the frames of all.
     """
     if "is_real" not in batch:
         terms = supervised_terms(outputs, batch, config)
-        return {name: tf.reduce_mean(term) for name, term in terms.items()}
+        return {name: replicas.part_of_mean(tf.reduce_mean(t)) for name, t in terms.items()}
     terms = {}
     if "vertices" in batch:
         synthetic = ~batch["is_real"]
@@ -115,14 +119,16 @@ def mean_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]:
 
 def _mean_of(term, frames):
     """Mean of `term` [B] over the frames of a mask [B]; 0 where there is none."""
-    return supervised.masked_mean(term[tf.newaxis], frames[tf.newaxis])[0]
+    mean = supervised.masked_mean(term[tf.newaxis], frames[tf.newaxis])[0]
+    return replicas.part_of_mean(mean, tf.reduce_sum(tf.cast(frames, term.dtype)))
 
 
 class TrainingModel(tf.keras.Model):
     """`DualGridNet` with its losses, for `fit`.
 
     A step whose terms or gradients are not all finite changes no weight; the callback
-    `StopWhenNotFinite` then ends the run by the term's name.
+    `StopWhenNotFinite` then ends the run by the term's name. Without unlabelled views a step can
+    be that of several replicas, see `dgn_tf.training.replicas`.
 
     Args:
         network: to train.
@@ -151,6 +157,8 @@ class TrainingModel(tf.keras.Model):
         self.clip_norm = clip_norm
         self.energy, self.energy_weight, self.seed = energy, energy_weight, seed
         self.estimates = estimates
+        # What a step returns is the same on all replicas.
+        self.distribute_reduction_method = "first"
 
     def call(self, inputs, training=None):
         return self.network(inputs, training=training)
@@ -178,16 +186,12 @@ class TrainingModel(tf.keras.Model):
         gradients = tape.gradient(scaled, variables)
         if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
+        gradients, total, terms = replicas.summed((gradients, total, terms))
         norm = tf.linalg.global_norm(gradients)
         if self.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
         finite = tf.math.is_finite(total) & tf.math.is_finite(norm)
-
-        def apply():
-            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            return tf.constant(True)
-
-        tf.cond(finite, apply, lambda: tf.constant(False))
+        replicas.apply_if(finite, self.optimizer, gradients, variables)
         return {"loss": total, **terms, **energies, **kept, "gradient_norm": norm}
 
     def _energies(self, energy, outputs, views):

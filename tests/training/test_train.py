@@ -117,6 +117,10 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
           "--data=records", "--synthetic_records=b"], "wants --data=online: .* rendered already"),
         (["--output_dir=x", "--unlabelled_records=a/train"],
          "nyu_to_tfrecord .*--labels=none --center=localiser .*=a writes .*rig_to_tfrecord"),
+        (["--output_dir=x", "--strategy=mirrored", "--unlabelled_records=a"],
+         "--unlabelled_records wants --strategy=one"),
+        (["--output_dir=x", "--strategy=mirrored", "--jit_compile"],
+         "--jit_compile wants --strategy=one"),
     ],
 )
 def test_bad_flags_get_one_line(arguments, message, monkeypatch, tmp_path, capsys):
@@ -135,5 +139,6 @@ def test_bad_flags_get_one_line(arguments, message, monkeypatch, tmp_path, capsy
     finally:
         for name in ("output_dir", "data", "image_channels", "template", "init_weights",
                      "steps", "real_records", "real_keypoint_weight",
-                     "unlabelled_records", "estimates_fraction", "synthetic_records"):
+                     "unlabelled_records", "estimates_fraction", "synthetic_records",
+                     "strategy", "jit_compile"):
             flags.FLAGS[name].unparse()
