@@ -4,6 +4,9 @@ Each is a job over a number of frames, for the timing and for the memory of a pr
 """
 
 import itertools
+import pathlib
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -144,11 +147,20 @@ def measure_pipeline(settings: Settings, rounds: int) -> dict:
 
 
 def write_records(settings: Settings, folder) -> Settings:
-    """`settings` with records of `RECORDS` frames, written into `folder`."""
-    from data_prep.synthetic_to_tfrecord import write_records as write
-
-    write(folder, settings.template, settings.config, RECORDS, settings.seed, 1, progress=False)
-    return settings._replace(records=str(folder))
+    """`settings` with records of `RECORDS` frames, written into `folder` by the writer itself."""
+    folder = pathlib.Path(folder)
+    settings.template.save(folder / "template.npz")
+    (folder / "config.json").write_text(settings.config.to_json())
+    subprocess.run(
+        [
+            sys.executable, "-m", "data_prep.synthetic_to_tfrecord",
+            f"--output_dir={folder / 'records'}", f"--template={folder / 'template.npz'}",
+            f"--config={folder / 'config.json'}", f"--count={RECORDS}", "--shards=1",
+            f"--seed={settings.seed}",
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return settings._replace(records=str(folder / "records"))
 
 
 def _batches_work(settings, batches) -> Work:
