@@ -65,7 +65,8 @@ def _memory(axes, figures):
              label="serving: at the end; others: at the start")
     axes.axhline(figures["serving"]["bar_mb"], color="tab:red", linewidth=1, label="bar of serving")
     axes.set_xticks(places, bars, fontsize="x-small", rotation=60)
-    axes.set(ylabel="resident MB", title="Memory of a process")
+    highest = max(figures["serving"]["bar_mb"], *(peak for _, peak in bars.values()))
+    axes.set(ylabel="resident MB", title="Memory of a process", ylim=(0, 1.3 * highest))
     axes.legend(loc="upper left", fontsize="x-small")
 
 
