@@ -1,12 +1,18 @@
-"""Measures speed: synthesis, training, inference and prediction, as ratios within one run.
+"""Measures speed and memory, as ratios within one run and against what the machine can do.
 
-    python -m dgn_tf.benchmark --json=runs/speed.json
+    python -m dgn_tf.benchmark --json=runs/speed.json --plot=runs/speed.png
     python -m dgn_tf.benchmark --flagfile=configs/paper.flags --what=training
+    python -m dgn_tf.benchmark --what=exported --batch_sizes=1,8,32 \\
+        --forms=fp32=runs/p/fp32,int8=runs/p/int8,lite=runs/p/fp32/1.fp32.tflite
+    python -m dgn_tf.benchmark --saved_model=runs/old --compare=runs/new
 
-The configuration is that of `dgn_tf.train`'s flags; weights don't matter for speed.
+Parts (--what): `synthesis` and `training` (together), `inference` and `predictor`, the figures of
+single ratios; `stages` of a frame's way to a mesh and `exported` forms, by batch size and device;
+`pipeline`, what feeds training; `memory`, of processes that do one thing each. Configuration of
+what is trained: `dgn_tf.train`'s flags; weights don't matter for speed.
 """
 
-import os
+import tempfile
 
 from absl import flags
 
@@ -14,56 +20,126 @@ from dgn_tf import errors, train
 from dgn_tf.errors import InputError
 
 FLAGS = flags.FLAGS
-PARTS = ("synthesis", "training", "inference", "predictor")
+NETWORK_PARTS = ("synthesis", "training", "inference")
+PARTS = (*NETWORK_PARTS, "predictor", "stages", "exported", "pipeline", "memory")
+DEVICES = ("CPU", "GPU")
 
 flags.DEFINE_list(
-    "what", ",".join(PARTS), "Which of synthesis,training (always together), inference,predictor."
+    "what", ",".join(PARTS),
+    f"Which of {','.join(PARTS)}; synthesis and training always together.",
 )
 flags.DEFINE_string("json", "", "File for the figures; empty: they are printed alone.")
+flags.DEFINE_string("plot", "", "Picture of the figures (.png, .pdf, .svg); empty: none.")
+flags.DEFINE_string("saved_model", "saved_models/dgn", "Exported model (folder or version).")
+flags.DEFINE_list(
+    "forms", "",
+    "NAME=PATH of exported forms to time (SavedModels' folders, .tflite files), such as "
+    "fp32=runs/a,int8=runs/b; empty: --saved_model alone.",
+)
 flags.DEFINE_string(
-    "saved_model", "saved_models/dgn", "Exported model (folder or version) for the predictor."
+    "compare", "",
+    "Exported model that is run in turn with --saved_model on the same frames; without --what "
+    "nothing else is done. Empty: none.",
+)
+flags.DEFINE_list("batch_sizes", "1,8,32", "Batch sizes of stages, exported and --compare.")
+flags.DEFINE_list("devices", "", "CPU, GPU or both; empty: what TensorFlow sees.")
+flags.DEFINE_string(
+    "benchmark_records", "", "Records that the input pipeline reads; empty: some are synthesised."
 )
 flags.DEFINE_string("profile_dir", "", "Folder for a trace of 5 steps, for TensorBoard; empty: no.")
 flags.DEFINE_integer("rounds", 12, "Repetitions; figures are medians.", lower_bound=3)
-flags.DEFINE_integer("frames", 200, "Frames through the predictor.", lower_bound=10)
+flags.DEFINE_integer("frames", 200, "Single frames for p50 and p99.", lower_bound=10)
+flags.DEFINE_integer(
+    "memory_requests", 200, "Requests to a serving process whose memory is watched.",
+    lower_bound=10,
+)
+flags.DEFINE_integer(
+    "memory_batches", 8, "Batches of training and its input whose peak memory is taken.",
+    lower_bound=2,
+)
 
 
 def main(_):
-    what = set(FLAGS.what)
-    if not what or what - set(PARTS):
-        raise InputError(f"--what={','.join(FLAGS.what)}: wanted some of {','.join(PARTS)}.")
-    if "predictor" in what:
-        from dgn_tf.serving.allow_list import find_version
-
-        find_version(FLAGS.saved_model)  # before the minutes of work
+    what, sizes = _checked_flags()
     settings = {flag.name: flag.value for flag in FLAGS.flags_by_module_dict()[train.__name__]}
-    result = {"machine": machine()}
-    if what - {"predictor"}:
+    from dgn_tf.benchmarking import machine
+
+    result = {"machine": machine.describe()}
+    if what & set(NETWORK_PARTS):
         result |= measure_network(settings, what, FLAGS.rounds, FLAGS.profile_dir)
     if "predictor" in what:
-        from dgn_tf.benchmarking import predictor
-        from dgn_tf.template import load_template
-
-        frame = predictor.synthetic_frame(load_template())
-        result["predictor"] = predictor.measure_predictor(FLAGS.saved_model, *frame, FLAGS.frames)
+        result["predictor"] = _predictor()
+    result |= _model_parts(what, sizes)
+    if what & {"pipeline", "memory"}:
+        result |= _feeding_parts(what, settings)
+    result["load_after"] = machine.describe()["load"]
     print("\n".join(lines(result)))
     if FLAGS.json:
         from dgn_tf.json_file import write_json
 
         write_json(result, FLAGS.json)
+    if FLAGS.plot:
+        from dgn_tf.benchmarking.picture import plot_speed
+
+        plot_speed(result, FLAGS.plot)
 
 
-def machine() -> dict:
-    """What the figures depend on most."""
-    import tensorflow as tf
+def _checked_flags() -> tuple[set[str], list[int]]:
+    """Parts and batch sizes; what can't be done is refused before the minutes of work."""
+    alone = FLAGS.compare and not FLAGS["what"].present
+    what = set() if alone else set(FLAGS.what)
+    if what - set(PARTS) or not (what or FLAGS.compare):
+        raise InputError(f"--what={','.join(FLAGS.what)}: wanted some of {','.join(PARTS)}.")
+    try:
+        sizes = sorted({int(size) for size in FLAGS.batch_sizes})
+    except ValueError:
+        sizes = []
+    if not sizes or sizes[0] < 1:
+        raise InputError(f"--batch_sizes={','.join(FLAGS.batch_sizes)}: wanted numbers of 1 or "
+                         "more, such as 1,8,32.")
+    unknown = [device for device in FLAGS.devices if device not in DEVICES]
+    if unknown:
+        raise InputError(f"--devices={','.join(FLAGS.devices)}: wanted some of "
+                         f"{','.join(DEVICES)}.")
+    if FLAGS.plot:
+        from dgn_tf.plots import check_plot_file
 
-    threads = tf.config.threading.get_intra_op_parallelism_threads()
-    return {
-        "tensorflow": tf.__version__,
-        "processors": len(os.sched_getaffinity(0)),
-        "threads": threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or "all",
-        "accelerators": len(tf.config.list_physical_devices("GPU")),
-    }
+        check_plot_file(FLAGS.plot)
+    _check_models(what)
+    return what, sizes
+
+
+def _check_models(what):
+    from dgn_tf.benchmarking.forms import check_form
+    from dgn_tf.serving.allow_list import find_version
+
+    if what & {"predictor", "stages", "memory"} or FLAGS.compare:
+        find_version(FLAGS.saved_model)
+    if FLAGS.compare:
+        check_form(FLAGS.compare, "--compare")
+    if "exported" in what:
+        for path in form_paths().values():
+            check_form(path)
+
+
+def form_paths() -> dict[str, str]:
+    """Name -> path of --forms, or of --saved_model where there are none."""
+    paths: dict[str, str] = {}
+    for part in FLAGS.forms:
+        name, _, path = part.partition("=")
+        if not name or not path or name in paths:
+            raise InputError(f"--forms={','.join(FLAGS.forms)}: wanted NAME=PATH, each name once, "
+                             "such as fp32=runs/a,int8=runs/b.")
+        paths[name] = path
+    return paths or {"saved_model": FLAGS.saved_model}
+
+
+def _predictor() -> dict:
+    from dgn_tf.benchmarking import predictor
+    from dgn_tf.template import load_template
+
+    frame = predictor.synthetic_frame(load_template())
+    return predictor.measure_predictor(FLAGS.saved_model, *frame, FLAGS.frames)
 
 
 def measure_network(settings: dict, what: set, rounds: int, profile_dir: str = "") -> dict:
@@ -77,23 +153,18 @@ def measure_network(settings: dict, what: set, rounds: int, profile_dir: str = "
     """
     import tensorflow as tf
 
-    from dgn_tf import data
-    from dgn_tf.benchmarking import inference, training
-    from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
+    from dgn_tf.benchmarking import inference, pipeline, training
 
     tf.get_logger().setLevel("ERROR")  # one graph for each stage is what is wanted here
-    path = settings["template"] or DEFAULT_TEMPLATE_PATH
-    template = HandTemplate.load(path, settings["embedding"])
-    file = settings["synthesis_config"]
-    config = data.SynthesisConfig.load(file) if file else data.SynthesisConfig()
-    model = train.build_model(template, settings)
+    made = pipeline.from_flags(settings)
+    model = train.build_model(made.template, settings)
     train.build_optimizer(model)
-    size, seed = settings["batch_size"], settings["seed"]
-    batch = training.training_batch(template, config, seed, max(size, 32))
+    size, seed = made.batch_size, made.seed
+    batch = training.training_batch(made.template, made.config, seed, max(size, 32))
     result = {}
     if what & {"training", "synthesis"}:
         result["training"] = training.measure_training(
-            model, template, config, size, rounds, seed
+            model, made.template, made.config, size, rounds, seed
         )
         part = {name: value[:size] for name, value in batch.items()}
         result["training_profile"] = training.profile_training(model, part, rounds)
@@ -101,6 +172,71 @@ def measure_network(settings: dict, what: set, rounds: int, profile_dir: str = "
             training.trace(model, part, profile_dir)
     if "inference" in what:
         result["inference"] = inference.measure_inference(model.network, batch, rounds)
+    return result
+
+
+def _model_parts(what: set, sizes: list[int]) -> dict:
+    """Sections `stages`, `exported` and `compare`, by device."""
+    import tensorflow as tf
+
+    from dgn_tf.benchmarking import exported, stages
+    from dgn_tf.benchmarking.forms import load_form
+    from dgn_tf.benchmarking.inputs import model_inputs
+
+    result: dict = {}
+    if not (what & {"stages", "exported"} or FLAGS.compare):
+        return result
+    inputs = model_inputs(FLAGS.saved_model, max(sizes))
+    for device in _devices():
+        with tf.device(f"/{device}:0"):
+            if "stages" in what:
+                result.setdefault("stages", {})[device] = stages.measure_model(
+                    FLAGS.saved_model, inputs, sizes, FLAGS.rounds
+                )
+            if "exported" in what:
+                forms = {name: load_form(path) for name, path in form_paths().items()
+                         if device == "CPU" or not path.endswith(".tflite")}
+                result.setdefault("exported", {})[device] = exported.measure_forms(
+                    forms, inputs, sizes, FLAGS.rounds, FLAGS.frames
+                )
+            if FLAGS.compare:
+                result.setdefault("compare", {})[device] = exported.compare(
+                    load_form(FLAGS.saved_model, "--saved_model"),
+                    load_form(FLAGS.compare, "--compare"), inputs, sizes, FLAGS.rounds,
+                )
+    return result
+
+
+def _devices() -> list[str]:
+    import tensorflow as tf
+
+    seen = [device for device in DEVICES if tf.config.list_physical_devices(device)]
+    for device in FLAGS.devices:
+        if device not in seen:
+            raise InputError(f"--devices={','.join(FLAGS.devices)}: TensorFlow sees no {device} "
+                             f"here, only {','.join(seen)}.")
+    return FLAGS.devices or seen
+
+
+def _feeding_parts(what: set, settings: dict) -> dict:
+    """Sections `pipeline` and `memory`."""
+    from dgn_tf.benchmarking import memory, pipeline
+    from dgn_tf.benchmarking.inputs import model_inputs
+
+    result: dict = {}
+    made = pipeline.from_flags(settings, FLAGS.benchmark_records)
+    with tempfile.TemporaryDirectory() as folder:
+        if not made.records:
+            made = pipeline.write_records(made, folder)
+        if "pipeline" in what:
+            result["pipeline"] = pipeline.measure_pipeline(made, FLAGS.rounds)
+        if "memory" in what:
+            result["memory"] = {
+                "serving": memory.measure_serving(
+                    FLAGS.saved_model, model_inputs(FLAGS.saved_model, 1), FLAGS.memory_requests
+                ),
+                "work": memory.measure_work(settings, made.records, FLAGS.memory_batches),
+            }
     return result
 
 

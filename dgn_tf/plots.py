@@ -26,7 +26,7 @@ def plot_errors(errors: dict[str, np.ndarray], joint_names, file) -> None:
         joint_names: [J].
         file: .png, .pdf or .svg; written beside, then renamed.
     """
-    figure = _figure(file)
+    figure = new_figure(file)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
     places = np.arange(len(joint_names))
     width = 0.8 / len(errors)
@@ -39,7 +39,7 @@ def plot_errors(errors: dict[str, np.ndarray], joint_names, file) -> None:
     right.set_xticks(places, joint_names, rotation=60, ha="right")
     right.grid(axis="y", alpha=0.3)
     right.set_axisbelow(True)
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def plot_success(panels: dict[str, dict[str, np.ndarray]], file) -> None:
@@ -49,11 +49,11 @@ def plot_success(panels: dict[str, dict[str, np.ndarray]], file) -> None:
         panels: title -> label -> [N, J] mm joint errors, as in `plot_errors`.
         file: .png, .pdf or .svg; written beside, then renamed.
     """
-    figure = _figure(file)
+    figure = new_figure(file)
     for title, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         _draw_success(axes, panels[title])
         axes.set_title(title)
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def plot_calibration(curves: dict[str, dict[str, np.ndarray]], file) -> None:
@@ -63,7 +63,7 @@ def plot_calibration(curves: dict[str, dict[str, np.ndarray]], file) -> None:
         curves: title -> label -> [N, 3] of `metrics.calibration.reliability`.
         file: .png, .pdf or .svg; written beside, then renamed.
     """
-    figure = _figure(file)
+    figure = new_figure(file)
     for title, axes in zip(curves, figure.subplots(1, len(curves), squeeze=False)[0], strict=True):
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
         for label, rows in curves[title].items():
@@ -71,7 +71,7 @@ def plot_calibration(curves: dict[str, dict[str, np.ndarray]], file) -> None:
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="within 10 mm", title=title)
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left", fontsize="small")
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def plot_budget(orders: dict[str, list[dict]], file) -> None:
@@ -82,7 +82,7 @@ def plot_budget(orders: dict[str, list[dict]], file) -> None:
             vertices_pr_mm_less and its interval; the first is the network as it is.
         file: .png, .pdf or .svg; written beside, then renamed.
     """
-    figure = _figure(file)
+    figure = new_figure(file)
     panels = figure.subplots(1, len(orders), squeeze=False, sharey=True)[0]
     for title, axes in zip(orders, panels, strict=True):
         rows = orders[title]
@@ -104,10 +104,11 @@ def plot_budget(orders: dict[str, list[dict]], file) -> None:
         axes.set(title=title, ylabel="P_r (mm)")
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
-    _save(figure, file)
+    save_figure(figure, file)
 
 
-def _figure(file):
+def new_figure(file):
+    """An empty figure for that file; raises InputError where its ending has no writer."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
     from matplotlib.figure import Figure
 
@@ -130,7 +131,8 @@ def _draw_success(axes, errors):
     axes.legend(loc="lower right", fontsize="small")
 
 
-def _save(figure, file):
+def save_figure(figure, file) -> None:
+    """Writes beside, then renames; raises InputError where the file can't be written."""
     file = pathlib.Path(file)
     beside = file.with_name(f".{file.stem}.writing{file.suffix}")
     try:

@@ -8,17 +8,9 @@ import tensorflow as tf
 from dgn_tf import data
 from dgn_tf.benchmarking import timing
 from dgn_tf.benchmarking.flops import count_flops
+from dgn_tf.benchmarking.inputs import CROP_INPUTS
+from dgn_tf.benchmarking.machine import matrix_product
 from dgn_tf.training.step import supervised_terms
-
-MATRIX_SIZE = 2048
-NETWORK_INPUTS = ("depth", "intrinsics", "centre", "cube")
-
-
-def matrix_product():
-    """A job that multiplies two float32 matrices, and its number of operations."""
-    left, right = (tf.random.stateless_normal([MATRIX_SIZE] * 2, [seed, 0]) for seed in (1, 2))
-    product = tf.function(lambda: tf.reduce_sum(tf.matmul(left, right)))
-    return lambda: product().numpy(), 2 * MATRIX_SIZE**3
 
 
 def training_batch(template, config, seed: int, batch_size: int) -> dict[str, tf.Tensor]:
@@ -29,7 +21,7 @@ def training_batch(template, config, seed: int, batch_size: int) -> dict[str, tf
 
 def forward_flops(network, batch) -> int:
     """Operations of the network's forward pass over `batch`."""
-    inputs = {name: batch[name] for name in NETWORK_INPUTS}
+    inputs = {name: batch[name] for name in CROP_INPUTS}
     run = tf.function(lambda inputs: network(inputs, training=False))
     return count_flops(run.get_concrete_function(inputs))
 
@@ -65,15 +57,16 @@ def measure_training(model, template, config, batch_size: int, rounds: int, seed
         rounds,
     )
     waiting, online = _online(step, template, config, seed, batch_size, rounds)
-    rate = 3 * flops / seconds["training"] / (multiply_flops / seconds["product"])
+    multiply_rate = multiply_flops / seconds["product"]
     return {
         "batch_size": batch_size,
-        "matrix_product_gflops_per_s": multiply_flops / np.median(seconds["product"]) / 1e9,
+        "matrix_product_gflops_per_s": float(np.median(multiply_rate)) / 1e9,
         "forward_gflop_per_frame": flops / batch_size / 1e9,
         "synthesis_frames_per_s": batch_size / np.median(seconds["synthesis"]),
         "training_frames_per_s": batch_size / np.median(seconds["training"]),
         "training_step_ms": 1e3 * np.median(seconds["training"]),
-        "share_of_matrix_rate": float(np.median(rate)),
+        "training_bound_ms": 3e3 * float(np.median(flops / multiply_rate)),
+        "share_of_matrix_rate": float(np.median(3 * flops / seconds["training"] / multiply_rate)),
         "synthesis_to_training": timing.ratio(seconds["synthesis"], seconds["training"]),
         "online_frames_per_s": batch_size / online,
         "online_share_waiting_for_input": waiting,

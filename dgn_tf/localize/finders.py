@@ -19,6 +19,9 @@ class NetworkFinder:
         network: built, with its weights.
         words: what it is, for the exported model's description.
 
+    Attributes:
+        variables: what a saved model has to own, see `freezing.frozen`.
+
     Call arguments:
         depth: [B, H, W] mm, 0 = missing.
         intrinsics: [B, 4] of the frames.
@@ -42,7 +45,8 @@ class NetworkFinder:
             outputs = network(inputs, training=False)
             return {name: outputs[name] for name in names}
 
-        self._forward = frozen(forward, specs, names)
+        self.variables: list = []
+        self._forward = frozen(forward, specs, names, large=self.variables)
 
     def __call__(self, depth, intrinsics, count: int = 1):
         depth, intrinsics = raster.thin(depth, intrinsics)
@@ -56,6 +60,7 @@ class BlobFinder:
 
     least_score = 0.5
     words = BLOB
+    variables: tuple = ()
 
     def __call__(self, depth, intrinsics, count: int = 1):
         centre, score = blob_candidates(depth, intrinsics, count)

@@ -49,7 +49,7 @@ PLACES = 2  # K of the signature `locate`
 class ServingModule(tf.Module):
     """What `dgn_tf.export` saves.
 
-    The variables become constants. What stays trainable is `weights.h5`.
+    Nothing of it can be trained: see `freezing.frozen`. What stays trainable is `weights.h5`.
 
     Args:
         network: a built `DualGridNet` with its weights.
@@ -63,12 +63,14 @@ class ServingModule(tf.Module):
         super().__init__(name="dual_grid_net")
         self.image_size = network.config.image_size
         self._loaded = forward  # owns what the function needs
+        large: list = []
         self._forward = (
-            frozen_forward(network, precision)
+            frozen_forward(network, precision, large)
             if forward is None
             else forward.signatures["serving_default"]
         )
         self._finder = finder
+        self._kept = [*large, *finder.variables]  # for the functions above, which capture them
 
     def signatures(self) -> dict:
         """Concrete functions by signature name, for `tf.saved_model.save`.
@@ -169,19 +171,20 @@ def _picked(network, inputs):
     return {name: outputs[name] for name in OF_NETWORK}
 
 
-def frozen_forward(network, precision: str = "fp32"):
+def frozen_forward(network, precision: str = "fp32", large: list | None = None):
     """The network's forward pass as a concrete function of constants.
 
     Args:
         network: a built `DualGridNet` with its weights.
         precision: see `graph_weights.store_weights`.
+        large: see `freezing.frozen`; None: everything is a constant.
 
     Returns:
         Of depth, intrinsics, centre and cube (keywords) to the outputs of the network that a
         SavedModel gives.
     """
     specs = input_specs(network.config.image_size)
-    return frozen(lambda **inputs: _picked(network, inputs), specs, OF_NETWORK, precision)
+    return frozen(lambda **inputs: _picked(network, inputs), specs, OF_NETWORK, precision, large)
 
 
 def input_specs(size: int, batch: int | None = None) -> dict:

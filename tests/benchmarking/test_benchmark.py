@@ -41,10 +41,10 @@ def test_profile_accounts_for_the_whole_step(batch):
 
 
 def test_inference_has_a_figure_for_each_batch_size(batch, monkeypatch):
-    from dgn_tf.benchmarking import training
+    from dgn_tf.benchmarking import machine
     from dgn_tf.benchmarking.inference import measure_inference
 
-    monkeypatch.setattr(training, "MATRIX_SIZE", 256)
+    monkeypatch.setattr(machine, "MATRIX_SIZE", 256)
 
     figures = measure_inference(network(), batch, rounds=3, sizes=(1, 4))
     assert list(figures) == ["batch_1", "batch_4"]
@@ -66,21 +66,79 @@ def test_predictor_is_held_to_the_forward_pass_on_the_same_crop(tmp_path):
     assert all(value > 0 for value in figures.values())
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [(["--what=speed"], "--what=speed"), (["--saved_model=none", "--what=predictor"], "none")],
-)
-def test_bad_flags_are_named(arguments, message, monkeypatch, tmp_path):
+def main(arguments):
     from absl import flags
 
     from dgn_tf import benchmark
+
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["benchmark", *arguments])
+    benchmark.main([])
+
+
+PARTS = "synthesis,training,inference,predictor,stages,exported,pipeline,memory"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--what=speed"], f"--what=speed: wanted some of {PARTS}."),
+        (["--what="], f"--what=: wanted some of {PARTS}."),
+        (
+            ["--saved_model=none", "--what=predictor"],
+            "--saved_model none: no such folder; give the folder of an exported model, such as "
+            "saved_models/dgn.",
+        ),
+        (
+            ["--what=exported", "--forms=a=none"],
+            "--forms none: no such folder; give the folder of an exported model, such as "
+            "saved_models/dgn.",
+        ),
+        (
+            ["--what=exported", "--batch_sizes=1,many"],
+            "--batch_sizes=1,many: wanted numbers of 1 or more, such as 1,8,32.",
+        ),
+        (
+            ["--what=exported", "--batch_sizes=0,8"],
+            "--batch_sizes=0,8: wanted numbers of 1 or more, such as 1,8,32.",
+        ),
+        (
+            ["--what=exported", "--devices=TPU"], "--devices=TPU: wanted some of CPU,GPU.",
+        ),
+        (
+            ["--what=exported", "--forms=runs/a"],
+            "--forms=runs/a: wanted NAME=PATH, each name once, such as fp32=runs/a,int8=runs/b.",
+        ),
+        (
+            ["--what=exported", "--forms=a=x.tflite"],
+            "--forms: x.tflite does not exist; python -m dgn_tf.export --litert writes such files.",
+        ),
+        (
+            ["--what=synthesis", "--plot=speed.gif"],
+            "--plot=speed.gif: the name is to end in .png, .pdf or .svg.",
+        ),
+    ],
+)
+def test_bad_flags_are_named(arguments, message, monkeypatch, tmp_path):
     from dgn_tf.errors import InputError
 
     monkeypatch.chdir(tmp_path)
-    flags.FLAGS.unparse_flags()
-    flags.FLAGS(["benchmark", *arguments])
-    with pytest.raises(InputError, match=message):
-        benchmark.main([])
+    with pytest.raises(InputError) as error:
+        main(arguments)
+    assert str(error.value) == message
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch):
+    import tensorflow as tf
+
+    from dgn_tf.errors import InputError
+    from tests.exported_model import exported_model
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind] * (kind == "CPU"))
+    monkeypatch.setattr("dgn_tf.benchmarking.inputs.model_inputs", lambda *_: None)
+    message = "--devices=GPU: TensorFlow sees no GPU here, only CPU."
+    with pytest.raises(InputError, match=f"^{message}$"):
+        main([f"--saved_model={exported_model()}", "--what=exported", "--devices=GPU"])
 
 
 def test_figures_print_one_a_line_with_nested_ones_indented():
