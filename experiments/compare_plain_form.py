@@ -139,10 +139,10 @@ def stages(network) -> dict[str, tuple[Callable, tuple[str, ...]]]:
 
     def image_network(seen):
         correspondences, features = network.image_network(seen, training=False)
-        return {"coords": correspondences[..., :2], "features": features}
+        return {"correspondences": correspondences, "features": features}
 
-    def extension(coords, features, seen):
-        return {"extended": network.extend(coords, features, seen)}
+    def extension(correspondences, features, seen):
+        return {"extended": network.extend(correspondences, features, seen)}
 
     def mesh_network(extended):
         return {"coordinate_map": network.mesh_network(extended, training=False)}

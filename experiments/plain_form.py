@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.network import DualGridNet
+from dgn_tf.geometry import crop as crop_geometry
+from dgn_tf.geometry import upright
+from dgn_tf.network import DualGridNet, View
 from dgn_tf.template import HandTemplate
 
 
@@ -121,6 +123,60 @@ def _skin(transforms, rest, weights):
     return tf.einsum("vp,bpvi->bvi", np.asarray(weights, np.float32), posed)
 
 
+class PlainNetwork(DualGridNet):
+    """The networks' view pixel by pixel; `plain_form` puts the plain layers in."""
+
+    def look(self, inputs):
+        centre = tf.cast(inputs["centre"], tf.float32)
+        seen = pixels = crop_geometry.normalise_crop(
+            inputs["depth"], inputs["intrinsics"], centre, inputs["cube"]
+        )
+        if self.config.normals:
+            seen = tf.concat([pixels, _normals(pixels[..., :3], pixels[..., 3:])], axis=-1)
+        if self.palm_direction is None:
+            return pixels[..., 3], seen, None
+        view = upright.view_from_camera(centre)
+        turned = tf.where(pixels[..., 3:] > 0.5, _rotated(seen, view), _background(seen))
+        return pixels[..., 3], turned, view
+
+    def turn(self, seen, direction, view_from_camera):
+        turned_from_crop = upright.rotation_to_upright(direction)
+        index, inside = upright.turned_lookup(turned_from_crop, self.config.image_size)
+        turn = upright.about_view(turned_from_crop)
+        turned = _rotated(upright.look_up(seen, index), turn)
+        inside = tf.reshape(inside, [-1, *seen.shape[1:3], 1])
+        camera_from_view = tf.matmul(view_from_camera, turn, transpose_a=True, transpose_b=True)
+        view = View(direction, tf.linalg.matrix_transpose(turned_from_crop), camera_from_view)
+        return tf.where(inside, turned, _background(seen)), view
+
+
+def _background(seen):
+    return tf.constant([0.0, 0.0, 1.0] + [0.0] * (seen.shape[-1] - 3))
+
+
+def _rotated(seen, rotation):
+    """Points, and normals where there are any, of [B, S, S, 4 or 7] rotated."""
+    parts = [upright.rotate(seen[..., :3], rotation), seen[..., 3:4]]
+    if seen.shape[-1] > 4:
+        parts.append(upright.rotate(seen[..., 4:], rotation))
+    return tf.concat(parts, axis=-1)
+
+
+def _normals(points, valid):
+    """Unit normals [B, S, S, 3] of points [B, S, S, 3] where valid [B, S, S, 1]."""
+    places = np.arange(points.shape[1])
+    before, behind = np.maximum(places - 1, 0), np.minimum(places + 1, places[-1])
+    known, differences = valid, []
+    for axis in (1, 2):
+        first, second = (tf.gather(points, place, axis=axis) for place in (before, behind))
+        differences.append(second - first)
+        for place in (before, behind):
+            known *= tf.gather(valid, place, axis=axis)
+    normal = tf.linalg.cross(*differences)
+    length = tf.sqrt(tf.reduce_sum(normal**2, axis=-1, keepdims=True) + 1e-18)
+    return normal / length * known
+
+
 def plain_form(network: DualGridNet) -> DualGridNet:
     """A network of the same weights and outputs, as the formulas read; batch norms stay apart.
 
@@ -130,7 +186,7 @@ def plain_form(network: DualGridNet) -> DualGridNet:
     config, template = network.config, network.template
     if config.scale != "umeyama":
         raise ValueError(f"the plain form knows the scale umeyama, not {config.scale!r}.")
-    plain: Any = DualGridNet(template, config)  # of other layers; none of these has weights
+    plain: Any = PlainNetwork(template, config)  # of other layers; none of these has weights
     plain.extension = PlainExtension(
         template.grid_size, config.kernel, config.sigma, config.normalise_extension
     )
