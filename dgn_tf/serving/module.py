@@ -172,7 +172,11 @@ def frozen_forward(network, precision: str = "fp32"):
         SavedModel gives.
     """
     specs = input_specs(network.config.image_size)
-    return frozen(lambda **inputs: _picked(network, inputs), specs, OF_NETWORK, precision)
+    network.extension.packed = True  # nobody asks a frozen graph for gradients
+    try:
+        return frozen(lambda **inputs: _picked(network, inputs), specs, OF_NETWORK, precision)
+    finally:
+        network.extension.packed = False
 
 
 def input_specs(size: int, batch: int | None = None) -> dict:
@@ -204,8 +208,17 @@ def _mirror_outputs(outputs, left, sign):
         outputs[name] *= point_sign[:, tf.newaxis]
     ends = tf.pad(point_sign, [[0, 0], [0, 1]], constant_values=1.0)  # [B, 4]: D's diagonal
     outputs["transforms"] *= (ends[:, :, tf.newaxis] * ends[:, tf.newaxis])[:, tf.newaxis]
-    for name in ("mesh_coords", "mesh_layer", "valid"):
-        value = outputs[name]
-        flags = tf.reshape(left, [-1] + [1] * (value.shape.rank - 1))
-        outputs[name] = tf.where(flags, tf.reverse(value, [2]), value)
-    return outputs
+    names = ("mesh_coords", "mesh_layer", "valid")
+    images = [outputs[name] for name in names]
+
+    def mirrored():
+        return [
+            tf.where(
+                tf.reshape(left, [-1] + [1] * (image.shape.rank - 1)), tf.reverse(image, [2]), image
+            )
+            for image in images
+        ]
+
+    # Right hands alone, the usual case, skip what costs as much as a convolution.
+    images = tf.cond(tf.reduce_any(left), mirrored, lambda: images)
+    return outputs | dict(zip(names, images, strict=True))
