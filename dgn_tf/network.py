@@ -9,7 +9,7 @@ import tensorflow as tf
 from dgn_tf.confidence import calibration as confidence
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import crop as crop_geometry
-from dgn_tf.geometry import kinematics, mesh_grid, upright, vectors
+from dgn_tf.geometry import kinematics, mesh_grid, upright
 from dgn_tf.geometry.normals import pixel_normals
 from dgn_tf.layers import (
     DepthToSpace,
@@ -173,13 +173,13 @@ class DualGridNet(tf.keras.Model):
         )
 
     def call(self, inputs, training=None):
-        pixels, seen, view_from_camera = self.look(inputs)
+        mask, seen, view_from_camera = self.look(inputs)
         seen, view = self.upright(seen, view_from_camera, training)
         correspondences, features = self.image_network(seen, training)
-        extended = self.extend(correspondences[..., :2], features, seen)
+        extended = self.extend(correspondences, features, seen)
         coordinate_map = self.mesh_network(extended, training)
         return self.finish(
-            inputs, pixels[..., 3], correspondences, extended[..., -1], coordinate_map, view
+            inputs, mask, correspondences, extended[..., -1], coordinate_map, view
         )
 
     def finish(self, inputs, mask, correspondences, occupancy, coordinate_map, view):
@@ -191,7 +191,7 @@ class DualGridNet(tf.keras.Model):
             correspondences: [B, S, S, 2 + L - 1] of `image_network`.
             occupancy: [B, G, G] of `extend`.
             coordinate_map: [B, G, G, 3 L] of `mesh_network`.
-            view: `_View` or None.
+            view: `View` or None.
         """
         centre = tf.cast(inputs["centre"], tf.float32)
         half_cube = tf.cast(inputs["cube"], tf.float32)[:, tf.newaxis, tf.newaxis] / 2
@@ -232,34 +232,42 @@ class DualGridNet(tf.keras.Model):
             centre: [B, 3] centre of the cube, mm, camera frame.
 
         Returns:
-            [B, S, S, 4] or, with normals, [B, S, S, 7]; and the `_View` in which it is seen, None
+            [B, S, S, 4] or, with normals, [B, S, S, 7]; and the `View` in which it is seen, None
             without `config.upright`.
         """
-        seen, view_from_camera = self._straight(pixels, centre)
+        planes = tf.transpose(pixels * pixels[..., 3:], [0, 3, 1, 2])
+        seen, view_from_camera = self._straight(planes, centre)
         return self.upright(seen, view_from_camera, training)
 
     def look(self, inputs):
         """What is known of the pixels before any network.
 
         Returns:
-            [B, S, S, 4] x, y, z in cube units and mask; the same, with normals where these are
-            wanted, seen straight on; and the rotation that did that, [B, 3, 3], or None.
+            [B, S, S] mask; [B, S, S, 4] x, y, z in cube units and mask, with normals where these
+            are wanted [B, S, S, 7], seen straight on; and the rotation that did that, [B, 3, 3],
+            or None.
         """
         centre = tf.cast(inputs["centre"], tf.float32)
-        pixels = crop_geometry.normalise_crop(
+        planes = crop_geometry.crop_planes(
             inputs["depth"], inputs["intrinsics"], centre, inputs["cube"]
         )
-        return pixels, *self._straight(pixels, centre)
+        return planes[:, 3], *self._straight(planes, centre)
 
-    def _straight(self, pixels, centre):
-        seen = pixels
-        if self.config.normals:
-            seen = tf.concat([seen, pixel_normals(pixels[..., :3], pixels[..., 3])], axis=-1)
-        if self.palm_direction is None:
-            return seen, None
-        view_from_camera = upright.view_from_camera(centre)
-        turned = _rotate_seen(seen, view_from_camera)
-        return tf.where(pixels[..., 3:] > 0.5, turned, _background(seen)), view_from_camera
+    def _straight(self, planes, centre):
+        """From [B, 4, S, S] of `crop_planes` to what `look` returns."""
+        parts = [planes, pixel_normals(planes)] if self.config.normals else [planes]
+        parts.append(1 - planes[:, 3:])  # background
+        channels, size = 7 if self.config.normals else 4, planes.shape[2]
+        view_from_camera, matrix = None, tf.eye(channels)
+        if self.palm_direction is not None:
+            view_from_camera = upright.view_from_camera(centre)
+            matrix = upright.pixel_rotation(view_from_camera, channels)
+        # A last row: background lies at z = 1, however the hand is seen.
+        last = np.eye(channels, dtype=np.float32)[2] * np.eye(channels + 1, dtype=np.float32)[-1:].T
+        matrix = tf.pad(matrix, [*[[0, 0]] * (len(matrix.shape) - 2), [0, 1], [0, 0]]) + last
+        flat = tf.reshape(tf.concat(parts, axis=1), [-1, channels + 1, size * size])
+        seen = tf.matmul(flat, matrix, transpose_a=True)  # [B, S * S, channels]
+        return tf.reshape(seen, [-1, size, size, channels]), view_from_camera
 
     def upright(self, seen, view_from_camera, training=None):
         """Turns what `look` saw so that the palm points up; nothing without `config.upright`."""
@@ -268,15 +276,18 @@ class DualGridNet(tf.keras.Model):
         return self.turn(seen, self.palm_direction(seen, training=training), view_from_camera)
 
     def turn(self, seen, direction, view_from_camera):
-        """`seen` of `look` turned by the palm's direction [B, 2], and the `_View`."""
+        """`seen` of `look` turned by the palm's direction [B, 2], and the `View`."""
         # The lookup has no gradient, so the direction learns by its own loss alone.
         turned_from_crop = upright.rotation_to_upright(tf.stop_gradient(direction))
-        size = self.config.image_size
+        size, channels = self.config.image_size, seen.shape[-1]
         index, inside = upright.turned_lookup(turned_from_crop, size)
         turn = upright.about_view(turned_from_crop)
-        seen = _rotate_seen(upright.look_up(seen, index), turn)
-        seen = tf.where(tf.reshape(inside, [-1, size, size, 1]), seen, _background(seen))
-        return seen, _View(
+        # Background stays what it is when it is turned about z.
+        seen = upright.look_up(seen, index, inside, _background(channels))
+        seen = tf.matmul(
+            tf.reshape(seen, [-1, size * size, channels]), upright.pixel_rotation(turn, channels)
+        )
+        return tf.reshape(seen, [-1, size, size, channels]), View(
             direction,
             tf.linalg.matrix_transpose(turned_from_crop),
             tf.matmul(view_from_camera, turn, transpose_a=True, transpose_b=True),
@@ -292,22 +303,40 @@ class DualGridNet(tf.keras.Model):
         if not self.config.points:
             seen = tf.concat([seen[..., 2:3], seen[..., 4:]], axis=-1)
         hidden = self.image_hourglass(self.image_shuffle(seen), training=training)
-        correspondences = self.image_unshuffle(self.correspondence_head(hidden))
-        middle = (self.template.grid_size - 1) / 2
-        coords = correspondences[..., :2] * COORDS_SCALE + middle
-        correspondences = tf.concat([coords, correspondences[..., 2:]], axis=-1)
+        correspondences = self.correspondence_head(hidden)
+        # Before the shuffle, where a cell has enough channels to go fast.
+        middle, layers = (self.template.grid_size - 1) / 2, self._correspondence_channels - 2
+        scale = np.array([COORDS_SCALE] * 2 + [1] * layers, np.float32)
+        offset = np.array([middle] * 2 + [0] * layers, np.float32)
+        pixels = self.config.shuffle**2
+        correspondences = correspondences * np.tile(scale, pixels) + np.tile(offset, pixels)
+        correspondences = self.image_unshuffle(correspondences)
         features = self.feature_head(hidden)
         if self.config.extension_stride == 1:
             features = self.image_unshuffle(features)
         return correspondences, tf.cast(features, tf.float32)
 
     def extend(self, coords, features, pixels):
-        """Extension (Eq. 1, 2): [B, G, G, F + 1], the occupancy last."""
+        """Extension (Eq. 1, 2): [B, G, G, F + 1], the occupancy last.
+
+        Of `coords` [B, S, S, 2 or more] the first two channels count.
+        """
         if self.config.extension_stride == 2:
-            coords, pixels = _nearest_of_blocks(coords, pixels[..., :4])
+            index = _nearest_of_blocks(pixels)
+            half = self.config.image_size // 2
+            coords, pixels = (
+                tf.reshape(
+                    tf.gather(
+                        tf.reshape(values, [-1, 4 * half * half, values.shape[-1]]), index,
+                        batch_dims=1,
+                    ),
+                    [-1, half, half, values.shape[-1]],
+                )
+                for values in (coords, pixels)
+            )
         if self.config.points:
             features = tf.concat([features, pixels[..., :3]], axis=-1)
-        return self.extension(coords, features, pixels[..., 3])
+        return self.extension(coords[..., :2], features, pixels[..., 3])
 
     def mesh_network(self, extended, training=None):
         """J_o in cube units, [B, G, G, 3 L], from the extended features (Sec. 3.3)."""
@@ -355,7 +384,7 @@ def _head(channels):
     return tf.keras.layers.Conv2D(channels, 1, kernel_initializer=start, dtype="float32")
 
 
-class _View(NamedTuple):
+class View(NamedTuple):
     """How the networks see a crop (`geometry.upright`)."""
 
     palm_direction: tf.Tensor  # [B, 2]
@@ -363,17 +392,9 @@ class _View(NamedTuple):
     camera_from_view: tf.Tensor  # [B, 3, 3] of points and normals
 
 
-def _background(seen):
-    """Of pixels without a measurement, [4 or 7]."""
-    return tf.constant([0.0, 0.0, 1.0] + [0.0] * (seen.shape[-1] - 3))
-
-
-def _rotate_seen(seen, rotation):
-    """Rotates points and, where there are any, normals of [B, S, S, 4 or 7]."""
-    parts = [upright.rotate(seen[..., :3], rotation), seen[..., 3:4]]
-    if seen.shape[-1] > 4:
-        parts.append(upright.rotate(seen[..., 4:], rotation))
-    return tf.concat(parts, axis=-1)
+def _background(channels):
+    """A pixel without a measurement, [4 or 7]."""
+    return tf.constant([0.0, 0.0, 1.0] + [0.0] * (channels - 3))
 
 
 def _turned(pixels, rotation):
@@ -388,30 +409,27 @@ def _rotate_map(coordinate_map, rotation):
     return tf.reshape(upright.rotate(points, rotation), tf.shape(coordinate_map))
 
 
-def _nearest_of_blocks(coords, pixels):
+def _nearest_of_blocks(pixels):
     """Of each 2x2 block, the measured pixel nearest to the camera.
 
     The nearest is a hand pixel wherever the block has one; averages would mix fingers.
 
     Args:
-        coords: [B, S, S, 2].
-        pixels: [B, S, S, 4] x, y, z in cube units, mask.
+        pixels: [B, S, S, 4 or 7] x, y, z in cube units, mask, ...
 
     Returns:
-        [B, S/2, S/2, 2] and [B, S/2, S/2, 4].
+        [B, S/2 * S/2] int32 index of it among the S * S pixels.
     """
-
-    def blocks(values):
-        half, channels = values.shape[1] // 2, values.shape[-1]
-        return tf.reshape(tf.nn.space_to_depth(values, 2), [-1, half, half, 4, channels])
-
-    grouped = blocks(pixels)
-    away = grouped[..., 2] - 4 * grouped[..., 3]  # background behind all that was measured
-    nearest = vectors.one_hot(tf.argmin(away, axis=-1, output_type=tf.int32), 4)[..., tf.newaxis]
-    return (
-        tf.reduce_sum(blocks(coords) * nearest, axis=-2),
-        tf.reduce_sum(grouped * nearest, axis=-2),
+    size = pixels.shape[1]
+    away = pixels[..., 2] - 4 * pixels[..., 3]  # background behind all that was measured
+    blocks = tf.transpose(
+        tf.reshape(away, [-1, size // 2, 2, size // 2, 2]), [0, 1, 3, 2, 4]
     )
+    blocks = tf.reshape(blocks, [-1, size // 2, size // 2, 4])
+    nearest = tf.argmin(blocks, axis=-1, output_type=tf.int32)
+    corners = np.arange(size * size, dtype=np.int32).reshape(size, size)[::2, ::2]
+    index = corners + tf.gather(np.array([0, 1, size, size + 1], np.int32), nearest)
+    return tf.reshape(index, [-1, (size // 2) ** 2])
 
 
 def rest_coordinate_map(template: HandTemplate, kernel: int, sigma: float) -> np.ndarray:

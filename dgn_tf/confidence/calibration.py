@@ -67,7 +67,8 @@ def features(outputs: dict, inputs: dict, occupancy) -> tf.Tensor:
         tf.nn.relu(behind) / 10.0,
     ]
     spread = [tf.tile(value[:, tf.newaxis], [1, vertices.shape[1]]) for value in frame]
-    return tf.stack([*vertex, *spread], axis=-1)
+    # Stacked row by row and turned: many times faster than number by number.
+    return tf.linalg.matrix_transpose(tf.stack([*vertex, *spread], axis=1))
 
 
 def _against_depth(vertices, depth, valid, intrinsics):

@@ -61,12 +61,17 @@ def unproject_depth_map(depth: tf.Tensor, intrinsics: tf.Tensor) -> tf.Tensor:
     Returns:
         [B, H, W, 3] mm, camera frame; the origin where the depth is 0.
     """
+    rays_x, rays_y = rays(depth, intrinsics)
+    return tf.stack([rays_x * depth, rays_y * depth, depth], axis=-1)
+
+
+def rays(depth: tf.Tensor, intrinsics: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """x / z of the columns, [B, 1, W], and y / z of the rows, [B, H, 1], of a depth map."""
     height, width = tf.shape(depth)[1], tf.shape(depth)[2]
     fx, fy, cx, cy = tf.split(intrinsics[:, tf.newaxis], 4, axis=-1)  # [B, 1, 1] each
     rays_x = (tf.cast(tf.range(width), depth.dtype) - cx) / fx  # [B, 1, W]
     rays_y = (tf.cast(tf.range(height), depth.dtype) - cy) / fy  # [B, 1, H]
-    rays_y = tf.linalg.matrix_transpose(rays_y)  # [B, H, 1]
-    return tf.stack([rays_x * depth, rays_y * depth, depth], axis=-1)
+    return rays_x, tf.linalg.matrix_transpose(rays_y)
 
 
 def _check(function, name, points, intrinsics):

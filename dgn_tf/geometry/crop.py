@@ -94,17 +94,27 @@ def normalise_crop(depth_mm: tf.Tensor, crop_intrinsics: tf.Tensor, centre: tf.T
         [B, S, S, 4]: x, y, z in cube units and 1 for a valid pixel. A pixel that is missing or
         whose depth is more than cube / 2 from the centre's is background: (0, 0, 1, 0).
     """
+    x, y, z, valid = tf.unstack(crop_planes(depth_mm, crop_intrinsics, centre, cube), axis=1)
+    return tf.stack([x, y, z + (1 - valid), valid], axis=-1)
+
+
+def crop_planes(depth_mm: tf.Tensor, crop_intrinsics: tf.Tensor, centre: tf.Tensor,
+                cube: tf.Tensor) -> tf.Tensor:
+    """`normalise_crop` as [B, 4, S, S] and with (0, 0, 0, 0) for background.
+
+    Whole planes are many times faster to compute with than pixels of a few numbers.
+    """
     half = cube[:, tf.newaxis, tf.newaxis] / 2
     away = tf.abs(depth_mm - centre[:, tf.newaxis, tf.newaxis, 2])
     # What is not finite fails both comparisons.
     valid = (depth_mm > 0) & (away <= half)
     # A missing depth is replaced before it is used: 0 * inf would be NaN.
     safe = tf.where(valid, depth_mm, tf.zeros_like(depth_mm))
-    xyz = camera.unproject_depth_map(safe, crop_intrinsics)  # [B, S, S, 3]
-    unit = (xyz - centre[:, tf.newaxis, tf.newaxis]) / half[..., tf.newaxis]
-    background = tf.constant([0, 0, 1], unit.dtype)
-    unit = tf.where(valid[..., tf.newaxis], unit, background)
-    return tf.concat([unit, tf.cast(valid, unit.dtype)[..., tf.newaxis]], axis=-1)
+    rays_x, rays_y = camera.rays(safe, crop_intrinsics)
+    x, y, z = tf.split(centre[:, tf.newaxis], 3, axis=-1)  # [B, 1, 1] each
+    valid = tf.cast(valid, safe.dtype)
+    planes = [(rays_x * safe - x) / half, (rays_y * safe - y) / half, (safe - z) / half]
+    return tf.stack([*(plane * valid for plane in planes), valid], axis=1)
 
 
 def millimetres_from_cube(points_unit: tf.Tensor, centre: tf.Tensor, cube: tf.Tensor) -> tf.Tensor:

@@ -99,6 +99,37 @@ def extend(coords: tf.Tensor, features: tf.Tensor, mask: tf.Tensor, grid_size: i
     return sums[..., :-1], sums[..., -1]
 
 
+def extend_packed(coords: tf.Tensor, features: tf.Tensor, mask: tf.Tensor, grid_size: int = 16,
+                  kernel: int = 8, sigma: float = 0.5) -> tuple[tf.Tensor, tf.Tensor]:
+    """`extend` at twice the speed on a CPU, without gradients and not for XLA.
+
+    The pixels on the hand are picked out of the whole batch first, in numbers that depend on the
+    data; only the product of weights and features runs example by example.
+
+    Args, Returns: as of `extend`.
+    """
+    count = features.shape[2] + 1
+    window = _Window(grid_size, kernel, sigma)
+    mask = tf.cast(mask, tf.bool)
+    last = tf.cumsum(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1))  # [B]
+    first = tf.concat([[0], last[:-1]], axis=0)
+    packed = tf.gather_nd(tf.concat([coords, features], axis=-1), tf.where(mask))  # [M, 2 + F]
+    axes = _axis_weights(packed[:, :2], grid_size, kernel, sigma)  # [M, 2, G]
+    columns, rows = axes[:, 0], axes[:, 1]
+    values = tf.concat([packed[:, 2:], tf.ones_like(packed[:, :1])], axis=-1)
+
+    def spread(bounds):
+        part = slice(*bounds)
+        weights = window.product(columns[part], rows[part])  # [m, G*G]
+        # This order of the factors is twice as fast as the transposed one.
+        return tf.matmul(values[part], weights, transpose_a=True)
+
+    sums = tf.map_fn(spread, (first, last),
+                     fn_output_signature=tf.TensorSpec([count, grid_size**2], values.dtype))
+    sums = tf.reshape(tf.linalg.matrix_transpose(sums), [-1, grid_size, grid_size, count])
+    return sums[..., :-1], sums[..., -1]
+
+
 class _Window:
     """The weights of Eq. (2) as [..., n, G*G], and what is summed with them."""
 
@@ -130,12 +161,16 @@ class _Window:
         features = tf.where(valid, features, tf.zeros_like(features))
         axes = _axis_weights(coords, self.size, self.kernel, self.sigma)  # [..., n, 2, G]
         columns, rows = axes[..., 0, :], axes[..., 1, :] * tf.cast(valid, coords.dtype)
-        # [n, G, 1] times [n, 1, G]: fewer dimensions broadcast faster.
-        window = (tf.reshape(rows, [-1, self.size, 1])
-                  * tf.reshape(columns, [-1, 1, self.size]))
-        window = tf.reshape(window, self._shape(coords))
+        window = tf.reshape(self.product(columns, rows), self._shape(coords))
         values = tf.concat([features, tf.ones_like(features[..., :1])], axis=-1)
         return axes, columns, rows, window, values
+
+    def product(self, columns, rows):
+        """The outer products [N, G*G] of [..., G] weights per axis."""
+        # [N, G, 1] times [N, 1, G]: fewer dimensions broadcast faster.
+        window = (tf.reshape(rows, [-1, self.size, 1])
+                  * tf.reshape(columns, [-1, 1, self.size]))
+        return tf.reshape(window, [-1, self.size**2])
 
     def _shape(self, coords, *split):
         last = [self.size, self.size] if split else [self.size * self.size]

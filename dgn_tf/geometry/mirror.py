@@ -17,6 +17,7 @@ TRANSFORMS = frozenset(["transforms", "camera_from_rig"])
 # The axis of the columns, from the end.
 IMAGES = {"depth": -1, "mesh_layer": -1, "valid": -1, "face": -1, "mesh_coords": -2,
           "barycentric": -2}  # fmt: skip
+NAMED = POINTS | TRANSFORMS | frozenset(IMAGES)
 
 
 def mirror_points(points):

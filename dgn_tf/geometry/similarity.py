@@ -145,35 +145,51 @@ def polar_rotation(matrix: tf.Tensor) -> tf.Tensor:
     return polar(tf.cast(matrix, tf.float32))
 
 
+# The upper triangle of a symmetric 4x4 matrix, and where entry (i, j) stands in it.
+_UPPER = [(i, j) for i in range(4) for j in range(i, 4)]
+_PLACE = np.array(
+    [[_UPPER.index((min(i, j), max(i, j))) for j in range(4)] for i in range(4)], np.int32
+)
+# Entry (i, j) of the square is the sum over k of entries (i, k) and (k, j): [4 k, 10].
+_LEFT = np.stack([_PLACE[[i for i, _ in _UPPER], k] for k in range(4)])
+_RIGHT = np.stack([_PLACE[k, [j for _, j in _UPPER]] for k in range(4)])
+
+
 def _horn_quaternion(m):
-    """Eigenvector of the largest eigenvalue of Horn's matrix of M^T (R maps q to p)."""
-    xx, xy, xz, yx, yy, yz, zx, zy, zz = (m[..., i, j] for i in range(3) for j in range(3))
-    a, b, c = zy - yz, xz - zx, yx - xy
-    d, e, f = xy + yx, xz + zx, yz + zy
-    entries = [xx + yy + zz, a, b, c,
-               a, xx - yy - zz, d, e,
-               b, d, yy - xx - zz, f,
-               c, e, f, zz - xx - yy]
-    horn = tf.stack(entries, axis=-1)
-    horn = tf.reshape(horn, tf.concat([tf.shape(m)[:-2], [4, 4]], axis=0))
+    """Eigenvector of the largest eigenvalue of Horn's matrix of M^T (R maps q to p).
+
+    Symmetric matrices are kept as ten rows of one number for each M, [10, N]: wide rows are
+    several times faster than many 4x4 matrices.
+    """
+    entries = tf.unstack(tf.transpose(tf.reshape(m, [-1, 9])))  # of [N]
+    xx, xy, xz, yx, yy, yz, zx, zy, zz = entries
     # Eigenvalues are s1 + s2 + s3 down to -(s1 + s2 - s3); the shift, at least s1 + s2 + |s3|,
     # makes them all >= 0 and the one wanted the largest in magnitude.
-    shift = tf.sqrt(3 * tf.reduce_sum(m**2, axis=[-2, -1]) + 1e-30)[..., tf.newaxis, tf.newaxis]
-    power = horn + shift * np.eye(4, dtype=np.float32)
+    shift = tf.sqrt(3 * tf.reduce_sum(m**2, axis=[-2, -1]) + 1e-30)
+    shift = tf.reshape(shift, [-1])
+    power = tf.stack([
+        xx + yy + zz + shift, zy - yz, xz - zx, yx - xy,
+        xx - yy - zz + shift, xy + yx, xz + zx,
+        yy - xx - zz + shift, yz + zy,
+        zz - xx - yy + shift,
+    ])  # fmt: skip
     for step in range(_SQUARINGS):
         if step % 4 == 0:  # after four squarings the largest eigenvalue is still > 4^-16
-            power = power / vectors.trace(power)[..., tf.newaxis, tf.newaxis]
+            power = power / tf.reduce_sum(tf.gather(power, np.diag(_PLACE)), axis=0)
         power = _square(power)
-    column = tf.argmax(vectors.diagonal(power), axis=-1, output_type=tf.int32)
-    column = vectors.one_hot(column, 4)
-    quaternion = tf.reduce_sum(power * column[..., tf.newaxis, :], axis=-1)
-    largest = tf.reduce_max(tf.abs(quaternion), axis=-1, keepdims=True)
-    return _unit(quaternion / largest)
+    column = tf.argmax(tf.gather(power, np.diag(_PLACE)), axis=0, output_type=tf.int32)
+    column = tf.transpose(vectors.one_hot(column, 4))  # [4, N]
+    matrix = tf.reshape(tf.gather(power, _PLACE.ravel()), [4, 4, -1])
+    quaternion = tf.reduce_sum(matrix * column, axis=1)  # [4, N]
+    largest = tf.reduce_max(tf.abs(quaternion), axis=0)
+    quaternion = tf.transpose(quaternion / largest)
+    return _unit(tf.reshape(quaternion, tf.concat([tf.shape(m)[:-2], [4]], axis=0)))
 
 
 def _square(symmetric):
-    """A A of symmetric A [..., 4, 4]."""
-    return tf.reduce_sum(symmetric[..., :, tf.newaxis, :] * symmetric[..., tf.newaxis, :, :], -1)
+    """A A of symmetric A, [10, N]."""
+    left, right = (tf.gather(symmetric, place.ravel()) for place in (_LEFT, _RIGHT))  # [40, N]
+    return tf.reduce_sum(tf.reshape(left * right, [4, 10, -1]), axis=0)
 
 
 def _polish(quaternion, unit):

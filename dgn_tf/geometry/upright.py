@@ -85,6 +85,25 @@ def rotate(vectors: tf.Tensor, rotation: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.matmul(flat, rotation, transpose_b=True), tf.shape(vectors))
 
 
+def pixel_rotation(rotation: tf.Tensor, channels: int) -> tf.Tensor:
+    """The matrix that rotates pixels' points and normals.
+
+    Args:
+        rotation: [B, 3, 3].
+        channels: C, 4 for x, y, z, mask or 7 with a normal behind.
+
+    Returns:
+        [B, C, C]: a pixel, as a row, times it is the pixel seen rotated; the mask stays.
+    """
+    transposed = tf.linalg.matrix_transpose(rotation)
+    mask = np.zeros([channels, channels], np.float32)
+    mask[3, 3] = 1
+    of_points = tf.pad(transposed, [[0, 0], [0, channels - 3], [0, channels - 3]])
+    if channels == 4:
+        return of_points + mask
+    return of_points + tf.pad(transposed, [[0, 0], [4, 0], [4, 0]]) + mask
+
+
 def turned_lookup(rotation: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Where each pixel of the turned crop comes from, by nearest neighbour.
 
@@ -98,19 +117,30 @@ def turned_lookup(rotation: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]
         inside: [B, S * S] bool, False for those beyond it.
     """
     middle = (size - 1) / 2
-    rows, columns = np.meshgrid(np.arange(size), np.arange(size), indexing="ij")
-    grid = np.stack([columns, rows], axis=-1).reshape(1, -1, 2).astype(np.float32) - middle
-    # A row vector times R is R^T times the column: crop_from_turned.
-    source = tf.matmul(tf.tile(grid, [tf.shape(rotation)[0], 1, 1]), rotation)
-    source = tf.cast(tf.floor(source + (middle + 0.5)), tf.int32)  # [B, S * S, 2]
+    places = tf.constant(np.arange(size) - middle, tf.float32)
+    # R^T times (column, row), crop_from_turned: what the column adds and what the row adds.
+    columns, rows = tf.unstack(rotation[..., tf.newaxis] * places, axis=1)  # [B, 2, S] each
+    source = columns[:, :, tf.newaxis] + rows[..., tf.newaxis]  # [B, 2, S, S]
+    source = tf.cast(tf.floor(source + (middle + 0.5)), tf.int32)
     inside = (source >= 0) & (source < size)
-    inside = inside[..., 0] & inside[..., 1]  # [B, S * S]
+    inside = inside[:, 0] & inside[:, 1]  # [B, S, S]
     source = tf.clip_by_value(source, 0, size - 1)
-    return source[..., 1] * size + source[..., 0], inside
+    index = source[:, 1] * size + source[:, 0]
+    flat = [-1, size * size]
+    return tf.reshape(index, flat), tf.reshape(inside, flat)
 
 
-def look_up(values: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """Picks pixels: `values` [B, S, S, C] at `index` [B, S * S], in the shape of `values`."""
-    flat = tf.reshape(values, [tf.shape(values)[0], -1, values.shape[-1]])
+def look_up(values: tf.Tensor, index: tf.Tensor, inside=None, outside=None) -> tf.Tensor:
+    """Picks pixels: `values` [B, S, S, C] at `index` [B, S * S], in the shape of `values`.
+
+    Where `inside` [B, S * S] is given and False it picks `outside` [C].
+    """
+    pixels, channels = values.shape[1] * values.shape[2], values.shape[-1]
+    flat = tf.reshape(values, [-1, pixels, channels])
+    if inside is not None:
+        # One more pixel to pick: many times faster than to choose between pixels afterwards.
+        last = tf.tile(tf.reshape(outside, [1, 1, channels]), [tf.shape(flat)[0], 1, 1])
+        flat = tf.concat([flat, last], axis=1)
+        index = tf.where(inside, index, pixels)
     picked = tf.gather(flat, index, axis=1, batch_dims=1)
     return tf.reshape(picked, [-1, *values.shape[1:]])

@@ -15,11 +15,6 @@ def cross(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
 
 
-def diagonal(matrix: tf.Tensor) -> tf.Tensor:
-    """The diagonals [..., n] of finite square matrices [..., n, n] of known size."""
-    return tf.reduce_sum(matrix * np.eye(matrix.shape[-1], dtype=np.float32), axis=-1)
-
-
 def trace(matrix: tf.Tensor) -> tf.Tensor:
     """The traces [...] of finite square matrices [..., n, n] of known size."""
     eye = np.eye(matrix.shape[-1], dtype=np.float32)

@@ -184,7 +184,13 @@ def frozen_forward(network, precision: str = "fp32", large: list | None = None):
         SavedModel gives.
     """
     specs = input_specs(network.config.image_size)
-    return frozen(lambda **inputs: _picked(network, inputs), specs, OF_NETWORK, precision, large)
+    network.extension.packed = True  # nobody asks a frozen graph for gradients
+    try:
+        return frozen(
+            lambda **inputs: _picked(network, inputs), specs, OF_NETWORK, precision, large
+        )
+    finally:
+        network.extension.packed = False
 
 
 def input_specs(size: int, batch: int | None = None) -> dict:
@@ -203,10 +209,9 @@ def _mirror_frames(depth, intrinsics, left):
     Before anything is looked up in them: so a left hand's answer is the mirrored answer to the
     mirrored frame, to the bit. Frames of right hands alone cost nothing.
     """
-    chosen = left[:, tf.newaxis, tf.newaxis]
     seen = tf.cond(
         tf.reduce_any(left),
-        lambda: tf.where(chosen, mirror.mirror_image(depth), depth),
+        lambda: _where(left, mirror.mirror_image(depth), depth),
         lambda: tf.identity(depth),
     )
     width = tf.cast(tf.shape(depth)[2], tf.float32)
@@ -216,9 +221,19 @@ def _mirror_frames(depth, intrinsics, left):
 
 def _mirror_where(left, values):
     """Mirrors left hands' arrays [B, ...] by their names; the others' pass through."""
-    mirrored = mirror.mirror_named(values)
-    return {
-        name: value if mirrored[name] is value
-        else tf.where(tf.reshape(left, [-1] + [1] * (value.shape.rank - 1)), mirrored[name], value)
-        for name, value in values.items()
-    }  # fmt: skip
+    names = [name for name in values if name in mirror.NAMED]
+
+    def mirrored():
+        found = mirror.mirror_named({name: values[name] for name in names})
+        return [_where(left, found[name], values[name]) for name in names]
+
+    # Right hands alone, the usual case, skip what costs as much as a convolution.
+    chosen = tf.cond(
+        tf.reduce_any(left), mirrored, lambda: [tf.identity(values[name]) for name in names]
+    )
+    return values | dict(zip(names, chosen, strict=True))
+
+
+def _where(chosen, values, others):
+    """`tf.where` by example: chosen [B], values and others [B, ...]."""
+    return tf.where(tf.reshape(chosen, [-1] + [1] * (values.shape.rank - 1)), values, others)

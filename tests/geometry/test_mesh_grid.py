@@ -28,14 +28,17 @@ def _pixels(batch=2, count=60, channels=5, dtype=np.float32, seed=0):
     return coords, features, rng.random([batch, count]) < 0.6
 
 
-@pytest.mark.parametrize("chunk", [0, 16, 256])
+@pytest.mark.parametrize("chunk", [0, 16, 256, "packed"])
 @pytest.mark.parametrize("kernel", [8, 4])
 def test_extension_is_the_naive_loop_of_eq_1_and_2(chunk, kernel):
     coords, features, mask = _pixels()
     coords[0, :4] = [[0, 0], [15, 15], [7, 3], [0, 15]]
     if kernel == 4:  # with a smaller window pixels further out lie in no window at all
         coords = np.clip(coords, -1.9, GRID + 0.9)
-    sums, occupancy = mesh_grid.extend(coords, features, mask, GRID, kernel, SIGMA, chunk)
+    sums, occupancy = (
+        mesh_grid.extend_packed(coords, features, mask, GRID, kernel, SIGMA) if chunk == "packed"
+        else mesh_grid.extend(coords, features, mask, GRID, kernel, SIGMA, chunk)
+    )
     expected = np.zeros([2, GRID, GRID, 6])
     for b in range(2):
         for n in np.flatnonzero(mask[b]):
@@ -142,6 +145,19 @@ def test_far_outside_weights_and_gradients_stay_finite():
     np.testing.assert_array_equal(tf.argmax(weights, axis=-1), [0] * 4 + [GRID - 1] * 4)
     assert np.isfinite(gradient).all()
     assert gradient[0] == gradient[-1] == 0
+
+
+@pytest.mark.parametrize("empty", [[0], [1], [0, 1, 2]])
+def test_packed_pixels_of_frames_without_any(empty):
+    coords, features, mask = _pixels(batch=3)
+    mask[empty] = False
+    graph = tf.function(mesh_grid.extend_packed, autograph=False, input_signature=[
+        tf.TensorSpec([None, None, 2]), tf.TensorSpec([None, None, 5]),
+        tf.TensorSpec([None, None], tf.bool),
+    ])
+    for got, expected in zip(graph(coords, features, mask),
+                             mesh_grid.extend(coords, features, mask), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [0, 16])
