@@ -19,7 +19,8 @@ def _cache_folder() -> str:
     """
     package = pathlib.Path(__file__).parent
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted([*package.glob("geometry/*.py"), *package.glob("data/*.py")]):
+    folders = ("geometry", "data", "calibration")
+    for path in sorted(file for folder in folders for file in package.glob(f"{folder}/*.py")):
         source = path.read_bytes()
         if b"@kernel" in source:
             digest.update(path.name.encode() + b"\0" + source)

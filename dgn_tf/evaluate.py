@@ -26,6 +26,10 @@ flags.DEFINE_string("records_template", "", "Hand template (.npz) that synthetic
 flags.DEFINE_string("saved_model", "", "Exported model (folder or version) to measure.")
 flags.DEFINE_string("weights", "", "Model folder (a run's best/, saved_models/dgn) to measure.")
 flags.DEFINE_string(
+    "user_template", "", "Template of dgn_tf.calibrate: its hand, with joints that hold, is fitted "
+    "to each frame from the estimate of --weights; empty: the estimate as it is.",
+)
+flags.DEFINE_string(
     "truth", "",
     "True meshes of multi-view records: .npz with index [M], origin [M, 3] and vertices [M, V, 3], "
     "mm, camera 1; empty: surface_mm is not known.",
@@ -62,8 +66,8 @@ flags.DEFINE_integer("batch_size", 32, "Frames at once.", lower_bound=1)
 flags.DEFINE_bool("surface", True, "Measure surface_mm too (20 ms a frame).")
 
 _OF_RECORDS = (
-    "records", "records_template", "saved_model", "weights", "truth", "truth_template",
-    "predictions_out", "labels_out", "split", "camera", "limit",
+    "records", "records_template", "saved_model", "weights", "user_template", "truth",
+    "truth_template", "predictions_out", "labels_out", "split", "camera", "limit",
 )
 _OF_VIEWS = ("split", "camera", "truth", "predictions_out", "labels_out")
 
@@ -78,6 +82,8 @@ def main(_):
             "wanted one of --saved_model=DIR and --weights=DIR: what to measure; or "
             "--predictions=FILE and --labels=FILE."
         )
+    if FLAGS.user_template and not FLAGS.weights:
+        raise InputError("--user_template wants --weights=DIR, the model that it was made with.")
     if not FLAGS.records:
         raise InputError(
             "--records is wanted: a folder that data_prep.synthetic_to_tfrecord or "
@@ -293,22 +299,18 @@ def _measure(predict, batches, template, limit, surface, true_mesh=None):
 
 def _predictions(saved_model: str, weights: str):
     from dgn_tf.evaluation import predictions
-    from dgn_tf.model_folder import load_network
+    from dgn_tf.model_folder import load_network, load_template_of
     from dgn_tf.serving.allow_list import find_version
 
+    if FLAGS.user_template:
+        from dgn_tf.calibration.user_hand import UserPredictions
+        from dgn_tf.template import load_template
+
+        return UserPredictions(load_network(weights), load_template(FLAGS.user_template))
     if weights:
         return predictions.NetworkPredictions(load_network(weights))
     find_version(saved_model)  # its absence first: the message names the flag
-    return predictions.SavedModelPredictions(saved_model, _template_of(saved_model))
-
-
-def _template_of(saved_model: str):
-    """The template beside (or in the assets of) an exported model."""
-    from dgn_tf.model_folder import TEMPLATE, find_model_folder, read_description
-    from dgn_tf.template import HandTemplate
-
-    folder = find_model_folder(saved_model)
-    return HandTemplate.load(folder / TEMPLATE, embedding=read_description(folder)["embedding"])
+    return predictions.SavedModelPredictions(saved_model, load_template_of(saved_model))
 
 
 def _hand_of(records: str) -> str:

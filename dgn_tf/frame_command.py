@@ -1,7 +1,6 @@
 """What `predict` and `serving_client` share: the flags of frames, reading them, writing results."""
 
 import contextlib
-import glob
 import json
 import os
 import pathlib
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from absl import flags
 
 from dgn_tf.errors import InputError
+from dgn_tf.frame_files import check_size, find_frames, parse_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +79,7 @@ def frames_of_flags() -> Frames:
     centre = None
     if _CENTRE.value:
         centre = parse_numbers("center_mm", _CENTRE.value, "x,y,z")
-    files = find_frames(_DEPTH.value)
+    files = _written_apart(find_frames(_DEPTH.value))
     output = pathlib.Path(_OUTPUT_DIR.value)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output_dir={output} is a file; name a folder.")
@@ -136,13 +136,8 @@ def depth_unit() -> float:
     return _DEPTH_UNIT.value or 1.0
 
 
-def find_frames(pattern: str) -> list[pathlib.Path]:
-    """Files that match `pattern`, sorted; InputError where none does or two share a stem."""
-    files = sorted(pathlib.Path(name) for name in glob.glob(pattern, recursive=True))
-    files = [file for file in files if not file.is_dir()]
-    if not files:
-        raise InputError(f"--depth={pattern} matches no file; quote the pattern and check the "
-                         "folder.")
+def _written_apart(files: list[pathlib.Path]) -> list[pathlib.Path]:
+    """The files; InputError where two share a stem."""
     stems: dict[str, pathlib.Path] = {}
     for file in files:
         other = stems.setdefault(file.stem, file)
@@ -150,30 +145,6 @@ def find_frames(pattern: str) -> list[pathlib.Path]:
             raise InputError(f"--depth: {other} and {file} would both be written as {file.stem}.*; "
                              "predict them into two --output_dir.")
     return files
-
-
-def parse_numbers(flag: str, values, wanted: str) -> list[float]:
-    """Numbers of a comma-separated flag; InputError that says what is `wanted`."""
-    names = wanted.split(",")
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError:
-        numbers = []
-    if len(numbers) != len(names):
-        raise InputError(f"--{flag}={','.join(values)} must be {len(names)} numbers, {wanted}.")
-    return numbers
-
-
-def check_size(depth, intrinsics, file):
-    """Refuses intrinsics of another image size: the principal point is near a frame's middle."""
-    height, width = depth.shape
-    across, down = intrinsics[2] / width, intrinsics[3] / height
-    if not (0.25 < across < 0.75 and 0.25 < down < 0.75):
-        raise InputError(
-            f"{file} has {width} x {height} pixels, but --intrinsics puts the principal point at "
-            f"{intrinsics[2]:g}, {intrinsics[3]:g}, not near the middle; give the intrinsics of "
-            "this size."
-        )
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from dgn_tf.template import HandTemplate
 
 WEIGHTS, CONFIG, TEMPLATE, FLAGS = "weights.h5", "config.json", "template.npz", "flags.txt"
 CONFIDENCE = "confidence.npz"  # there once it is calibrated
+SHAPE_BIAS = "shape_bias.npz"  # there once dgn_tf.learn_shape_bias has been run
 
 
 def save_model_folder(network: DualGridNet, folder, flags: str = "", info: dict | None = None):
@@ -42,7 +43,8 @@ def save_model_folder(network: DualGridNet, folder, flags: str = "", info: dict 
         template.save(beside / TEMPLATE)
         (beside / CONFIG).write_text(json.dumps(description, indent=1) + "\n")
         (beside / FLAGS).write_text(flags)
-        (folder / CONFIDENCE).unlink(missing_ok=True)  # of the weights that were there
+        for name in (CONFIDENCE, SHAPE_BIAS):  # of the weights that were there
+            (folder / name).unlink(missing_ok=True)
         for name in (WEIGHTS, TEMPLATE, CONFIG, FLAGS):
             os.replace(beside / name, folder / name)
 
@@ -76,6 +78,12 @@ def read_description(path) -> dict:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{file}: not a model's description ({error}); export it again.") from None
+
+
+def load_template_of(path) -> HandTemplate:
+    """The template of the model folder at `path` (or of the version there)."""
+    folder = find_model_folder(path)
+    return HandTemplate.load(folder / TEMPLATE, embedding=read_description(folder)["embedding"])
 
 
 def weights_sha256(folder) -> str:
@@ -157,8 +165,9 @@ def copy_model_folder(source, target) -> None:
     for name in (WEIGHTS, TEMPLATE, CONFIG, FLAGS):
         shutil.copyfile(folder / name, target / (name + ".part"))
         os.replace(target / (name + ".part"), target / name)
-    if (folder / CONFIDENCE).is_file():
-        shutil.copyfile(folder / CONFIDENCE, target / (CONFIDENCE + ".part"))
-        os.replace(target / (CONFIDENCE + ".part"), target / CONFIDENCE)
-    else:
-        (target / CONFIDENCE).unlink(missing_ok=True)
+    for name in (CONFIDENCE, SHAPE_BIAS):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, target / (name + ".part"))
+            os.replace(target / (name + ".part"), target / name)
+        else:
+            (target / name).unlink(missing_ok=True)

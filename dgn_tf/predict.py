@@ -5,7 +5,8 @@
 
 writes for each frame `<stem>.ply` (the mesh, mm, camera frame), `<stem>.json` (key points by
 NYU's names, transforms, joint angles, confidence) and `<stem>.png` (depth, correspondence, mesh,
-overlay).
+overlay). With --user_template=me.npz (dgn_tf.calibrate) the mesh is that user's hand, fitted to the
+frame's depth from the model's estimate.
 The results appear together once all frames are done, or, after an error, not at all.
 """
 
@@ -19,6 +20,10 @@ _SAVED_MODEL = flags.DEFINE_string(
     "saved_model", None, "Folder of an exported model (saved_models/dgn) or of one version of it.",
     required=True,
 )
+_USER_TEMPLATE = flags.DEFINE_string(
+    "user_template", "", "Template of dgn_tf.calibrate: that user's hand, with joints that hold, "
+    "is fitted to each frame from the model's estimate; empty: the estimate as it is.",
+)
 
 
 def main(_):
@@ -26,7 +31,16 @@ def main(_):
     from dgn_tf import predictor
 
     predict = predictor.HandMeshPredictor(_SAVED_MODEL.value)
-    frame_command.predict_frames(predict, frames, "predict")
+    if _USER_TEMPLATE.value:
+        from dgn_tf.calibration.user_hand import UserMeshes
+        from dgn_tf.model_folder import load_template_of
+        from dgn_tf.template import load_template
+
+        user = load_template(_USER_TEMPLATE.value)
+        meshes = UserMeshes(predict, user, load_template_of(_SAVED_MODEL.value))
+        frame_command.predict_frames(meshes, frames, "predict")
+    else:
+        frame_command.predict_frames(predict, frames, "predict")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class HandArrays(NamedTuple):
     wrist_axes: np.ndarray  # [3, 3] rows: flexion axis, deviation axis, elbow direction
 
 
-def _sparse(weights):
+def sparse(weights):
     """([N, S] columns, [N, S] weights) of the non-zero entries of a dense [N, P] matrix."""
     width = max(1, int((weights > 0).sum(axis=1).max()))
     part = np.argsort(-weights, axis=1, kind="stable")[:, :width]
@@ -105,8 +105,8 @@ def hand_arrays(template) -> HandArrays:
     joints = np.ascontiguousarray(template_from_bone[:, :3, 3])
     finger, segment = _fingers(template)
     balls, ball_part = _collision_balls(template, joints, finger)
-    skin_part, skin_weight = _sparse(np.asarray(template.skinning_weights))
-    keypoint_part, keypoint_weight = _sparse(np.asarray(template.keypoint_weights))
+    skin_part, skin_weight = sparse(np.asarray(template.skinning_weights))
+    keypoint_part, keypoint_weight = sparse(np.asarray(template.keypoint_weights))
     vertices = np.asarray(template.vertices, np.float64)
     stub = np.asarray(template.stub_vertices, np.float64)
     faces = np.concatenate([template.faces, template.stub_faces]).astype(np.uint32)

@@ -1,0 +1,1 @@
+"""One user's bone lengths and shape, from frames without labels."""

@@ -1,0 +1,124 @@
+"""What a network and a depth camera say of each frame, as the joint fit wants it."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from dgn_tf.annotation.refinement import corresponding_vertex
+from dgn_tf.geometry import camera
+from dgn_tf.losses import data_terms
+from dgn_tf.losses.energy import wrist_of
+
+NETWORK_INPUTS = ("depth", "intrinsics", "centre", "cube")
+PIXELS = 160  # of a frame that are matched, at most
+_WRIST_MARGIN_MM = 10.0  # pixels farther beyond the estimated wrist are the forearm's
+_NEAR_MM = 30.0  # pixels farther from the estimated hand are the background's
+
+
+class SeenFrames(NamedTuple):
+    """N frames; float32 but where said, mm, camera frame.
+
+    transforms: [N, P, 4, 4] T of the network.
+    sampled: [N, V, 3] its P_s.
+    points: [N, K, 3] pixels of the hand; counted: [N, K] bool, those that count.
+    vertex: [N, K] int32 their correspondences, see `annotation.refinement`.
+    depth: [N, S, S] of the crop, 0 where nothing was measured; intrinsics: [N, 4] of the crop.
+    confidence: [N] mean of the network's.
+    """
+
+    transforms: np.ndarray
+    sampled: np.ndarray
+    points: np.ndarray
+    counted: np.ndarray
+    vertex: np.ndarray
+    depth: np.ndarray
+    intrinsics: np.ndarray
+    confidence: np.ndarray
+
+    def rows(self, chosen) -> "SeenFrames":
+        """The frames of a slice, of a mask or of indices."""
+        return SeenFrames(*(values[chosen] for values in self))
+
+
+class HandReader:
+    """Keeps of a network's outputs what the joint fit wants.
+
+    Args:
+        template: HandTemplate of the network.
+    """
+
+    def __init__(self, template):
+        self._template = template
+        self._wrist, self._axis = wrist_of(template)
+
+    def __call__(self, outputs: dict, depth, intrinsics) -> SeenFrames:
+        """Of B frames; tensors.
+
+        Args:
+            outputs: valid, transforms, vertices, vertices_sampled, mesh_coords, confidence and,
+                with two layers, mesh_layer, as `DualGridNet` gives them.
+            depth: [B, S, S] mm of the crops.
+            intrinsics: [B, 4] of the crops.
+        """
+        size = depth.shape[-1]
+        valid = outputs["valid"]
+        # A missing depth is replaced before it is used: 0 * inf would be NaN.
+        depth = tf.where(valid, depth, tf.zeros_like(depth))
+        points = camera.unproject_depth_map(depth, intrinsics)
+        points = tf.reshape(points, [-1, size * size, 3])
+        mask = tf.reshape(valid, [-1, size * size])
+        mask &= data_terms.before_wrist(
+            points, outputs["transforms"][:, 0], self._wrist, self._axis, _WRIST_MARGIN_MM
+        )
+        mask &= _near(points, outputs["vertices"])
+        index, counted = data_terms.thin_pixels(mask, PIXELS)
+
+        def pick(values, *channels):
+            values = tf.reshape(values, [-1, size * size, *channels])
+            return tf.gather(values, index, axis=1, batch_dims=1)
+
+        layer = outputs.get("mesh_layer")
+        vertex = corresponding_vertex(
+            pick(outputs["mesh_coords"], 2), None if layer is None else pick(layer), self._template
+        )
+        return SeenFrames(
+            outputs["transforms"], outputs["vertices_sampled"], pick(points, 3), counted, vertex,
+            depth, intrinsics, tf.reduce_mean(outputs["confidence"], axis=1),
+        )  # fmt: skip
+
+
+class FrameReader:
+    """Runs a network on crops and keeps what the joint fit wants of it.
+
+    Args:
+        network: built `DualGridNet`.
+    """
+
+    def __init__(self, network):
+        read = HandReader(network.template)
+
+        @tf.function(reduce_retracing=True)
+        def run(inputs):
+            outputs = network(inputs, training=False)
+            return read(outputs, inputs["depth"], inputs["intrinsics"])
+
+        self._run = run
+
+    def __call__(self, batch) -> SeenFrames:
+        """`batch` has at least the network's inputs, of B frames."""
+        inputs = {name: tf.convert_to_tensor(batch[name]) for name in NETWORK_INPUTS}
+        return SeenFrames(*(value.numpy() for value in self._run(inputs)))
+
+
+def _near(points, vertices):
+    """[B, N] bool: points within `_NEAR_MM` of every eighth vertex or so [B, V, 3]."""
+    few = vertices[:, ::8]
+    index = data_terms.nearest_vertex(points, few, tf.ones(tf.shape(few)[:2], tf.bool))
+    nearest = tf.gather(few, index, axis=1, batch_dims=1)
+    return tf.reduce_sum((points - nearest) ** 2, axis=-1) < _NEAR_MM**2
+
+
+def joined(several: list[SeenFrames]) -> SeenFrames:
+    """All frames of several batches, in order."""
+    return SeenFrames(*(np.concatenate(values) for values in zip(*several, strict=True)))

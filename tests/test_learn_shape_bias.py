@@ -1,0 +1,38 @@
+"""`python -m dgn_tf.learn_shape_bias`."""
+
+import json
+
+import numpy as np
+from absl import flags
+
+from dgn_tf import learn_shape_bias
+from dgn_tf.calibration.calibrator import load_bias
+from dgn_tf.model_folder import save_model_folder
+from dgn_tf.network import DualGridNet, NetworkConfig
+from dgn_tf.template import load_template
+
+SIZE = 32
+
+
+def real_hand():
+    """An untrained network on the template that ships."""
+    config = NetworkConfig(image_size=SIZE, image_channels=(8, 8), mesh_channels=(8,), features=4)
+    model = DualGridNet(load_template(), config)
+    model(model.example_inputs())
+    return model
+
+
+def test_a_learnt_bias_is_found_in_the_model_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("dgn_tf.calibration.calibrator._MIN_PIXELS", 0)  # it sees little of a hand
+    model = real_hand()  # synthesis wants five fingers
+    save_model_folder(model, tmp_path / "model")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"size": SIZE}))
+    arguments = [f"--weights={tmp_path}/model", f"--config={config}", "--users=8", "--frames=8"]
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["learn_shape_bias", *arguments, "--steps=1"])
+    learn_shape_bias.main([])
+    bias = load_bias(tmp_path / "model", model.template)
+    assert bias.users == 8 and bias.frames == 8 and np.isfinite(bias.matrix).all()
+    save_model_folder(model, tmp_path / "model")  # new weights, no bias known
+    assert load_bias(tmp_path / "model", model.template) is None
