@@ -15,7 +15,12 @@ SIZE = 32  # side of its crop
 
 @functools.cache
 def network():
-    """An untrained `DualGridNet` on the tiny template."""
+    """An untrained `DualGridNet` on the tiny template, the same for all: nobody may train it."""
+    return new_network()
+
+
+def new_network():
+    """Another one with the weights of `network()`."""
     import tensorflow as tf
 
     from dgn_tf.network import DualGridNet, NetworkConfig

@@ -65,7 +65,7 @@ def test_command_writes_json_with_the_protocols_keys_table_and_plot(world):
     assert done.returncode == 0, done.stderr
     assert "14 key points, mean" in done.stdout
     figures = json.loads((world / "out" / "figures.json").read_text())
-    assert tuple(sorted(figures)) == tuple(sorted(KEYS))
+    assert set(figures) == {*KEYS, "hand"} and figures["hand"] == "right"
     assert figures["frames"] == 5 and figures["subject1"] is None
     assert len(figures["per_joint_mm"]) == 14
     assert list(figures["per_joint_mm"])[0] == "F1_KNU3_A"

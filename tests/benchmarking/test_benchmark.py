@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.exported_model import network
+from tests.exported_model import network, new_network
 from tests.records import write_records
 from tests.tiny_template import tiny_template
 
@@ -22,7 +22,7 @@ def training_model():
 
     from dgn_tf.training.step import LossConfig, TrainingModel
 
-    model = TrainingModel(network(), LossConfig())
+    model = TrainingModel(new_network(), LossConfig())
     model.compile(tf.keras.optimizers.AdamW(1e-4), jit_compile=False)
     return model
 

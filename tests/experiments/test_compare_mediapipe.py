@@ -1,4 +1,5 @@
 import io
+import time
 import zipfile
 
 import numpy as np
@@ -36,14 +37,24 @@ def test_bad_wheels_are_told_in_one_line(tmp_path):
         read_network(str(tmp_path / "text.whl"), "a")
 
 
-def test_ratios_are_those_of_the_same_round():
-    def work(count):
-        values = np.ones([count, 1000])
-        return lambda: np.sin(values)
+def test_ratios_are_those_of_the_same_round(monkeypatch):
+    clock = {"now": 0.0, "calls": 0}
 
-    jobs = {"slow": work(40), "fast": work(10)}
-    result = measure(jobs, {"slow to fast": ("slow", "fast", 1.0)}, rounds=9, burst=3)
-    found = result["ratios"]["slow to fast"]
-    assert 2 < found["median"] < 8
-    assert found["quartiles"][0] <= found["median"] <= found["quartiles"][1]
-    assert result["times"]["slow"]["ms_p50"] <= result["times"]["slow"]["ms_p99"]
+    def job(seconds):
+        def run():
+            busy = (1.0, 2.0, 10.0)[clock["calls"] // 2 % 3]  # two calls a round
+            clock["calls"] += 1
+            clock["now"] += seconds * busy
+
+        return run
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
+    jobs = {"slow": job(0.004), "fast": job(0.001)}
+    ratios = {"slow to fast": ("slow", "fast", 1.0), "fast to slow": ("fast", "slow", None)}
+    result = measure(jobs, ratios, rounds=12, burst=1)
+    found = result["ratios"]
+    np.testing.assert_allclose(found["slow to fast"]["median"], 4.0)
+    np.testing.assert_allclose(found["slow to fast"]["quartiles"], [4.0, 4.0])
+    assert found["slow to fast"]["bar"] == 1.0 and found["fast to slow"]["bar"] is None
+    np.testing.assert_allclose(found["fast to slow"]["median"], 0.25)
+    assert result["times"]["slow"]["ms_p99"] > 4 * result["times"]["slow"]["ms_p50"] > 0

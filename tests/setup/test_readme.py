@@ -82,10 +82,10 @@ def test_flags_mentioned_in_the_readmes_text_exist_somewhere(checkout):
 def test_files_in_the_pages_commands_exist_or_are_made(checkout):
     for page, (_, *arguments) in commands(checkout):
         for argument in arguments:
-            value = argument.partition("=")[2]
-            if "/" not in value or value.startswith(MADE):
-                continue
-            assert list(checkout.glob(value)), f"{page}: {value}"
+            values = argument.partition("=")[2].split(",") if "/" in argument else []
+            for value in (value.rpartition("=")[2] for value in values):  # NAME=FILE,...
+                if "/" in value and not value.startswith(MADE):
+                    assert list(checkout.glob(value)), f"{page}: {value}"
 
 
 def test_links_lead_to_files(checkout):
