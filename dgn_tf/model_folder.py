@@ -10,7 +10,8 @@ import tempfile
 
 from dgn_tf.confidence.calibration import Calibration
 from dgn_tf.errors import InputError
-from dgn_tf.network import DualGridNet, NetworkConfig
+from dgn_tf.network import DualGridNet
+from dgn_tf.network_config import NetworkConfig
 from dgn_tf.template import HandTemplate
 
 WEIGHTS, CONFIG, TEMPLATE, FLAGS = "weights.h5", "config.json", "template.npz", "flags.txt"

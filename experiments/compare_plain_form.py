@@ -86,7 +86,8 @@ def unfused(network) -> Callable:
 
 def paper_network():
     """The paper's configuration, untrained."""
-    from dgn_tf.network import PRESETS, DualGridNet
+    from dgn_tf.network import DualGridNet
+    from dgn_tf.network_config import PRESETS
     from dgn_tf.template import load_template
 
     network = DualGridNet(load_template(embedding="mds"), PRESETS["paper"])

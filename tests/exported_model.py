@@ -23,7 +23,8 @@ def new_network():
     """Another one with the weights of `network()`."""
     import tensorflow as tf
 
-    from dgn_tf.network import DualGridNet, NetworkConfig
+    from dgn_tf.network import DualGridNet
+    from dgn_tf.network_config import NetworkConfig
 
     tf.keras.utils.set_random_seed(7)
     config = NetworkConfig(

@@ -82,5 +82,5 @@ def test_images_of_one_user_give_a_template(tmp_path, lenient, model):
     run(*images, f"--output={tmp_path}/me.npz", "--steps=1")
     user = load_template(tmp_path / "me.npz")
     assert network().template.hash in user.source and "2 frames" in user.source
-    with pytest.raises(InputError, match="none.npz is damaged or no shape bias"):
+    with pytest.raises(InputError, match="none.npz can't be read"):
         run(*images, f"--output={tmp_path}/me.npz", f"--bias={tmp_path}/none.npz")

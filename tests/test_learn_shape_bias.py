@@ -8,7 +8,8 @@ from absl import flags
 from dgn_tf import learn_shape_bias
 from dgn_tf.calibration.calibrator import load_bias
 from dgn_tf.model_folder import save_model_folder
-from dgn_tf.network import DualGridNet, NetworkConfig
+from dgn_tf.network import DualGridNet
+from dgn_tf.network_config import NetworkConfig
 from dgn_tf.template import load_template
 
 SIZE = 32

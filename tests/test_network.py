@@ -12,7 +12,8 @@ from dgn_tf.errors import InputError
 from dgn_tf.geometry import crop as crop_geometry
 from dgn_tf.geometry import upright
 from dgn_tf.model_folder import load_network, load_weights, save_model_folder
-from dgn_tf.network import PRESETS, DualGridNet, NetworkConfig, rest_coordinate_map
+from dgn_tf.network import DualGridNet, rest_coordinate_map
+from dgn_tf.network_config import PRESETS, NetworkConfig
 from tests.tiny_template import tiny_template
 
 SMALL = NetworkConfig(image_size=16, image_channels=(8, 8), mesh_channels=(8, 8), features=4)

@@ -2,12 +2,11 @@
 
 import dataclasses
 import os
-import pathlib
-import zipfile
 
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.npz_file import read_fields, write_fields
 
 _DAMPING = 0.3  # of the ridge regression, in users at one deviation of each shape
 
@@ -39,11 +38,7 @@ class ShapeBias:
 
     def save(self, file: str | os.PathLike) -> None:
         """Writes an .npz, beside, then renamed."""
-        file = pathlib.Path(file)
-        beside = file.with_name(file.name + ".part")
-        with open(beside, "wb") as out:
-            np.savez(out, **dataclasses.asdict(self))
-        os.replace(beside, file)
+        write_fields(self, file)
 
     @classmethod
     def load(cls, file: str | os.PathLike, names: tuple[str, ...], sha256: str) -> "ShapeBias":
@@ -57,17 +52,11 @@ class ShapeBias:
         Raises:
             InputError: it is damaged, or of another network.
         """
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                found = cls(
-                    archive["matrix"], archive["offset"], tuple(map(str, archive["names"])),
-                    str(archive["weights_sha256"]), int(archive["users"]), int(archive["frames"]),
-                )  # fmt: skip
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"{file} is damaged or no shape bias ({error}); make it anew with "
-                "dgn_tf.learn_shape_bias."
-            ) from None
+        values = read_fields(cls, file, "python -m dgn_tf.learn_shape_bias makes it anew")
+        found = cls(
+            values["matrix"], values["offset"], tuple(map(str, values["names"])),
+            str(values["weights_sha256"]), int(values["users"]), int(values["frames"]),
+        )  # fmt: skip
         if found.weights_sha256 != sha256 or found.names != names:
             raise InputError(
                 f"{file} belongs to other weights or shapes; make it anew with "

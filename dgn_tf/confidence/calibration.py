@@ -8,13 +8,12 @@ as finger tips are harder than palms. `dgn_tf.calibrate_confidence` fits it on s
 
 import dataclasses
 import os
-import pathlib
-import zipfile
 
 import numpy as np
 import tensorflow as tf
 
 from dgn_tf.errors import InputError
+from dgn_tf.npz_file import read_fields, write_fields
 
 WITHIN_MM = 10.0
 FEATURES = (
@@ -132,11 +131,7 @@ class Calibration:
 
     def save(self, file: str | os.PathLike) -> None:
         """Writes an .npz, beside, then renamed."""
-        file = pathlib.Path(file)
-        beside = file.with_name(file.name + ".part")
-        with open(beside, "wb") as out:
-            np.savez(out, **dataclasses.asdict(self))
-        os.replace(beside, file)
+        write_fields(self, file)
 
     @classmethod
     def load(cls, file, weights_sha256: str, vertices: int, keypoints: int) -> "Calibration":
@@ -145,11 +140,7 @@ class Calibration:
         Raises:
             InputError: damaged, of other sizes, or of other weights.
         """
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                values = {field.name: archive[field.name] for field in dataclasses.fields(cls)}
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{file} can't be read ({error}): {_REMEDY}.") from None
+        values: dict = read_fields(cls, file, _REMEDY)
         shapes = {"weights": (len(FEATURES),), "bias": (vertices,), "keypoint_bias": (keypoints,)}
         if any(values[name].shape != shape for name, shape in shapes.items()):
             raise InputError(f"{file} is of another hand or version: {_REMEDY}.")

@@ -61,7 +61,7 @@ def network_config(settings: dict):
     """The preset of --network with the sizes that flags name."""
     import dataclasses
 
-    from dgn_tf.network import PRESETS
+    from dgn_tf.network_config import PRESETS
 
     given = {
         name: settings[name]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.network import DualGridNet, NetworkConfig
+from dgn_tf.network import DualGridNet
+from dgn_tf.network_config import NetworkConfig
 from dgn_tf.serving.module import frozen_forward
 from dgn_tf.serving.saving import example_crops
 from experiments.compare_plain_form import agreement, unfused

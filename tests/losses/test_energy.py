@@ -10,7 +10,8 @@ from dgn_tf.geometry import camera
 from dgn_tf.layers import Sampling, Skinning
 from dgn_tf.losses import data_terms, multi_view, priors
 from dgn_tf.losses.energy import MULTI_VIEW, Energy, EnergyConfig, mean_terms
-from dgn_tf.network import DualGridNet, NetworkConfig
+from dgn_tf.network import DualGridNet
+from dgn_tf.network_config import NetworkConfig
 from tests.tiny_template import tiny_template
 from tests.view_records import camera_from_rig
 

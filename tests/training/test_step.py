@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from dgn_tf.errors import InputError
 from dgn_tf.geometry.upright import palm_axis_weights
-from dgn_tf.network import DualGridNet, NetworkConfig
+from dgn_tf.network import DualGridNet
+from dgn_tf.network_config import NetworkConfig
 from dgn_tf.training.callbacks import StopWhenNotFinite, averaged_weights
 from dgn_tf.training.real_frames import SYNTHETIC_TRUTH
 from dgn_tf.training.step import LossConfig, TrainingModel, mean_terms, supervised_terms

@@ -74,7 +74,8 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
     """Not at the random ones before them: the first validation is of what was given."""
     from dgn_tf import train
     from dgn_tf.model_folder import load_weights, save_model_folder
-    from dgn_tf.network import DualGridNet, NetworkConfig
+    from dgn_tf.network import DualGridNet
+    from dgn_tf.network_config import NetworkConfig
     from dgn_tf.training.callbacks import averaged_weights
     from tests.tiny_template import tiny_template
 

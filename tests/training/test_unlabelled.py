@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from dgn_tf.errors import InputError
 from dgn_tf.losses.energy import MULTI_VIEW, Energy, EnergyConfig, mean_terms
-from dgn_tf.network import DualGridNet, NetworkConfig
+from dgn_tf.network import DualGridNet
+from dgn_tf.network_config import NetworkConfig
 from dgn_tf.training import datasets
 from dgn_tf.training.real_frames import EXPERIMENT
 from dgn_tf.training.step import LossConfig, TrainingModel
