@@ -116,7 +116,8 @@ flags.DEFINE_integer("warmup_steps", 300, "Steps of the rate's rise.", lower_bou
 flags.DEFINE_integer(
     "decay_start", -1, "Step at which the rate begins to fall; -1: at 60 % of --steps."
 )
-flags.DEFINE_float("weight_decay", 1e-4, "AdamW's decoupled decay.", lower_bound=0)
+flags.DEFINE_enum("optimizer", "adamw", ["adamw", "muon"], "Muon: of the kernels, else AdamW.")
+flags.DEFINE_float("weight_decay", 1e-4, "The optimiser's decoupled decay.", lower_bound=0)
 flags.DEFINE_float("clip_norm", 0.0, "Gradients are clipped to this norm; 0: not.", lower_bound=0)
 flags.DEFINE_float("ema_momentum", 0.998, "Of the weights' averages; 0: none.", 0, 1)
 flags.DEFINE_integer("seed", 1, "Of the weights and the data.", lower_bound=0)

@@ -52,7 +52,7 @@ def train(values: dict) -> None:
     from dgn_tf.localize.network import Localiser
     from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
     from dgn_tf.training import callbacks, run_folder
-    from dgn_tf.training.schedule import WarmupHoldDecay, averaging_adamw
+    from dgn_tf.training.schedule import WarmupHoldDecay, averaging_optimizer
 
     settings = {name: value for name, value in values.items() if name not in NOT_SETTINGS}
     flagfile = "".join(f"--{name}={value}\n" for name, value in settings.items())
@@ -66,7 +66,9 @@ def train(values: dict) -> None:
     steps, start = values["steps"], values["decay_start"]
     start = int(0.4 * steps) if start < 0 else start
     schedule = WarmupHoldDecay(values["learning_rate"], values["warmup_steps"], start, steps)
-    optimizer = averaging_adamw(schedule, values["weight_decay"], values["ema_momentum"])
+    optimizer = averaging_optimizer(
+        "adamw", schedule, values["weight_decay"], values["ema_momentum"]
+    )
     model = training.LocaliserTraining(network, values["clip_norm"])
     model.compile(optimizer)
     optimizer.build(network.trainable_variables)

@@ -11,7 +11,7 @@ def build_model(template, settings: dict):
     import tensorflow as tf
 
     from dgn_tf.network import DualGridNet
-    from dgn_tf.training.schedule import WarmupHoldDecay, averaging_adamw
+    from dgn_tf.training.schedule import WarmupHoldDecay, averaging_optimizer
     from dgn_tf.training.step import LossConfig, TrainingModel
 
     if settings["mixed_precision"]:
@@ -30,7 +30,9 @@ def build_model(template, settings: dict):
     steps, start = settings["steps"], settings["decay_start"]
     start = int(0.6 * steps) if start < 0 else start
     schedule = WarmupHoldDecay(settings["learning_rate"], settings["warmup_steps"], start, steps)
-    optimizer = averaging_adamw(schedule, settings["weight_decay"], settings["ema_momentum"])
+    optimizer = averaging_optimizer(
+        settings["optimizer"], schedule, settings["weight_decay"], settings["ema_momentum"]
+    )
     if settings["mixed_precision"]:
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
     energy = None

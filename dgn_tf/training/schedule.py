@@ -4,6 +4,8 @@ import math
 
 import tensorflow as tf
 
+from dgn_tf.training.muon import Muon
+
 
 @tf.keras.utils.register_keras_serializable("dgn_tf")
 class WarmupHoldDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
@@ -40,15 +42,17 @@ class WarmupHoldDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def averaging_adamw(schedule, weight_decay: float, ema_momentum: float):
-    """AdamW with moving averages of the weights; biases and norms do not decay.
+def averaging_optimizer(name: str, schedule, weight_decay: float, ema_momentum: float):
+    """An optimiser with moving averages of the weights; biases and norms do not decay.
 
     Args:
+        name: `adamw` or `muon`.
         schedule: of the rate.
         weight_decay: decoupled.
         ema_momentum: of the averages; 0: none.
     """
-    optimizer = tf.keras.optimizers.AdamW(
+    kind = {"adamw": tf.keras.optimizers.AdamW, "muon": Muon}[name]
+    optimizer = kind(
         schedule,
         weight_decay=weight_decay,
         use_ema=ema_momentum > 0,

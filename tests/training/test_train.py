@@ -86,6 +86,7 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
         "alpha": 1.0, "vertices_sampled_weight": 1.0, "keypoint_weight": 1.0,
         "layer_weight": 1.0, "real_keypoint_weight": 1.0, "loss": "robust", "steps": 10,
         "decay_start": -1, "learning_rate": 1e-3, "warmup_steps": 1, "weight_decay": 0.0,
+        "optimizer": "adamw",
         "ema_momentum": 0.99, "clip_norm": 0.0, "jit_compile": False,
         "unlabelled_records": "", "energy_weight": 1.0, "seed": 1,
     }  # fmt: skip
