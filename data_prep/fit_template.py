@@ -22,7 +22,7 @@ from dgn_tf.errors import InputError
 from dgn_tf.fitting.closed_form import MIN_PALM_KEYPOINTS
 from dgn_tf.fitting.fit import FINGER_SCALES, Fit, fit_keypoints
 from dgn_tf.json_file import write_json
-from dgn_tf.template import load_template
+from dgn_tf.template import HANDS, load_template
 
 _INPUT = flags.DEFINE_string(
     "input", None, "Labels: NYU's joint_data.mat or its folder, a split's folder of records, or a "
@@ -35,6 +35,10 @@ _CAMERA = flags.DEFINE_integer("camera", 1, "Whose key points, from 1, the only 
 _EVERY = flags.DEFINE_integer(
     "every", 1, "Line k of a text, from 0, is frame k * EVERY.", lower_bound=1
 )
+_HAND = flags.DEFINE_enum(
+    "hand", "right", HANDS, "The hand that was labelled; a left one's key points are mirrored, the "
+    "poses are a right hand's. Records say themselves.",
+)  # fmt: skip
 _SCALES = flags.DEFINE_enum(
     "finger_scales", "frame", FINGER_SCALES, "frame: each finger's own in each frame; subject: the "
     "median over a subject's frames; palm: that of the palm.",
@@ -116,7 +120,9 @@ def main(_):
             raise InputError(f"--{flag.name}={flag.value}: its folder does not exist; create it or "
                              "choose another.")
     template = load_template(_TEMPLATE.value or None)
-    labels = keypoint_labels.read_keypoints(_INPUT.value, _CAMERA.value, _EVERY.value)
+    labels = keypoint_labels.read_keypoints(
+        _INPUT.value, _CAMERA.value, _EVERY.value, _HAND.value
+    )
     fit, shared = fit_labels(template, labels, _SCALES.value)
     labels = labels.with_keypoints(shared)
     usable = save_poses(_OUTPUT.value, fit, labels, template, _MAX_RESIDUAL.value)

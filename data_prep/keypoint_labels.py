@@ -15,6 +15,7 @@ from dgn_tf.data.pose_prior import EXPERIMENT, WHOLE_TRAINING
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.data.views import open_views
 from dgn_tf.errors import InputError
+from dgn_tf.geometry import mirror
 from dgn_tf.metrics.nyu import SUBJECT1_FRAMES, TEST_FRAMES, read_uvd, xyz_from_uvd
 from dgn_tf.template import EVALUATED, nyu_keypoint_names
 from dgn_tf.training.real_frames import NYU_TRAINING_FRAMES
@@ -25,7 +26,8 @@ class KeypointLabels:
     """Key points of N frames.
 
     Attributes:
-        keypoints: [N, J, 3] float64 mm, camera frame, y down; NaN where missing.
+        keypoints: [N, J, 3] float64 mm, camera frame, y down; NaN where missing. A right hand's:
+            those of a left one are mirrored (`dgn_tf.geometry.mirror`).
         names: J.
         frames: [N] int64 numbers of the frames, from 0.
         subjects: [N] int64 from 1: NYU's test split has two, other sets count as one.
@@ -47,7 +49,9 @@ class KeypointLabels:
         )
 
 
-def read_keypoints(path: str | os.PathLike, camera: int = 1, every: int = 1) -> KeypointLabels:
+def read_keypoints(
+    path: str | os.PathLike, camera: int = 1, every: int = 1, hand: str = "right"
+) -> KeypointLabels:
     """Reads labels.
 
     Args:
@@ -55,17 +59,21 @@ def read_keypoints(path: str | os.PathLike, camera: int = 1, every: int = 1) -> 
             text of NYU test frames, one line of 14 or 36 x (u px, v px, d mm) a frame.
         camera: whose frame the key points are in, from 1; text has camera 1's.
         every: line k of a text, from 0, is frame k * every.
+        hand: the hand that was labelled, `left` or `right`; records say themselves.
 
     Raises:
-        InputError: the file can't be read or holds no labels, or another camera than 1 is asked of
-            a text; names it.
+        InputError: the file can't be read or holds no labels, another camera than 1 is asked of
+            a text, or a left hand of records; names it.
     """
     path = pathlib.Path(path)
     if path.is_dir() and (path / LABEL_FILE).is_file():
         path = path / LABEL_FILE
     if path.suffix == ".mat":
-        return _of_matlab(path, camera)
+        return _of_hand(_of_matlab(path, camera), hand)
     if (path / DESCRIPTION_FILE).is_file():
+        if hand == "left":
+            raise InputError(f"--hand=left: {path} are records, which hold right hands, mirrored "
+                             "where they were left ones; leave the flag out.")
         return _of_records(path, camera)
     if path.is_dir():
         raise InputError(f"--input={path}: holds neither {LABEL_FILE} nor records; name a split's "
@@ -73,7 +81,17 @@ def read_keypoints(path: str | os.PathLike, camera: int = 1, every: int = 1) -> 
     if camera != 1:
         raise InputError(f"--camera={camera}: {path} is taken for a text, which has camera 1's key "
                          "points alone; leave the flag out.")
-    return _of_text(path, every)
+    return _of_hand(_of_text(path, every), hand)
+
+
+def _of_hand(labels, hand):
+    if hand == "right":
+        return labels
+    return dataclasses.replace(
+        labels,
+        keypoints=mirror.mirror_points(labels.keypoints),
+        source=f"{labels.source}, of a left hand, mirrored",
+    )
 
 
 def _of_matlab(path, camera):

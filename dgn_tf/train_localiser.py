@@ -24,7 +24,8 @@ flags.DEFINE_integer("steps_per_epoch", 200, "Steps between checkpoints.", lower
 flags.DEFINE_float("learning_rate", 2e-3, "Rate held between rise and fall.", lower_bound=0)
 flags.DEFINE_integer("warmup_steps", 100, "Steps of the rate's rise.", lower_bound=0)
 flags.DEFINE_integer("decay_start", -1, "Step at which the rate begins to fall; -1: at 40 %.")
-flags.DEFINE_float("weight_decay", 1e-4, "AdamW's decoupled decay.", lower_bound=0)
+flags.DEFINE_enum("optimizer", "adamw", ["adamw", "muon"], "Muon: of the kernels, else AdamW.")
+flags.DEFINE_float("weight_decay", 1e-4, "The optimiser's decoupled decay.", lower_bound=0)
 flags.DEFINE_float("clip_norm", 5.0, "Gradients are clipped to this norm; 0: not.", lower_bound=0)
 flags.DEFINE_float("ema_momentum", 0.99, "Of the weights' averages; 0: none.", 0, 1)
 flags.DEFINE_integer("seed", 1, "Of the weights and the data.", lower_bound=0)
@@ -40,12 +41,12 @@ def main(_):
             f"--steps={FLAGS.steps} is no multiple of --steps_per_epoch={FLAGS.steps_per_epoch}; "
             "change one of them."
         )
-    own = {f.name: f.value for f in FLAGS.get_key_flags_for_module(__name__)}
-    train(own)
+    own = FLAGS.get_key_flags_for_module(__name__)
+    train({f.name: f.value for f in own}, {f.name: f.default for f in own})
 
 
-def train(values: dict) -> None:
-    """Runs or resumes the training that the flags `values` describe."""
+def train(values: dict, defaults: dict) -> None:
+    """Runs or resumes the training that the flags `values` describe, of these `defaults`."""
     import tensorflow as tf
 
     from dgn_tf.localize import training
@@ -62,12 +63,12 @@ def train(values: dict) -> None:
     tf.keras.utils.set_random_seed(values["seed"])
     network = Localiser()
     network(network.example_inputs())
-    run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE)
+    run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE, defaults)
     steps, start = values["steps"], values["decay_start"]
     start = int(0.4 * steps) if start < 0 else start
     schedule = WarmupHoldDecay(values["learning_rate"], values["warmup_steps"], start, steps)
     optimizer = averaging_optimizer(
-        "adamw", schedule, values["weight_decay"], values["ema_momentum"]
+        values["optimizer"], schedule, values["weight_decay"], values["ema_momentum"]
     )
     model = training.LocaliserTraining(network, values["clip_norm"])
     model.compile(optimizer)

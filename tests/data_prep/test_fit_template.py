@@ -101,6 +101,25 @@ def test_matlab_records_and_text_hold_the_same_points(nyu, records, tmp_path):
         assert labels.status == EXPERIMENT and set(labels.subjects) == {1}
 
 
+def test_labels_of_a_left_hand_give_the_poses_of_the_right_one(template, points, tmp_path, records):
+    from data_prep.fit_template import fit_labels
+
+    write_uvd(tmp_path / "right.txt", uvd_from_xyz(points))
+    write_uvd(tmp_path / "left.txt", uvd_from_xyz(points * [-1, 1, 1]))
+    right = keypoint_labels.read_keypoints(tmp_path / "right.txt")
+    left = keypoint_labels.read_keypoints(tmp_path / "left.txt", hand="left")
+    np.testing.assert_allclose(left.keypoints, right.keypoints, atol=0.01)
+    assert "left hand, mirrored" in left.source and "left" not in right.source
+    fits = [fit_labels(template, labels)[0] for labels in (right, left)]
+    np.testing.assert_allclose(fits[1].angles, fits[0].angles, atol=0.01)
+    assert fits[1].residual_mm.max() < 0.05
+    # Taken for a right one, it does not fit.
+    wrong, _ = fit_labels(template, keypoint_labels.read_keypoints(tmp_path / "left.txt"))
+    assert wrong.residual_mm.mean() > 2
+    with pytest.raises(InputError, match="--hand=left: .* are records, which hold right hands"):
+        keypoint_labels.read_keypoints(records, hand="left")
+
+
 def test_missing_points_of_a_text_are_masked(tmp_path, points):
     uvd = uvd_from_xyz(points)
     uvd[1, 4] = np.nan
