@@ -71,9 +71,9 @@ def variables(folder, step=20):
     return {name: reader.get_tensor(name) for name in shapes if types[name] == tf.float32}
 
 
-def assert_same_weights(folder, wanted):
+def assert_same_weights(folder, wanted, step=20):
     """Each tensor within 1e-4 of its norm."""
-    found = {name: v for name, v in variables(folder).items() if name.startswith("network/")}
+    found = {name: v for name, v in variables(folder, step).items() if name.startswith("network/")}
     assert len(found) > 20
     for name, value in found.items():
         difference = np.linalg.norm(value - wanted[name])
@@ -95,6 +95,20 @@ def test_two_devices_of_a_process_train_to_the_weights_of_one(single, tmp_path):
     code, output = finish(start("-c", MIRRORED, *arguments, logs=tmp_path))
     assert code == 0, output
     assert_same_weights(tmp_path / "run", single)
+
+
+def test_muon_on_two_devices_is_muon_on_one(tmp_path):
+    # As wide as it takes for kernels to leave AdamW.
+    wide = [*TINY, "--image_channels=32", "--mesh_channels=32", "--features=32", "--steps=10",
+            "--optimizer=muon"]  # fmt: skip
+    one, two = tmp_path / "one", tmp_path / "two"
+    for code, output in (
+        finish(start("-m", "dgn_tf.train", *wide, f"--output_dir={one}", logs=tmp_path)),
+        finish(start("-c", MIRRORED, *wide, "--strategy=mirrored", f"--output_dir={two}",
+                     logs=tmp_path)),
+    ):  # fmt: skip
+        assert code == 0, output
+    assert_same_weights(two, variables(one, 10), 10)
 
 
 def test_two_workers_survive_the_death_of_one_and_train_to_the_weights_of_one(single, tmp_path):
