@@ -31,7 +31,7 @@ class Muon(tf.keras.optimizers.AdamW):
 
     A kernel counts as the matrix [everything before, channels out]. Its step has AdamW's usual
     size (0.2 of the rate in each weight's root mean square), so rates and decay carry over
-    (J. Liu et al., "Muon is scalable for LLM training", 2025, Eq. 4).
+    (J. Liu et al., "Muon is scalable for LLM training", 2025).
 
     Args:
         learning_rate, weight_decay, **kwargs: see `tf.keras.optimizers.AdamW`.
