@@ -147,6 +147,10 @@ flags.DEFINE_float(
     "the start, s.", lower_bound=0,
 )  # fmt: skip
 flags.DEFINE_bool("summaries", True, "TensorBoard scalars and pictures.")
+flags.DEFINE_bool(
+    "keep_weights", False, "Keep the weights of every epoch, as model folders epochs/STEP; else "
+    "best/ and last/ alone.",
+)  # fmt: skip
 flags.DEFINE_bool("smoke", False, "A minute's run over every part of the trainer.")
 
 # A resumed run may be prolonged and its rate's fall moved: the steps done stay the same.
@@ -157,6 +161,7 @@ MAY_CHANGE = frozenset(
         "validation_frames",
         "validation_config",
         "summaries",
+        "keep_weights",
         "real_validation_frames",
         "real_records",  # may lie elsewhere: their content is compared
         "unlabelled_records",  # likewise
@@ -362,7 +367,10 @@ def _keepers(run: _Run, checkpoints) -> list:
     if run.unlabelled:
         energies = run.unlabelled.held_out_batches(views)
     parts = [
-        callbacks.Validate(validation, run.folder, run.flagfile, run.info, held_out, energies),
+        callbacks.Validate(
+            validation, run.folder, run.flagfile, run.info, held_out, energies,
+            keep=run.values["keep_weights"],
+        ),
         tf.keras.callbacks.CSVLogger(str(run.folder / "log.csv"), append=True),
         callbacks.SaveCheckpoint(checkpoints),
     ]

@@ -107,7 +107,7 @@ def ranking(scores: list[dict]) -> str:
 
     energy = [score["held_out"]["energy"]["energy"] for score in scores]
     if len(energy) < 3:
-        return "Too few models to rank."
+        return "too few models to rank."
     words = []
     for what, values in {
         "held-out views": [score["held_out"]["mean_mm"] for score in scores],
@@ -116,7 +116,7 @@ def ranking(scores: list[dict]) -> str:
     }.items():
         words.append(f"{stats.spearmanr(energy, values).statistic:.2f} on the {what}")
     return (
-        f"Held-out energy against true error, rank correlation over {len(energy)} models: "
+        f"held-out energy against true error, rank correlation over {len(energy)} models: "
         + ", ".join(words) + "."
     )
 

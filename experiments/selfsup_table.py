@@ -39,7 +39,8 @@ flags.DEFINE_string("records_dir", "data/selfsup_records", "Folder for its conve
 flags.DEFINE_string("output_dir", "runs/selfsup", "Folder of the rows' runs and the table.")
 flags.DEFINE_string("init_weights", "saved_models/dgn", "Weights that every row starts from.")
 flags.DEFINE_integer("steps", 125, "Training steps of each row.", lower_bound=2)
-flags.DEFINE_float("learning_rate", 1e-3, "Of every row.", lower_bound=0)
+flags.DEFINE_enum("optimizer", "muon", ["adamw", "muon"], "Of every row.")
+flags.DEFINE_float("learning_rate", 2e-3, "Of every row.", lower_bound=0)
 flags.DEFINE_list("seeds", ["1", "2", "3"], "Of each row.")
 flags.DEFINE_list("rows", None, "Rows to train, by name; empty: all.")
 flags.DEFINE_integer("workers", 2, "Rows trained side by side, sharing the cores.", lower_bound=1)
@@ -127,7 +128,8 @@ def _plan(records: pathlib.Path) -> dict:
     }  # fmt: skip
     weights = (find_model_folder(FLAGS.init_weights) / WEIGHTS).read_bytes()
     return {
-        "steps": FLAGS.steps, "learning_rate": FLAGS.learning_rate, "records": hashes,
+        "steps": FLAGS.steps, "optimizer": FLAGS.optimizer,
+        "learning_rate": FLAGS.learning_rate, "records": hashes,
         "views_a_step": VIEWS_A_STEP, "frames_a_step": FRAMES_A_STEP,
         "init_weights_sha256": hashlib.sha256(weights).hexdigest(),
     }  # fmt: skip
@@ -145,6 +147,8 @@ def train_all(runs, folder: pathlib.Path, records: pathlib.Path, scorer: Scorer)
                 name, seed = trained[done]
                 place = run_folder(folder, name, seed)
                 scorer.score(place / "run" / "last", place)
+                for kept in (place / "run" / "epochs").glob("*"):
+                    scorer.score(kept, place / "epochs" / kept.name)
                 print(f"{name}, seed {seed}: finished", flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -200,7 +204,9 @@ def train(name: str, seed: int, folder: pathlib.Path, records: pathlib.Path) -> 
             f"--seed={seed}",
             f"--steps={FLAGS.steps}",
             f"--steps_per_epoch={FLAGS.steps // EPOCHS}",
+            f"--optimizer={FLAGS.optimizer}",
             f"--learning_rate={FLAGS.learning_rate}",
+            f"--keep_weights={name == MULTI_VIEW}",  # the checkpoints that the energy is to rank
             "--warmup_steps=20",
             f"--decay_start={FLAGS.steps // 2}",
             "--ema_momentum=0.98",
@@ -243,7 +249,8 @@ def write_table(folder: pathlib.Path, seeds: list[int], seen: np.ndarray) -> str
     """
     lines = [
         f"{FLAGS.steps} steps of {VIEWS_A_STEP} views and {FRAMES_A_STEP} synthetic frames, rate "
-        f"{FLAGS.learning_rate:g}; mean +- deviation over the seeds; camera 1 of the test split.",
+        f"{FLAGS.learning_rate:g} ({FLAGS.optimizer}); mean +- deviation over the seeds; camera 1 "
+        "of the test split.",
         "",
         f"| row | seeds | found centres, the {seen.sum()} of {len(seen)} crops that have the hand "
         "| all found centres | % <= 20 | % <= 30 | true centres | % <= 20 | % <= 30 | surface | "
@@ -261,11 +268,22 @@ def write_table(folder: pathlib.Path, seeds: list[int], seen: np.ndarray) -> str
         mark = f"{len(done)}" if len(done) == len(seeds) else f"{len(done)}, NOT FINISHED"
         lines.append(_line(name, mark, done, [one for one in took if one], row.paper))
     every = [start, *(one for done in scores.values() for one in done)]
-    lines += ["", ranking([one for one in every if one])]
+    kept = [start, *_kept(folder, seeds)]
+    lines += ["", f"The rows: {ranking([one for one in every if one])}"]
+    lines += ["", f"Checkpoints of {MULTI_VIEW}: {ranking([one for one in kept if one])}"]
     table = "\n".join(lines) + "\n"
     (folder / "table.md").write_text(table)
     (folder / "scores.json").write_text(json.dumps({START: [start], **scores}, indent=1))
     return table
+
+
+def _kept(folder: pathlib.Path, seeds: list[int]) -> list[dict]:
+    """The scores of all checkpoints of the multi-view rows."""
+    return [
+        json.loads(file.read_text())
+        for seed in seeds
+        for file in run_folder(folder, MULTI_VIEW, seed).glob("epochs/*/scores.json")
+    ]
 
 
 def _scores(place: pathlib.Path, seen: np.ndarray) -> dict | None:

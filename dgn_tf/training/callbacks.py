@@ -90,18 +90,20 @@ class Validate(tf.keras.callbacks.Callback):
             choose the best checkpoint.
         unlabelled_batches: unlabelled views held out of the training; where there are some,
             the energy of the model's estimates for them chooses. Without either `batches` do.
+        keep: whether each epoch's weights stay, in `epochs/STEP`.
     """
 
     def __init__(
-        self, batches, folder, flags: str, info: dict, real_batches=(), unlabelled_batches=()
-    ):
+        self, batches, folder, flags: str, info: dict, real_batches=(), unlabelled_batches=(),
+        keep: bool = False,
+    ):  # fmt: skip
         super().__init__()
         self._batches, self._flags, self._info = batches, flags, info
         self._real_batches, self._unlabelled_batches = real_batches, unlabelled_batches
         self._chosen_by = "real_keypoints_mm" if real_batches else "keypoints_mm"
         if unlabelled_batches:
             self._chosen_by = "energy"
-        self._folder = pathlib.Path(folder)
+        self._folder, self._keep = pathlib.Path(folder), keep
         self._best = best_in_log(self._folder / "log.csv", f"val_{self._chosen_by}")
         self._measure_energy: HeldOutEnergy | None = None
 
@@ -118,10 +120,12 @@ class Validate(tf.keras.callbacks.Callback):
             logs.update({f"val_{name}": value for name, value in figures.items()})
             step = int(self.model.optimizer.iterations.numpy())
             info = {**self._info, "step": step, "validation": figures}
-            save_model_folder(network, self._folder / "last", self._flags, info)
+            places = ["last", f"epochs/{step}"] if self._keep else ["last"]
             if figures[self._chosen_by] < self._best:
                 self._best = figures[self._chosen_by]
-                save_model_folder(network, self._folder / "best", self._flags, info)
+                places.append("best")
+            for place in places:
+                save_model_folder(network, self._folder / place, self._flags, info)
 
 
 class SaveCheckpoint(tf.keras.callbacks.Callback):
