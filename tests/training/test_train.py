@@ -38,7 +38,7 @@ def finish(process):
 
 def weights(folder):
     found = {}
-    with h5py.File(folder / "last" / "weights.h5") as file:
+    with h5py.File(folder / "weights.h5") as file:
         file.visititems(lambda name, item: found.update({name: item[()]})
                         if isinstance(item, h5py.Dataset) else None)
     return found
@@ -55,14 +55,21 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path):
     process.communicate()
     code, output = finish(start(*TINY, f"--output_dir={killed}"))
     assert code == 0, output
-    code, output = finish(start(*TINY, f"--output_dir={whole}"))
+    code, output = finish(start(*TINY, f"--output_dir={whole}", "--keep_weights"))
     assert code == 0, output
-    got, wanted = weights(killed), weights(whole)
+    got, wanted = weights(killed / "last"), weights(whole / "last")
     assert got.keys() == wanted.keys() and len(wanted) > 10
     for name, value in wanted.items():
         np.testing.assert_allclose(got[name], value, rtol=0, atol=1e-6, err_msg=name)
     steps = json.loads((killed / "last" / "config.json").read_text())["step"]
     assert steps == 6
+
+    # Each epoch's weights stay where that is asked for.
+    assert {place.name for place in (whole / "epochs").iterdir()} == {"2", "4", "6"}
+    assert not (killed / "epochs").exists()
+    kept, first = weights(whole / "epochs/6"), weights(whole / "epochs/2")
+    assert all(np.array_equal(kept[name], wanted[name]) for name in wanted)
+    assert any(not np.array_equal(first[name], wanted[name]) for name in wanted)
 
     # The same folder refuses other arithmetic, by the flag's name.
     code, output = finish(start(*TINY, f"--output_dir={killed}", "--learning_rate=0.5"))

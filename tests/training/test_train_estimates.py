@@ -96,7 +96,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
             resumed, uninterrupted = found
             assert len(resumed.angles) == 1  # half of a batch of two
             np.testing.assert_allclose(resumed.angles, uninterrupted.angles, atol=1e-5)
-    got, wanted = weights(tmp_path / "killed"), weights(tmp_path / "whole")
+    got, wanted = weights(tmp_path / "killed/last"), weights(tmp_path / "whole/last")
     for name, value in wanted.items():
         np.testing.assert_allclose(got[name], value, rtol=0, atol=1e-6, err_msg=name)
     with open(tmp_path / "whole" / "log.csv", newline="") as lines:
