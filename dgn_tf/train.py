@@ -94,6 +94,10 @@ flags.DEFINE_float("kappa1", 0.01, "Of arap among the priors, 1 / mm (Eq. 9).", 
 flags.DEFINE_float("kappa2", 0.01, "Of offset among the priors, 1 / mm (Eq. 9).", lower_bound=0)
 flags.DEFINE_float("eta1", 1.0, "Of ICP against the other views (Eq. 14).", lower_bound=0)
 flags.DEFINE_float("eta2", 1.0, "Of lifting against the other views (Eq. 14).", lower_bound=0)
+flags.DEFINE_float(
+    "free_space", 0.0, "Of vertices where a camera looks past the hand, in each view and the "
+    "others; 0: without, as the paper.", lower_bound=0,
+)  # fmt: skip
 flags.DEFINE_string(
     "pose_prior", "", "Poses of data_prep.fit_template, for on-line frames; empty: none."
 )

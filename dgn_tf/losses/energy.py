@@ -7,11 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.geometry import camera
-from dgn_tf.losses import data_terms, multi_view, priors
+from dgn_tf.losses import data_terms, free_space, multi_view, priors
 from dgn_tf.losses.multi_view import flat_views
 
 # Terms against the rig's other views, beside those of a view alone.
-MULTI_VIEW = ("vertex", "other_icp", "other_lifting")
+MULTI_VIEW = ("vertex", "other_icp", "other_lifting", "other_free_space")
+_ABOVE_ZERO = (
+    "delta", "collision_distance", "free_space_margin", "pixels", "min_pixels", "wrist_margin",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +30,11 @@ class EnergyConfig:
         eta1: of the ICP term against the other views (Eq. 14).
         eta2: of the lifting term against the other views (Eq. 14).
         icp, collision, vertex: factors of the terms to which the paper gives no letter.
+        free_space: of the term of `losses.free_space`, of each view and of the others; the paper
+            has none.
         delta: where smooth L1 goes from the square to the line, mm.
         collision_distance: t of Eq. 10, mm.
+        free_space_margin: mm that a vertex may lie before the measured surface.
         pixels: at most so many of a crop's pixels are matched, see `thin_pixels`.
         min_pixels: a view with fewer measured pixels has no hand to fit: it counts for nothing,
             and its mesh for no median.
@@ -49,15 +55,17 @@ class EnergyConfig:
     icp: float = 1.0
     collision: float = 1.0
     vertex: float = 1.0
+    free_space: float = 0.0
     delta: float = 5.0
     collision_distance: float = 5.0
+    free_space_margin: float = 10.0
     pixels: int = 256
     min_pixels: int = 50
     wrist_margin: float = 10.0
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
-            if name in ("delta", "collision_distance", "pixels", "min_pixels", "wrist_margin"):
+            if name in _ABOVE_ZERO:
                 if not value > 0:
                     raise ValueError(f"EnergyConfig wants {name} above 0, got {value}.")
             elif not (math.isfinite(value) and value >= 0):
@@ -68,12 +76,14 @@ class EnergyConfig:
         return {
             "icp": self.icp,
             "lifting": self.omega,
+            "free_space": self.free_space,
             "collision": self.lambda1 * self.collision,
             "arap": self.lambda1 * self.kappa1,
             "offset": self.lambda1 * self.kappa2,
             "vertex": self.lambda2 * self.vertex,
             "other_icp": self.lambda2 * self.eta1,
             "other_lifting": self.lambda2 * self.eta2,
+            "other_free_space": self.lambda2 * self.free_space,
         }
 
 
@@ -190,6 +200,9 @@ class Energy:
             "counted": counted,
             "centre": batch["centre"],
             "normals": data_terms.vertex_normals(outputs["vertices"], self._faces, self._around),
+            "sight": free_space.sight(
+                batch["depth"], valid, batch["centre"], batch["intrinsics"]
+            ),
         }
 
     def _own_terms(self, outputs, sampling, prepared, usable):
@@ -206,6 +219,11 @@ class Energy:
             )
             lifted += prepared["centre"][:, tf.newaxis]
             terms["lifting"] = data_terms.lifting_loss(points, lifted, counted, config.delta)
+        if weights["free_space"]:
+            free = free_space.in_free_space(vertices, prepared["sight"], config.free_space_margin)
+            terms["free_space"] = free_space.free_space_loss(
+                vertices, free, points, counted, config.delta
+            )
         if weights["collision"]:
             terms["collision"] = priors.collision_loss(
                 outputs["keypoints"], config.collision_distance
@@ -251,6 +269,14 @@ class Energy:
             lifted += prepared["centre"][:, tf.newaxis]
             terms["other_lifting"] = data_terms.lifting_loss(
                 points, lifted, counted, self.config.delta
+            )
+        if "other_free_space" in wanted:
+            vertices = outputs["vertices"]
+            there = multi_view.moved(vertices, multi_view.rigid_inverse(source_from_other))
+            seen = free_space.Sight(*map(of_other, prepared["sight"]))
+            free = free_space.in_free_space(there, seen, self.config.free_space_margin)
+            terms["other_free_space"] = free_space.free_space_loss(
+                vertices, free, points, counted, self.config.delta
             )
         return {name: tf.reshape(term, [-1, cameras]) for name, term in terms.items()}
 

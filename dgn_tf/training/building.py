@@ -3,7 +3,9 @@
 from dgn_tf.errors import InputError
 
 # Flags of the same names as `EnergyConfig`'s weights.
-ENERGY = ("omega", "lambda1", "lambda2", "collision", "kappa1", "kappa2", "eta1", "eta2")
+ENERGY = (
+    "omega", "lambda1", "lambda2", "collision", "kappa1", "kappa2", "eta1", "eta2", "free_space",
+)  # fmt: skip
 
 
 def build_model(template, settings: dict):

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from dgn_tf.geometry import camera
 from dgn_tf.layers import Sampling, Skinning
-from dgn_tf.losses import data_terms, multi_view, priors
+from dgn_tf.losses import data_terms, free_space, multi_view, priors
 from dgn_tf.losses.energy import MULTI_VIEW, Energy, EnergyConfig, mean_terms
 from dgn_tf.network import DualGridNet
 from dgn_tf.network_config import NetworkConfig
@@ -18,7 +18,7 @@ from tests.view_records import camera_from_rig
 SIZE, CUBE = 16, 300.0
 CONFIG = EnergyConfig(
     omega=0.5, lambda1=0.7, lambda2=0.3, kappa1=0.02, kappa2=0.03, eta1=0.9, eta2=0.8, pixels=40,
-    min_pixels=5, wrist_margin=float("inf"),
+    min_pixels=5, wrist_margin=float("inf"), free_space=0.6,
 )  # fmt: skip
 TEMPLATE = tiny_template()
 SAMPLING = Sampling(TEMPLATE)
@@ -132,14 +132,43 @@ class EnergyTest(tf.test.TestCase):
             self.assertAllClose(terms["other_icp"][mesh], np.mean(icp), atol=1e-2)  # mm
             self.assertAllClose(terms["other_lifting"][mesh], np.mean(lifting), atol=1e-2)
 
+    def test_free_space_of_other_views_agrees_with_moving_the_mesh_to_them(self):
+        terms = self.terms(dataclasses.replace(CONFIG, pixels=SIZE * SIZE))
+        rig = self.batch["camera_from_rig"].numpy().reshape(-1, 4, 4).astype(np.float64)
+        depth, intrinsics, centre = (
+            tf.reshape(self.batch[name], [6, *self.batch[name].shape[2:]])
+            for name in ("depth", "intrinsics", "centre")
+        )
+        pixels = camera.unproject_depth_map(depth, intrinsics)
+        valid = self.outputs["valid"]
+        for mesh, others in ((0, (1, 2)), (5, (3, 4))):
+            found = []
+            for other in others:
+                move = rig[other] @ np.linalg.inv(rig[mesh])
+                there = self.outputs["vertices"][mesh].numpy() @ move[:3, :3].T + move[:3, 3]
+                there = tf.constant(there[None], tf.float32)
+                seen = free_space.sight(
+                    *(of[other : other + 1] for of in (depth, valid, centre, intrinsics))
+                )
+                free = free_space.in_free_space(there, seen, CONFIG.free_space_margin)
+                points = pixels[other : other + 1]
+                counted = tf.reshape(valid[other], [1, -1])
+                self.assertAllGreater(tf.reduce_sum(tf.cast(free, tf.int32)), 0)
+                loss = free_space.free_space_loss(
+                    there, free, tf.reshape(points, [1, -1, 3]), counted, CONFIG.delta
+                )
+                found.append(float(loss[0]))
+            self.assertAllClose(terms["other_free_space"][mesh], np.mean(found), atol=1e-2)  # mm
+
     def test_total_is_eq_5_with_its_nested_weights(self):
         self.outputs["vertices_sampled"] += 2.0
         self.outputs["vertices"] += tf.random.stateless_normal([6, 1, 3], [1, 2]) * 9
         terms = self.terms()
         t = {name: term.numpy() for name, term in terms.items()}
-        data = t["icp"] + 0.5 * t["lifting"]
+        data = t["icp"] + 0.5 * t["lifting"] + 0.6 * t["free_space"]
         prior = t["collision"] + 0.02 * t["arap"] + 0.03 * t["offset"]
         views = t["vertex"] + 0.9 * t["other_icp"] + 0.8 * t["other_lifting"]
+        views += 0.6 * t["other_free_space"]
         self.assertAllClose(self.energy.total(terms), data + 0.7 * prior + 0.3 * views)
 
     def test_terms_are_those_of_the_modules(self):
@@ -227,7 +256,7 @@ class EnergyTest(tf.test.TestCase):
         transforms[:, 0, :3, 3] += 1000 * transforms[:, 0, :3, 2]
         self.outputs["transforms"] = tf.constant(transforms)
         terms = self.terms(config)
-        for name in ("icp", "lifting", "other_icp", "other_lifting"):
+        for name in ("icp", "lifting", "free_space", *MULTI_VIEW[1:]):
             self.assertAllEqual(terms[name], np.zeros(6))
 
     def test_means_are_over_the_usable_views(self):
