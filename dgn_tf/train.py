@@ -70,7 +70,7 @@ flags.DEFINE_integer(
 )  # fmt: skip
 flags.DEFINE_float(
     "unlabelled_fraction", 1.0, "Share of the unlabelled time steps to learn from, in ten runs of "
-    "neighbouring ones.", 0, 1,
+    "neighbouring ones that --seed draws.", 0, 1,
 )  # fmt: skip
 flags.DEFINE_bool(
     "fit_test_split", False, "Let --unlabelled_records be the test split: the model fits the very "

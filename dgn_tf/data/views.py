@@ -137,19 +137,38 @@ def steps_of_part(steps: int, part: str = "all", held_out: float = 0.1) -> np.nd
     return np.flatnonzero(out if part == "held_out" else ~out)
 
 
-def runs_of_steps(steps: np.ndarray, fraction: float) -> np.ndarray:
-    """A share of `steps` [N] as ten runs of neighbouring ones, evenly spread; at least one step.
+def runs_of_steps(steps: np.ndarray, fraction: float, seed: int = 0) -> np.ndarray:
+    """A share of `steps` [N] as ten runs of neighbouring ones; at least one step.
 
-    That is what less recording leaves: `labelled_steps` would keep the like of every step.
+    That is what less recording leaves: `labelled_steps` would keep the like of every step. Each
+    tenth of the steps (or so) has its run, at a place drawn by `seed`: the same place in each
+    would lie beside the steps held out, or never. A larger share of a seed has all of a smaller.
 
     Raises:
         ValueError: `fraction` is not in (0, 1].
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"runs_of_steps wants a fraction of (0, 1], got {fraction}.")
-    if fraction == 1:
-        return steps
-    return steps[steps_of_part(len(steps), "held_out", max(fraction, 1 / len(steps)))]
+    blocks = max(1, min(_BLOCKS, len(steps)))
+    drawn = np.random.default_rng(seed).random(blocks)
+    bounds = np.arange(blocks + 1) * len(steps) // blocks
+    # A step's order: how long the run of its block must be to have it, as a share of the block.
+    order = np.concatenate(
+        [_run_order(length, place) / length
+         for length, place in zip(np.diff(bounds), drawn, strict=True)]
+    )  # fmt: skip
+    total = max(1, round(fraction * len(steps)))
+    return steps[np.sort(np.argsort(order, kind="stable")[:total])]
+
+
+def _run_order(length: int, place: float) -> np.ndarray:
+    """[length] how long a run must be to have each step; shorter runs lie within longer ones."""
+    longs = np.arange(1, length + 1)
+    first = (place * (length - longs + 1)).astype(int)
+    leftwards = np.diff(first, prepend=first[0]) < 0
+    order = np.empty(length, int)
+    order[np.where(leftwards, first, first + longs - 1)] = longs
+    return order
 
 
 def labelled_steps(steps: np.ndarray, fraction: float) -> np.ndarray:
@@ -220,7 +239,7 @@ def view_dataset(
         InputError: no such camera; no, unfinished or damaged records; nothing left to read.
     """
     records = open_views(folder)
-    steps = runs_of_steps(steps_of_part(len(records.store), part, held_out), fraction)
+    steps = runs_of_steps(steps_of_part(len(records.store), part, held_out), fraction, seed)
     steps = labelled_steps(steps, labelled_fraction)
     places = np.array(records.places(_numbers(camera)))
     rows, columns = np.nonzero(records.valid[steps][:, places])
@@ -285,7 +304,7 @@ def step_dataset(
     """
     records = open_views(folder)
     places = records.places(tuple(cameras))
-    steps = runs_of_steps(steps_of_part(len(records.store), part, held_out), fraction)
+    steps = runs_of_steps(steps_of_part(len(records.store), part, held_out), fraction, seed)
     labelled = np.isin(steps, labelled_steps(steps, labelled_fraction))
     seen = records.valid[steps][:, places].any(axis=1)
     _check_any(records, int(seen.sum()), part)

@@ -8,6 +8,7 @@ import pytest
 from dgn_tf.data.view_crops import AugmentConfig
 from dgn_tf.data.views import (
     labelled_steps,
+    open_views,
     runs_of_steps,
     step_dataset,
     steps_of_part,
@@ -174,11 +175,30 @@ def test_a_share_of_the_recording_is_runs_of_neighbouring_steps(steps, fraction)
     np.testing.assert_array_equal(runs_of_steps(kept, 1.0), kept)
 
 
+@pytest.mark.parametrize("steps", [7, 41, 1350])
+def test_larger_shares_have_the_smaller_ones_and_seeds_differ(steps):
+    everything = np.arange(steps) + 100
+    for seed in range(5):
+        for smaller, larger in ((0.1, 0.3), (0.3, 0.5), (0.5, 0.97), (0.97, 1.0)):
+            kept = runs_of_steps(everything, larger, seed)
+            assert set(runs_of_steps(everything, smaller, seed)) <= set(kept)
+            assert len(kept) == max(1, round(larger * steps))
+    first, second = (tuple(runs_of_steps(everything, 0.3, seed)) for seed in (1, 2))
+    assert first != second or steps < 10
+
+
 def test_a_dataset_of_a_share_reads_no_other_step(folder):
-    wanted = set(runs_of_steps(steps_of_part(STEPS, "train", 0.25), 0.5) + 1)
-    for dataset in (view_dataset, step_dataset):
-        read = dataset(folder, 2, part="train", held_out=0.25, fraction=0.5, repeat=False)
-        assert set(gathered(read, "index")) == wanted
+    some_view = open_views(folder).valid.any(axis=1)
+    found = []
+    for seed in range(4):
+        steps = runs_of_steps(steps_of_part(STEPS, "train", 0.25), 0.5, seed)
+        found.append(set(steps[some_view[steps]] + 1))
+        for dataset in (view_dataset, step_dataset):
+            read = dataset(
+                folder, 2, part="train", held_out=0.25, fraction=0.5, repeat=False, seed=seed
+            )
+            assert set(gathered(read, "index")) == found[-1]
+    assert any(steps != found[0] for steps in found)
 
 
 def test_no_share_holds_nothing_out_and_wrong_ones_are_refused():
