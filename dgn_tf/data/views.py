@@ -142,14 +142,16 @@ def runs_of_steps(steps: np.ndarray, fraction: float, seed: int = 0) -> np.ndarr
 
     That is what less recording leaves: `labelled_steps` would keep the like of every step. Each
     tenth of the steps (or so) has its run, at a place drawn by `seed`: the same place in each
-    would lie beside the steps held out, or never. A larger share of a seed has all of a smaller.
+    would lie beside the steps held out, or never. Of a seed, a larger share has all of a smaller
+    one of ten steps or more.
 
     Raises:
         ValueError: `fraction` is not in (0, 1].
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"runs_of_steps wants a fraction of (0, 1], got {fraction}.")
-    blocks = max(1, min(_BLOCKS, len(steps)))
+    total = max(1, round(fraction * len(steps)))
+    blocks = min(_BLOCKS, total)
     drawn = np.random.default_rng(seed).random(blocks)
     bounds = np.arange(blocks + 1) * len(steps) // blocks
     # A step's order: how long the run of its block must be to have it, as a share of the block.
@@ -157,7 +159,6 @@ def runs_of_steps(steps: np.ndarray, fraction: float, seed: int = 0) -> np.ndarr
         [_run_order(length, place) / length
          for length, place in zip(np.diff(bounds), drawn, strict=True)]
     )  # fmt: skip
-    total = max(1, round(fraction * len(steps)))
     return steps[np.sort(np.argsort(order, kind="stable")[:total])]
 
 

@@ -175,7 +175,7 @@ def test_a_share_of_the_recording_is_runs_of_neighbouring_steps(steps, fraction)
     np.testing.assert_array_equal(runs_of_steps(kept, 1.0), kept)
 
 
-@pytest.mark.parametrize("steps", [7, 41, 1350])
+@pytest.mark.parametrize("steps", [101, 1350])
 def test_larger_shares_have_the_smaller_ones_and_seeds_differ(steps):
     everything = np.arange(steps) + 100
     for seed in range(5):
@@ -184,7 +184,7 @@ def test_larger_shares_have_the_smaller_ones_and_seeds_differ(steps):
             assert set(runs_of_steps(everything, smaller, seed)) <= set(kept)
             assert len(kept) == max(1, round(larger * steps))
     first, second = (tuple(runs_of_steps(everything, 0.3, seed)) for seed in (1, 2))
-    assert first != second or steps < 10
+    assert first != second
 
 
 def test_a_dataset_of_a_share_reads_no_other_step(folder):
