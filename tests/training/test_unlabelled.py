@@ -29,7 +29,7 @@ from tests.records import SIZE, write_records
 from tests.tiny_template import tiny_template
 
 STEPS, CAMERAS = 10, 2
-OWN = {"icp", "lifting", "collision", "arap", "offset"}
+OWN = {"icp", "free_space", "lifting", "collision", "arap", "offset"}
 SETTINGS = {"data": "records", "batch_size": 3, "seed": 3, "unlabelled_steps": 2}
 
 
@@ -63,7 +63,8 @@ def small_model(energy_weight=1.0):
     config = NetworkConfig(image_size=SIZE, image_channels=(8,), mesh_channels=(8,), features=4)
     network = DualGridNet(tiny_template(), config)
     network(network.example_inputs())
-    energy = Energy(tiny_template(), EnergyConfig(min_pixels=5, wrist_margin=math.inf))
+    config = EnergyConfig(min_pixels=5, wrist_margin=math.inf, free_space=0.5)
+    energy = Energy(tiny_template(), config)
     model = TrainingModel(network, LossConfig(), 0.0, energy, energy_weight)
     model.compile(tf.keras.optimizers.AdamW(1e-3, jit_compile=False))
     model.optimizer.build(network.trainable_variables)
