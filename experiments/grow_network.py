@@ -43,15 +43,15 @@ def main(_):
 
 
 def _sizes() -> dict:
-    sizes = {"blocks": FLAGS.blocks} if FLAGS.blocks is not None else {}
+    sizes: dict = {"blocks": FLAGS.blocks} if FLAGS.blocks is not None else {}
     for name in ("image_channels", "mesh_channels"):
-        if FLAGS[name].value:
-            try:
-                sizes[name] = tuple(int(count) for count in FLAGS[name].value)
-            except ValueError:
-                raise InputError(
-                    f"--{name}={','.join(FLAGS[name].value)}: wanted whole numbers."
-                ) from None
+        given: list[str] = FLAGS[name].value or []
+        try:
+            channels = tuple(int(count) for count in given)
+        except ValueError:
+            raise InputError(f"--{name}={','.join(given)}: wanted whole numbers.") from None
+        if channels:
+            sizes[name] = channels
     return sizes
 
 
