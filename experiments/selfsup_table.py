@@ -235,7 +235,7 @@ def run_folder(folder: pathlib.Path, name: str, seed) -> pathlib.Path:
 
 def run(module: str, *arguments: str, log=None) -> None:
     command = [sys.executable, "-m", module, *arguments]
-    threads = str(max(1, (os.cpu_count() or 1) // FLAGS.workers))
+    threads = str(max(1, len(os.sched_getaffinity(0)) // FLAGS.workers))
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NUMBA_NUM_THREADS")
     environment = os.environ | dict.fromkeys(names, threads)
     done = subprocess.run(command, check=False, stdout=log, stderr=log, env=environment)
