@@ -92,6 +92,7 @@ flags.DEFINE_float("lambda2", 1.0, "Of the multi-view terms (Eq. 5).", lower_bou
 flags.DEFINE_float("collision", 1.0, "Of collision among the priors (1 in Eq. 9).", lower_bound=0)
 flags.DEFINE_float("kappa1", 0.01, "Of arap among the priors, 1 / mm (Eq. 9).", lower_bound=0)
 flags.DEFINE_float("kappa2", 0.01, "Of offset among the priors, 1 / mm (Eq. 9).", lower_bound=0)
+flags.DEFINE_float("vertex", 1.0, "Of the views' median among them (1 in Eq. 14).", lower_bound=0)
 flags.DEFINE_float("eta1", 1.0, "Of ICP against the other views (Eq. 14).", lower_bound=0)
 flags.DEFINE_float("eta2", 1.0, "Of lifting against the other views (Eq. 14).", lower_bound=0)
 flags.DEFINE_float(

@@ -31,7 +31,7 @@ class EnergyConfig:
         eta2: of the lifting term against the other views (Eq. 14).
         icp, collision, vertex: factors of the terms to which the paper gives no letter.
         free_space: of the term of `losses.free_space`, of each view and of the others; the paper
-            has none.
+            has none. Above 0, vertices that a camera sees past have no vote in the vertex term.
         delta: where smooth L1 goes from the square to the line, mm.
         collision_distance: t of Eq. 10, mm.
         free_space_margin: mm that a vertex may lie before the measured surface.
@@ -146,7 +146,8 @@ class Energy:
         valid = tf.reshape(usable, [-1, cameras]) & (batch["rig_known"][:, tf.newaxis] > 0)
         vertices = tf.reshape(outputs["vertices"], [-1, cameras, *outputs["vertices"].shape[1:]])
         if "vertex" in wanted:
-            term = multi_view.vertex_loss(vertices, rig, valid, self.config.delta)
+            votes = self._votes(vertices, prepared, rig, valid) if weights["free_space"] else None
+            term = multi_view.vertex_loss(vertices, rig, valid, self.config.delta, votes)
             terms["vertex"] = tf.reshape(term, [-1])
         pairs = [
             self._against_other(outputs, sampling, prepared, rig, shift, wanted)
@@ -236,6 +237,32 @@ class Energy:
         kept = {name: tf.where(usable, term, tf.zeros_like(term)) for name, term in terms.items()}
         return {**kept, "usable": usable}
 
+    def _votes(self, vertices, prepared, rig, valid):
+        """[B, C, V] bool: vertices [B, C, V, 3] that no valid camera proves not to be there.
+
+        Two views that take a finger for another would outvote the third, which sees it.
+        """
+        votes = tf.ones(tf.shape(vertices)[:3], tf.bool)
+        for shift in range(rig.shape[1]):
+            free = self._free(flat_views(vertices), prepared, rig, shift)
+            witness = multi_view.other_view(valid, shift)[..., tf.newaxis]
+            votes &= ~(tf.reshape(free, tf.shape(votes)) & witness)
+        return votes
+
+    def _free(self, vertices, prepared, rig, shift):
+        """[B * C, V] bool: which vertices of view c lie in free space of view (c + shift) mod C."""
+        other_from_source = multi_view.rigid_inverse(multi_view.source_from_other(rig, shift))
+        there = multi_view.moved(vertices, flat_views(other_from_source))
+        sight = (
+            flat_views(multi_view.other_view(
+                tf.reshape(values, [-1, rig.shape[1], *values.shape[1:]]), shift
+            ))
+            for values in prepared["sight"]
+        )  # fmt: skip
+        return free_space.in_free_space(
+            there, free_space.Sight(*sight), self.config.free_space_margin
+        )
+
     def _against_other(self, outputs, sampling, prepared, rig, shift, wanted):
         """Each view's mesh against the pixels of view (c + shift) mod C: name -> [B, C].
 
@@ -272,9 +299,7 @@ class Energy:
             )
         if "other_free_space" in wanted:
             vertices = outputs["vertices"]
-            there = multi_view.moved(vertices, multi_view.rigid_inverse(source_from_other))
-            seen = free_space.Sight(*map(of_other, prepared["sight"]))
-            free = free_space.in_free_space(there, seen, self.config.free_space_margin)
+            free = self._free(vertices, prepared, rig, shift)
             terms["other_free_space"] = free_space.free_space_loss(
                 vertices, free, points, counted, self.config.delta
             )

@@ -45,23 +45,28 @@ def median_of_views(points, valid):
 
     Args:
         points: [B, C, N, 3] mm, rig frame, finite also where a view is not valid.
-        valid: [B, C] bool.
+        valid: [B, C] bool, or [B, C, N], by point.
 
     Returns:
         [B, N, 3] without a gradient: of an even number of views the mean of the middle two;
         of none, any finite value.
     """
     points = tf.stop_gradient(points)
+    valid = valid if valid.shape.rank == 3 else valid[..., tf.newaxis]
     away = tf.fill(tf.shape(points), tf.constant(points.dtype.max, points.dtype))
-    ordered = tf.sort(tf.where(valid[..., tf.newaxis, tf.newaxis], points, away), axis=1)
-    count = tf.reduce_sum(tf.cast(valid, tf.int32), axis=1)  # [B]
-    low = tf.gather(ordered, tf.maximum(count - 1, 0) // 2, axis=1, batch_dims=1)
-    high = tf.gather(ordered, count // 2, axis=1, batch_dims=1)
-    median = low / 2 + high / 2
-    return tf.where(count[:, tf.newaxis, tf.newaxis] > 0, median, tf.zeros_like(median))
+    ordered = tf.sort(tf.where(valid[..., tf.newaxis], points, away), axis=1)
+    count = tf.reduce_sum(tf.cast(valid, tf.int32), axis=1)  # [B, N] or [B, 1]
+    places = tf.range(tf.shape(points)[1])[:, tf.newaxis]
+
+    def at(place):
+        chosen = (places == place[:, tf.newaxis])[..., tf.newaxis]  # [B, C, N, 1]
+        return tf.reduce_sum(tf.where(chosen, ordered, tf.zeros_like(ordered)), axis=1)
+
+    median = at(tf.maximum(count - 1, 0) // 2) / 2 + at(count // 2) / 2
+    return tf.where(count[..., tf.newaxis] > 0, median, tf.zeros_like(median))
 
 
-def vertex_loss(vertices, camera_from_rig, valid, delta):
+def vertex_loss(vertices, camera_from_rig, valid, delta, votes=None):
     """Vertex term of Eq. 14: each view's mesh against the median of the views.
 
     Args:
@@ -69,15 +74,19 @@ def vertex_loss(vertices, camera_from_rig, valid, delta):
         camera_from_rig: [B, C, 4, 4] mm.
         valid: [B, C] bool: the views that take part.
         delta: of `smooth_l1`, mm.
+        votes: [B, C, V] bool, vertices that count for the median (not in the paper); None: all.
 
     Returns:
-        [B, C] mm, mean over the vertices; 0 where a view is not valid or the only one. The median
-        has no gradient.
+        [B, C] mm, mean over the vertices, those for which no view votes at 0; 0 where a view is
+        not valid or the only one. The median has no gradient.
     """
     in_rig = moved(vertices, rigid_inverse(camera_from_rig))
-    median = median_of_views(in_rig, valid)
+    voting = valid[..., tf.newaxis] if votes is None else votes & valid[..., tf.newaxis]
+    median = median_of_views(in_rig, voting)
     square = tf.reduce_sum((in_rig - median[:, tf.newaxis]) ** 2, axis=-1)
-    loss = tf.reduce_mean(smooth_l1(square, delta), axis=-1)
+    pull = smooth_l1(square, delta)
+    known = tf.reduce_any(voting, axis=1, keepdims=True)
+    loss = tf.reduce_mean(tf.where(known, pull, tf.zeros_like(pull)), axis=-1)
     return tf.where(valid, loss, tf.zeros_like(loss))
 
 

@@ -4,7 +4,8 @@ from dgn_tf.errors import InputError
 
 # Flags of the same names as `EnergyConfig`'s weights.
 ENERGY = (
-    "omega", "lambda1", "lambda2", "collision", "kappa1", "kappa2", "eta1", "eta2", "free_space",
+    "omega", "lambda1", "lambda2", "collision", "kappa1", "kappa2", "vertex", "eta1", "eta2",
+    "free_space",
 )  # fmt: skip
 
 

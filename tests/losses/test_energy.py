@@ -183,7 +183,39 @@ class EnergyTest(tf.test.TestCase):
         moved = views[0] + [[[[0]], [[9]], [[0]]]]
         self.outputs["vertices"] = tf.reshape(moved, [6, 73, 3])
         wanted = multi_view.vertex_loss(moved, views[1], tf.ones([2, 3], tf.bool), CONFIG.delta)
-        self.assertAllClose(self.terms()["vertex"], tf.reshape(wanted, [-1]))
+        as_the_paper = self.terms(dataclasses.replace(CONFIG, free_space=0.0))
+        self.assertAllClose(as_the_paper["vertex"], tf.reshape(wanted, [-1]))
+
+    def test_vertices_in_free_space_of_a_camera_have_no_vote(self):
+        rng = np.random.default_rng(5)
+        rig = self.batch["camera_from_rig"]
+        shape = [2, 3, 73, 3]
+        vertices = tf.reshape(self.outputs["vertices"], shape) + rng.normal(scale=20, size=shape)
+        vertices = tf.cast(vertices, tf.float32)
+        self.outputs["vertices"] = tf.reshape(vertices, [6, 73, 3])
+        depth = np.full([2, 3, SIZE, SIZE], 300, np.float32)  # before the hand: hides all of it
+        depth[:, 0, :, SIZE // 2 :] = 0  # camera 0 sees past it in the right half
+        intrinsics = self.batch["intrinsics"][:, 0]
+        seen = free_space.sight(
+            depth[:, 0], depth[:, 0] > 0, self.batch["centre"][:, 0], intrinsics
+        )
+        votes = np.ones(shape[:3], bool)
+        for c in range(3):
+            first_from_view = tf.matmul(rig[:, 0], tf.linalg.inv(rig[:, c]))
+            there = multi_view.moved(vertices[:, c], first_from_view)
+            votes[:, c] = ~free_space.in_free_space(there, seen, CONFIG.free_space_margin).numpy()
+        self.assertBetween(votes.mean(), 0.2, 0.8)
+        every = tf.ones([2, 3], tf.bool)
+        wanted = multi_view.vertex_loss(vertices, rig, every, CONFIG.delta, tf.constant(votes))
+        self.outputs["valid"] = tf.constant(depth.reshape(6, SIZE, SIZE) > 0)
+        found = self.terms(depth=tf.constant(depth))["vertex"]
+        self.assertAllClose(found, tf.reshape(wanted, [-1]), rtol=1e-4)
+        # A view without a hand is no witness: its crop is empty all over.
+        absent = np.ones([2, 3], np.float32)
+        absent[:, 0] = 0
+        wanted = multi_view.vertex_loss(vertices, rig, tf.constant(absent > 0), CONFIG.delta)
+        found = self.terms(depth=tf.constant(depth), view_valid=tf.constant(absent))["vertex"]
+        self.assertAllClose(found, tf.reshape(wanted, [-1]), rtol=1e-4)
 
     def test_terms_of_weight_zero_are_not_computed(self):
         config = EnergyConfig(omega=0, kappa2=0, eta1=0, min_pixels=5)

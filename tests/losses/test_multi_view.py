@@ -96,6 +96,23 @@ class MultiViewTest(tf.test.TestCase):
         nothing = self.vertex_loss(vertices, np.zeros([2, 3], bool))
         self.assertAllEqual(nothing, np.zeros([2, 3]))
 
+    def test_points_without_a_vote_leave_the_median_to_the_others(self):
+        in_rig = self.in_rig.copy()
+        in_rig[:, 1:, 2] += 50.0  # two views agree on a wrong place of vertex 2
+        votes = np.ones([2, 3, 7], bool)
+        votes[:, 1:, 2] = False
+        votes[:, :, 4] = False
+        in_rig[:, 0, 4] += 30.0
+        median = multi_view.median_of_views(tf.constant(in_rig), tf.constant(votes))
+        kept = [0, 1, 2, 3, 5, 6]
+        self.assertAllClose(median.numpy()[:, kept], self.in_rig[:, 0, kept])
+        loss = multi_view.vertex_loss(
+            tf.constant(self.seen(in_rig)), tf.constant(self.rig), tf.ones([2, 3], tf.bool),
+            DELTA, tf.constant(votes),
+        )  # fmt: skip
+        wrong = (50 * np.sqrt(3) - DELTA / 2) / 7
+        self.assertAllClose(loss, [[0, wrong, wrong]] * 2)  # nobody knows of vertex 4
+
     def test_vertex_loss_has_the_gradient_of_a_median_held_fixed(self):
         vertices = tf.constant(self.seen(self.in_rig + self.noise))
         with tf.GradientTape() as tape:
