@@ -51,7 +51,7 @@ def median_of_views(points, valid):
         [B, N, 3] without a gradient: of an even number of views the mean of the middle two;
         of none, any finite value.
     """
-    points = tf.stop_gradient(points)
+    points, valid = tf.stop_gradient(points), tf.convert_to_tensor(valid)
     valid = valid if valid.shape.rank == 3 else valid[..., tf.newaxis]
     away = tf.fill(tf.shape(points), tf.constant(points.dtype.max, points.dtype))
     ordered = tf.sort(tf.where(valid[..., tf.newaxis], points, away), axis=1)
