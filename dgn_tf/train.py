@@ -143,6 +143,10 @@ flags.DEFINE_string(
 )
 flags.DEFINE_bool("jit_compile", False, "XLA (slower on CPU, see BUILD.md).")
 flags.DEFINE_bool("mixed_precision", False, "float16 convolutions; for GPUs.")
+flags.DEFINE_bool(
+    "bfloat16", False, "bfloat16 convolutions and matrix products in the training step; for CPUs "
+    "with AVX-512 BF16 or AMX.",
+)  # fmt: skip
 flags.DEFINE_enum(
     "strategy", "one", ["one", "mirrored", "multiworker"], "Devices: one; all of this process, "
     "which share each batch; or those of every worker process that TF_CONFIG names.",
@@ -205,6 +209,11 @@ def main(_):
         )
     _check_unlabelled_flags()
     _check_strategy_flags()
+    if FLAGS.bfloat16 and FLAGS.mixed_precision:
+        raise InputError(
+            "--bfloat16 and --mixed_precision are one or the other: bfloat16 on CPUs, float16 on "
+            "GPUs."
+        )
     if FLAGS.smoke:
         for name, value in SMOKE.items():
             setattr(FLAGS, name, value)

@@ -14,11 +14,14 @@ def build_model(template, settings: dict):
     import tensorflow as tf
 
     from dgn_tf.network import DualGridNet
+    from dgn_tf.training import bfloat16
     from dgn_tf.training.schedule import WarmupHoldDecay, averaging_optimizer
     from dgn_tf.training.step import LossConfig, TrainingModel
 
     if settings["mixed_precision"]:
         tf.keras.mixed_precision.set_global_policy("mixed_float16")
+    if settings["bfloat16"]:
+        bfloat16.switch_on()
     network = DualGridNet(template, network_config(settings))
     network(network.example_inputs())
     losses = LossConfig(

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from dgn_tf.errors import InputError
 from dgn_tf.model_folder import save_model_folder
+from dgn_tf.training import bfloat16
 from dgn_tf.training.estimate_pool import EstimatePool
 from dgn_tf.training.run_folder import Checkpoints
 from dgn_tf.training.unlabelled import HeldOutEnergy
@@ -109,7 +110,7 @@ class Validate(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         network = self.model.network
-        with averaged_weights(network, self.model.optimizer):
+        with averaged_weights(network, self.model.optimizer), bfloat16.switched_off():
             figures = validate(network, self._batches)
             if self._real_batches:
                 figures |= validate_labels(network, self._real_batches)

@@ -87,7 +87,8 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
     from tests.tiny_template import tiny_template
 
     settings = {
-        "mixed_precision": False, "network": "default", "blocks": None, "features": 4,
+        "mixed_precision": False, "bfloat16": False,
+        "network": "default", "blocks": None, "features": 4,
         "norm": None, "mesh_norm": None, "scale": None, "extension_stride": None,
         "image_channels": ["8", "8"], "mesh_channels": ["8", "8"], "correspondence_weight": 1.0,
         "alpha": 1.0, "vertices_sampled_weight": 1.0, "keypoint_weight": 1.0,
@@ -117,6 +118,7 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
         (["--output_dir=x", "--steps=100"], "--steps=100 is no multiple of --steps_per_epoch=250"),
         (["--output_dir=x", "--image_channels=8,a"], "--image_channels wants whole numbers"),
         (["--output_dir=x", "--template=nowhere.npz"], "nowhere.npz"),
+        (["--output_dir=x", "--bfloat16", "--mixed_precision"], "one or the other"),
         (["--output_dir=x", "--init_weights=nowhere.h5"], "nowhere.h5"),
         (["--output_dir=x", "--real_records=a/train"], "nyu_to_tfrecord --nyu_dir=DIR .*=a writes"),
         (["--output_dir=x", "--real_records=a", "--real_keypoint_weight=0"], "above 0"),
