@@ -24,6 +24,7 @@ flags.DEFINE_string("records", "data/synthetic_test", "Records of the fixed test
 flags.DEFINE_integer("frames", 100_000, "Training frames of each row.", lower_bound=1)
 flags.DEFINE_integer("seed", 1, "Of every row.", lower_bound=0)
 flags.DEFINE_list("rows", None, "Rows to train, by name; empty: all.")
+flags.DEFINE_bool("bfloat16", False, "Train every row with dgn_tf.train --bfloat16.")
 flags.DEFINE_bool("table_only", False, "Write the table of what is there; train nothing.")
 
 BATCH_SIZE, EPOCHS, EASY_STEPS = 32, 5, 500
@@ -70,6 +71,7 @@ def train_row(name: str, folder: pathlib.Path) -> None:
         f"--steps_per_epoch={per_epoch}",
         f"--decay_start={per_epoch * EPOCHS}",
         "--nosummaries",
+        f"--bfloat16={'true' if FLAGS.bfloat16 else 'false'}",
     )
 
 

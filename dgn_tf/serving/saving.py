@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from dgn_tf.serving import allow_list, description, warmup
 from dgn_tf.serving.module import ServingModule
+from dgn_tf.serving.thinning import thin_saved_model
 
 AGREEMENT_MM = 0.05  # largest difference of a vertex between network and exported model
 # Of the mean difference where weights are rounded: the palm's direction moves a little, and with it
@@ -43,6 +44,7 @@ def save_model(network, folder, finder, precision: str = "fp32", forward=None) -
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         signatures = {**module.signatures(), "hand": description.hand_signature(network, finder)}
         tf.saved_model.save(module, str(stage), signatures, options)
+        thin_saved_model(stage)
         warmup.write_warmup(stage, example_crops(module.image_size, 1))
         allow_list.read_saved_model(stage)
         _check_agreement(network, stage, precision)
