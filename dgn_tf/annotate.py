@@ -53,12 +53,16 @@ flags.DEFINE_float(
 flags.DEFINE_integer("batch_size", 8, "Time steps at once.", lower_bound=1)
 flags.DEFINE_integer("limit", 0, "Time steps at most, evenly spread; 0: all.", lower_bound=0)
 # Weights of the refinement's energy by the paper's letters, as dgn_tf.train has them.
-ENERGY = ("omega", "lambda1", "lambda2", "kappa1", "kappa2", "eta1", "eta2")
-for _letter in ENERGY:
+LETTERS = ("omega", "lambda1", "lambda2", "kappa1", "kappa2", "eta1", "eta2")
+for _letter in LETTERS:
     flags.DEFINE_float(
         _letter, None, "Of --refine_steps' energy, see the flag of dgn_tf.train; unset: its "
         "default.", lower_bound=0,
     )  # fmt: skip
+flags.DEFINE_float(
+    "free_space", 0.0, "Of vertices where a camera looks past the hand, in --refine_steps' energy; "
+    "above 0 they have no say in the fusion either. 0: without, as the paper.", lower_bound=0,
+)  # fmt: skip
 
 
 def main(_):
@@ -133,7 +137,7 @@ def _annotator(network, views, used):
     if FLAGS.multi_view and not together:
         print(f"{FLAGS.records}: its cameras don't know where they stand; each view is annotated "
               "alone. Convert with --calibration to fuse them.")
-    given: dict[str, Any] = {name: FLAGS[name].value for name in ENERGY}
+    given: dict[str, Any] = {name: FLAGS[name].value for name in (*LETTERS, "free_space")}
     energy = EnergyConfig(**{name: value for name, value in given.items() if value is not None})
     config = AnnotateConfig(
         passes=FLAGS.passes,

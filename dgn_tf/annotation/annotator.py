@@ -11,7 +11,7 @@ from dgn_tf.annotation.refinement import Observed, Refinement, corresponding_ver
 from dgn_tf.data import view_schema
 from dgn_tf.data.view_crops import Motion, crop_window
 from dgn_tf.geometry import camera
-from dgn_tf.losses import data_terms, multi_view
+from dgn_tf.losses import data_terms, free_space, multi_view
 from dgn_tf.losses.energy import EnergyConfig, wrist_of
 from dgn_tf.losses.multi_view import flat_views
 
@@ -30,7 +30,8 @@ class AnnotateConfig:
         passes: how often the network sees each view: from the second time on, cropped around
             where the fused hand of the pass before is.
         refine_steps: steps of the refinement; 0 for none.
-        energy: weights and lengths of the refinement's energy.
+        energy: weights and lengths of the refinement's energy; with `free_space` above 0 the
+            fusion, too, leaves out vertices that a camera sees past.
         min_confidence: frames below it keep no key points.
     """
 
@@ -152,6 +153,11 @@ class Annotator:
             "counted": counted,
             "correspondence": self._correspondences(outputs, index),
         }
+        if config.free_space:
+            sight = free_space.sight(
+                flat["depth"], outputs["valid"], flat["centre"], flat["intrinsics"]
+            )
+            views |= {f"sight_{name}": value for name, value in sight._asdict().items()}
         measured = tf.reduce_sum(tf.cast(outputs["valid"], tf.int32), axis=[1, 2])
         views["usable"] = finite & (measured >= config.min_pixels) & flat_views(batch["valid"])
         views = {name: tf.reshape(value, [-1, cameras, *value.shape[1:]])
@@ -164,7 +170,12 @@ class Annotator:
         rig_from_camera = multi_view.rigid_inverse(rig)
         in_rig = multi_view.moved(views["sampled"], rig_from_camera)
         in_rig = tf.where(usable[..., tf.newaxis, tf.newaxis], in_rig, tf.zeros_like(in_rig))
-        fused = fusion.fuse(in_rig, fusion.vertex_weights(views["weights"], views["confidence"]))
+        weights = fusion.vertex_weights(views["weights"], views["confidence"])
+        views["votes"] = tf.ones(tf.shape(weights), tf.bool)
+        if config.free_space:
+            margin = config.free_space_margin
+            views["votes"] = fusion.votes(in_rig, rig, _sights(views), usable, margin)
+        fused = fusion.fuse(in_rig, tf.where(views["votes"], weights, tf.zeros_like(weights)))
         transforms = self._network.similarity_fit(fused)
         return {
             **views,
@@ -194,7 +205,12 @@ class Annotator:
                 estimates=estimates - there,
                 fused=found["fused"] - middle[:, tf.newaxis],
                 weights=found["weights"],
+                votes=found["votes"],
             )
+            if self._config.energy.free_space:
+                seen = seen._replace(
+                    sights=_sights(found), camera_from_seen=_from_middle(rig, middle)
+                )
             refined, *energies = self._refinement(_shifted(transforms, -middle), seen)
             transforms, energy = _shifted(refined, middle), tf.stack(energies, axis=1)
         vertices = self._network.skinning(transforms)
@@ -281,6 +297,20 @@ def _shifted(transforms, offset):
     """Transforms [B, P, 4, 4] moved by offset [B, 3]."""
     column = offset[:, tf.newaxis, :, tf.newaxis]  # [B, 1, 3, 1]
     return transforms + tf.pad(column, [[0, 0], [0, 0], [0, 1], [3, 0]])
+
+
+def _from_middle(transforms, middle):
+    """Transforms [B, C, 4, 4] of points that are given relative to `middle` [B, 3]."""
+    place = multi_view.moved(middle[:, tf.newaxis, tf.newaxis], transforms)  # [B, C, 1, 3]
+    upper = tf.concat(
+        [transforms[..., :3, :3], tf.linalg.matrix_transpose(place)], axis=-1
+    )
+    return tf.concat([upper, transforms[..., 3:, :]], axis=-2)
+
+
+def _sights(views):
+    """The `Sight` of [B, C, ...] that `_estimated` put among its results."""
+    return free_space.Sight(views["sight_surface"], views["sight_intrinsics"])
 
 
 def _moved_transforms(transforms, camera_from_rig):

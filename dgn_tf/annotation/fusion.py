@@ -8,7 +8,7 @@ missed the hand is told by the pixels: its mesh explains nobody's.
 
 import tensorflow as tf
 
-from dgn_tf.losses import data_terms, multi_view
+from dgn_tf.losses import data_terms, free_space, multi_view
 from dgn_tf.losses.multi_view import flat_views
 
 # A pixel that no part of a mesh comes near says that the mesh is wrong, not by how much, mm.
@@ -70,6 +70,33 @@ def view_weights(explained, usable):
 def vertex_weights(of_view, confidence):
     """Weights [B, C, V] of `fuse`: [B, C] of the views times [B, C, V] of the network."""
     return of_view[..., tf.newaxis] * tf.maximum(confidence, _LEAST_WEIGHT)
+
+
+def votes(in_rig, camera_from_rig, sights, usable, margin):
+    """Which views' vertices count: those that no usable camera sees past.
+
+    Two views that take a finger for another would outvote the third, which sees it.
+
+    Args:
+        in_rig: [B, C, V, 3] mm, the views' estimates.
+        camera_from_rig: [B, C, 4, 4] mm.
+        sights: `free_space.Sight` of [B, C, S, S] and [B, C, 4].
+        usable: [B, C] bool.
+        margin: of `free_space.in_free_space`, mm.
+
+    Returns:
+        [B, C, V] bool. A vertex that no view places anywhere else keeps all its votes.
+    """
+    shape = tf.shape(in_rig)[:3]
+    flat = tf.reshape(in_rig, [shape[0], -1, 3])
+    free = tf.zeros(shape, tf.bool)
+    for view in range(camera_from_rig.shape[1]):
+        there = multi_view.moved(flat, camera_from_rig[:, view])
+        sight = free_space.Sight(*(values[:, view] for values in sights))
+        past = tf.reshape(free_space.in_free_space(there, sight, margin), shape)
+        free |= past & usable[:, view, tf.newaxis, tf.newaxis]
+    left = tf.reduce_any(~free & usable[..., tf.newaxis], axis=1, keepdims=True)
+    return ~free | ~left
 
 
 def explanation(vertices, normals, points, counted, camera_from_rig, usable):

@@ -8,6 +8,7 @@ The hand is one for all views, so the terms take the forms that they have for it
   is the vertex nearest to it in mesh coordinates I_m. I_m stays as estimated.
 - Vertex (Eq. 14): the mesh against each view's estimate P_r.
 - arap (Eq. 11): the mesh against the fused P_s; collision and offset (Eq. 10, 13) as they are.
+- Free space (`losses.free_space`, where it has a weight): the mesh in every view.
 """
 
 from typing import NamedTuple
@@ -16,13 +17,13 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.geometry import kinematics, skinning
-from dgn_tf.losses import data_terms, priors
+from dgn_tf.losses import data_terms, free_space, multi_view, priors
 from dgn_tf.losses.energy import EnergyConfig
 
 # Adam's step: radians of a joint, and of lengths the same share of a finger bone, mm.
 _RATE, _BONE_MM = 0.01, 30.0
 _BETA1, _BETA2 = 0.9, 0.99
-_HELD = 5  # steps for which the nearest vertices are held
+_HELD = 5  # steps for which what lies nearest is held
 
 
 class Observed(NamedTuple):
@@ -35,6 +36,9 @@ class Observed(NamedTuple):
     estimates: [B, C, V, 3] P_r of the views.
     fused: [B, V, 3] their fused P_s.
     weights: [B, C] of the views, >= 0.
+    votes: [B, C, V] bool: which vertices of `estimates` count.
+    sights: `Sight` of [B, C, S, S] and [B, C, 4]; None without the free-space term.
+    camera_from_seen: [B, C, 4, 4] to the frames of `sights`; None likewise.
     """
 
     points: tf.Tensor
@@ -44,6 +48,9 @@ class Observed(NamedTuple):
     estimates: tf.Tensor
     fused: tf.Tensor
     weights: tf.Tensor
+    votes: tf.Tensor
+    sights: free_space.Sight | None = None
+    camera_from_seen: tf.Tensor | None = None
 
 
 def corresponding_vertex(coords, layer, template):
@@ -87,21 +94,41 @@ class HandEnergy:
         """P_r [B, V, 3] mm of transforms [B, P, 4, 4]."""
         return skinning.skin_by_basis(transforms, self._vertices)
 
-    def nearest(self, vertices, seen: Observed):
-        """[B, C, K] int32: the nearest vertex that faces the camera, for each pixel (Eq. 7)."""
+    def nearest(self, vertices, seen: Observed) -> dict[str, tf.Tensor]:
+        """What is held while the hand moves, of P_r = `vertices` [B, V, 3] mm.
+
+        Returns:
+            vertex: [B, C, K] int32: the nearest vertex that faces the camera, for each pixel
+                (Eq. 7). With the free-space term also free: [B, C, V] bool: vertices where the
+                view looks past the hand; and pixel: [B, C, V, 3] mm, the view's nearest to each.
+        """
         normals = data_terms.vertex_normals(vertices, self._faces, self._around)
         found = []
         for view in range(seen.points.shape[1]):
             allowed = data_terms.facing(vertices, normals, seen.cameras[:, view])
             found.append(data_terms.nearest_vertex(seen.points[:, view], vertices, allowed))
-        return tf.stack(found, axis=1)
+        nearest = {"vertex": tf.stack(found, axis=1)}
+        if self.config.free_space:
+            nearest |= self._in_free_space(vertices, seen)
+        return nearest
+
+    def _in_free_space(self, vertices, seen):
+        free, pixel = [], []
+        for view in range(seen.points.shape[1]):
+            points, counted = seen.points[:, view], seen.counted[:, view]
+            there = multi_view.moved(vertices, seen.camera_from_seen[:, view])
+            sight = free_space.Sight(*(values[:, view] for values in seen.sights))
+            past = free_space.in_free_space(there, sight, self.config.free_space_margin)
+            free.append(past & tf.reduce_any(counted, axis=1, keepdims=True))
+            pixel.append(free_space.nearest_measured(vertices, points, counted))
+        return {"free": tf.stack(free, axis=1), "pixel": tf.stack(pixel, axis=1)}
 
     def terms(self, transforms, nearest, seen: Observed) -> dict[str, tf.Tensor]:
         """The terms, unweighted: name -> [B]; gradients reach `transforms`.
 
         Args:
             transforms: [B, P, 4, 4] of the hand, in the frame of `seen`.
-            nearest: of `nearest`, held.
+            nearest: of the method `nearest`, held.
         """
         config, template = self.config, self.template
         vertices = self.vertices(transforms)
@@ -111,8 +138,9 @@ class HandEnergy:
             return tf.reduce_sum(tf.where(share > 0, share * term, 0.0), axis=1)
 
         apart = tf.reduce_sum((vertices[:, tf.newaxis] - seen.estimates) ** 2, axis=-1)
-        return {
-            "icp": of_views(self._matched(vertices, nearest, seen)),
+        apart = tf.where(seen.votes, data_terms.smooth_l1(apart, config.delta), 0.0)
+        terms = {
+            "icp": of_views(self._matched(vertices, nearest["vertex"], seen)),
             "lifting": of_views(self._matched(vertices, seen.vertex, seen)),
             "collision": priors.collision_loss(
                 skinning.skin_by_basis(transforms, self._keypoints), config.collision_distance
@@ -121,10 +149,17 @@ class HandEnergy:
             "offset": priors.offset_loss(
                 transforms, template.bone_from_template, template.parents
             ),
-            "vertex": of_views(
-                tf.reduce_mean(data_terms.smooth_l1(apart, config.delta), axis=-1)
-            ),
+            "vertex": of_views(tf.reduce_mean(apart, axis=-1)),
         }
+        if self.config.free_space:
+            pulls = [
+                free_space.pull(
+                    vertices, nearest["free"][:, view], nearest["pixel"][:, view], config.delta
+                )
+                for view in range(seen.points.shape[1])
+            ]
+            terms["free_space"] = of_views(tf.stack(pulls, axis=1))
+        return terms
 
     def _matched(self, vertices, index, seen):
         """Mean distance d (Eq. 7, 8) of each view's pixels from vertices `index`: [B, C] mm."""
@@ -144,6 +179,7 @@ class HandEnergy:
         factors["icp"] = weights["icp"] + weights["other_icp"] * other
         factors["lifting"] = weights["lifting"] + weights["other_lifting"] * other
         factors["vertex"] = weights["vertex"] * other
+        factors["free_space"] = weights["free_space"] + weights["other_free_space"] * other
         return tf.add_n([factors[name] * term for name, term in terms.items()])
 
 

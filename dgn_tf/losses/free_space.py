@@ -83,8 +83,17 @@ def free_space_loss(vertices, free, points, counted, delta):
         [N] mm, mean over all vertices, those that are not in free space at 0; 0 for an example
         without a pixel. Gradients reach `vertices`, with the choice of the nearest held.
     """
-    index = data_terms.nearest_vertex(vertices, points, counted)
-    nearest = tf.gather(tf.stop_gradient(points), index, axis=1, batch_dims=1)
-    distance = data_terms.smooth_l1(tf.reduce_sum((vertices - nearest) ** 2, axis=-1), delta)
     free &= tf.reduce_any(counted, axis=1, keepdims=True)
+    return pull(vertices, free, nearest_measured(vertices, points, counted), delta)
+
+
+def nearest_measured(vertices, points, counted):
+    """[N, V, 3] mm: the pixel that counts nearest to each vertex, see `free_space_loss`."""
+    index = data_terms.nearest_vertex(vertices, points, counted)
+    return tf.gather(tf.stop_gradient(points), index, axis=1, batch_dims=1)
+
+
+def pull(vertices, free, nearest, delta):
+    """`free_space_loss` with places `nearest` [N, V, 3] that are known already."""
+    distance = data_terms.smooth_l1(tf.reduce_sum((vertices - nearest) ** 2, axis=-1), delta)
     return tf.reduce_mean(tf.where(free, distance, tf.zeros_like(distance)), axis=1)

@@ -10,6 +10,7 @@ from dgn_tf.annotation import annotator, report
 from dgn_tf.data import view_schema
 from dgn_tf.geometry.kinematics import rigid_inverse
 from dgn_tf.layers import SimilarityFit, Skinning
+from dgn_tf.losses.energy import EnergyConfig
 from tests.tiny_template import tiny_template
 from tests.view_records import camera_from_rig, make_step
 
@@ -68,9 +69,12 @@ def vertices(camera):
     return Skinning(TEMPLATE)(tf.constant(transforms))[0].numpy()
 
 
-@pytest.mark.parametrize("passes, refine_steps", [(1, 0), (2, 0), (2, 3)])
-def test_exact_views_give_the_truth_to_every_camera(passes, refine_steps):
-    found = annotate(steps_of(), passes=passes, refine_steps=refine_steps)
+@pytest.mark.parametrize(
+    "passes, refine_steps, free_space", [(1, 0, 0), (2, 0, 0), (2, 3, 0), (1, 0, 3), (2, 3, 3)]
+)
+def test_exact_views_give_the_truth_to_every_camera(passes, refine_steps, free_space):
+    energy = EnergyConfig(free_space=free_space)
+    found = annotate(steps_of(), passes=passes, refine_steps=refine_steps, energy=energy)
     for camera in range(3):
         tolerance = 0.02 if not refine_steps else 30.0  # mm; random pixels draw the refined hand
         np.testing.assert_allclose(found["vertices"][1, camera], vertices(camera), atol=tolerance)
@@ -117,6 +121,29 @@ def test_one_view_that_contradicts_the_others_does_not_move_the_hand():
     np.testing.assert_allclose(found["vertices"][0, 0], vertices(0), atol=3.0)  # mm
     assert (found["view_distance"][:, 1] > 100).all()
     assert (found["view_distance"][:, [0, 2]] < 3).all()
+
+
+def test_two_views_are_outvoted_by_the_one_that_sees_past_them():
+    """Two views agree on a wrong place, where the third camera looks into the void."""
+    steps = steps_of()
+    for step in steps:
+        step["depth"] = list(step["depth"])
+        hand = vertices(0)
+        window = view_schema.decode_window(step["depth"][0]).numpy()
+        rows, columns = np.indices(window.shape)
+        place = np.stack([columns, rows], axis=-1) + step["window"][0, :2]
+        focal, middle = step["intrinsics"][0, :2], step["intrinsics"][0, 2:]
+        pixels = hand[:, :2] / hand[:, 2:] * focal + middle
+        near = np.abs(place[:, :, None] - pixels).max(axis=-1).min(axis=-1) < 30
+        shown = np.where(near, hand[:, 2].min(), 0) / step["depth_unit"]
+        step["depth"][0] = tf.io.encode_png(shown.astype(np.uint16)[..., None]).numpy()
+
+    def off(free_space):
+        energy = EnergyConfig(free_space=free_space, min_pixels=5)  # crops of 16 x 16
+        found = annotate(steps, wrong=(1, 2), energy=energy)
+        return np.linalg.norm(found["vertices"][0, 0] - vertices(0), axis=-1).mean()
+
+    assert off(3.0) < 0.6 * off(0.0)
 
 
 def test_wrong_extrinsics_show_as_that_cameras_distance_and_it_is_named():

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from dgn_tf.annotation import fusion
 from dgn_tf.annotation.report import Tally, warnings
-from dgn_tf.losses import data_terms
+from dgn_tf.losses import data_terms, free_space, multi_view
 from tests.tiny_template import tiny_template
 from tests.view_records import camera_from_rig
 
@@ -41,6 +41,26 @@ class FusionTest(tf.test.TestCase):
     def test_no_view_gives_zeros(self):
         fused = fusion.fuse(self.noisy(), np.zeros_like(self.weights))
         self.assertAllEqual(fused, np.zeros([2, 50, 3]))
+
+    def test_votes_are_those_of_vertices_that_no_usable_camera_sees_past(self):
+        """Against a loop over views, witnesses and vertices."""
+        rig = np.stack([[camera_from_rig(c) for c in range(3)]] * 2).astype(np.float32)
+        surface = self.rng.choice([np.inf, 700.0, 900.0], [2, 3, 16, 16]).astype(np.float32)
+        intrinsics = np.tile(np.float32([60, 60, 7.5, 7.5]), [2, 3, 1])
+        usable = np.array([[True, True, False], [True, False, True]])
+        points = self.noisy(30.0)
+        sights = free_space.Sight(tf.constant(surface), tf.constant(intrinsics))
+        found = fusion.votes(tf.constant(points), tf.constant(rig), sights, usable, 10.0).numpy()
+        wanted = np.ones([2, 3, 50], bool)
+        for b, c, v in np.ndindex(2, 3, 50):
+            for w in np.flatnonzero(usable[b]):
+                there = multi_view.moved(tf.constant(points[b, c, v][None]), rig[b, w])
+                sight = free_space.Sight(surface[b, w][None], intrinsics[b, w][None])
+                if free_space.in_free_space(there[None], sight, 10.0)[0, 0]:
+                    wanted[b, c, v] = False
+        lost = ~(wanted & usable[..., None]).any(axis=1, keepdims=True)
+        self.assertTrue(lost.any() and not lost.all() and not wanted.all())
+        self.assertAllEqual(found, wanted | lost)
 
     def test_a_motion_of_the_rig_moves_the_result_alike(self):
         points = self.noisy(15.0)

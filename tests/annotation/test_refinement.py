@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from dgn_tf.annotation.refinement import HandEnergy, Observed, Refinement, corresponding_vertex
 from dgn_tf.geometry import kinematics
+from dgn_tf.losses import free_space
 from dgn_tf.losses.energy import EnergyConfig
 from tests.tiny_template import tiny_template
 
@@ -41,6 +42,7 @@ def observed(energy, transforms, estimate):
         estimates=tf.repeat(estimate[:, None], 3, axis=1),
         fused=estimate,
         weights=tf.ones([2, 3]),
+        votes=tf.ones([2, 3, count], tf.bool),
     )
 
 
@@ -100,6 +102,43 @@ class RefinementTest(tf.test.TestCase):
         lost = tf.concat([self.seen.points[:, :2], self.seen.points[:, 2:] + 1e3], axis=1)
         first, second = (refiner(12)(self.start, only(p))[0] for p in (self.seen.points, lost))
         self.assertAllClose(first, second, atol=1e-4)
+
+    def test_vertices_without_a_vote_draw_nothing(self):
+        lost = tf.concat([self.seen.estimates[:, :2], self.seen.estimates[:, 2:] + 80], axis=1)
+        votes = tf.constant([True, True, False])[None, :, None] & self.seen.votes
+        first, second = (
+            refiner(12)(self.start, self.seen._replace(estimates=estimates, votes=votes))[0]
+            for estimates in (self.seen.estimates, lost)
+        )
+        self.assertAllClose(first, second, atol=1e-4)
+
+    def test_the_hand_leaves_the_space_that_a_camera_sees_through(self):
+        """Pixels, estimates and correspondences say nothing; what is seen past does."""
+        config = EnergyConfig(
+            icp=0, omega=0, lambda1=0, vertex=0, eta1=0, eta2=0, free_space=1.0
+        )
+        vertices = self.energy.vertices(self.truth)
+        middle = tf.reduce_mean(vertices, axis=1)[:, None]
+        # All rays of cameras 0 and 1 are blocked at once; camera 2 looks past the right of x = 20.
+        camera = np.tile(np.eye(4, dtype=np.float32), [2, 3, 1, 1])
+        camera[..., 2, 3] = 800
+        surface = np.full([2, 3, 64, 64], 1.0, np.float32)
+        surface[:, 2, :, 32 + 20 * 64 // 320 :] = np.inf
+        focal = 64 * 800 / 320  # 320 mm at the hand's distance
+        intrinsics = np.tile(np.float32([focal, focal, 32, 32]), [2, 3, 1])
+        seen = self.seen._replace(
+            points=tf.tile((middle - [[30.0, 0, 0]])[:, None], [1, 3, vertices.shape[1], 1]),
+            sights=free_space.Sight(tf.constant(surface), tf.constant(intrinsics)),
+            camera_from_seen=tf.constant(camera),
+        )
+
+        def right(transforms):
+            return int(np.sum(self.energy.vertices(transforms)[..., 0] > 28))
+
+        found, before, after = refiner(40, config)(self.start, seen)
+        self.assertGreater(right(self.start), 0)
+        self.assertLess(right(found), right(self.start))
+        self.assertAllLess(after - before, 0.0)
 
     def test_correspondence_is_the_nearest_vertex_of_the_same_layer(self):
         coords = self.rng.uniform(0, 15, [2, 30, 2]).astype(np.float32)
