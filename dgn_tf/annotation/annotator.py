@@ -173,8 +173,9 @@ class Annotator:
         weights = fusion.vertex_weights(views["weights"], views["confidence"])
         views["votes"] = tf.ones(tf.shape(weights), tf.bool)
         if config.free_space:
-            margin = config.free_space_margin
-            views["votes"] = fusion.votes(in_rig, rig, _sights(views), usable, margin)
+            views["votes"] = fusion.votes(
+                in_rig, rig, _sights(views), views["weights"], config.free_space_margin
+            )
         fused = fusion.fuse(in_rig, tf.where(views["votes"], weights, tf.zeros_like(weights)))
         transforms = self._network.similarity_fit(fused)
         return {

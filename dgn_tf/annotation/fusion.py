@@ -19,6 +19,8 @@ _EVIDENCE_MM = 5.0
 # Distance from the others at which a vertex has lost three quarters of its weight, mm: about what
 # a view alone is off.
 _OUTLIER_MM = 20.0
+# Views of less weight don't say what is not there: their crops may have missed the hand.
+_WITNESS_WEIGHT = 0.6
 # A vertex that no view sees still has a place; its views' guesses then weigh alike.
 _LEAST_WEIGHT = 0.01
 _MEDIAN_STEPS, _OUTLIER_STEPS = 12, 6
@@ -72,8 +74,8 @@ def vertex_weights(of_view, confidence):
     return of_view[..., tf.newaxis] * tf.maximum(confidence, _LEAST_WEIGHT)
 
 
-def votes(in_rig, camera_from_rig, sights, usable, margin):
-    """Which views' vertices count: those that no usable camera sees past.
+def votes(in_rig, camera_from_rig, sights, weights, margin):
+    """Which views' vertices count: those that no camera sees past.
 
     Two views that take a finger for another would outvote the third, which sees it.
 
@@ -81,7 +83,7 @@ def votes(in_rig, camera_from_rig, sights, usable, margin):
         in_rig: [B, C, V, 3] mm, the views' estimates.
         camera_from_rig: [B, C, 4, 4] mm.
         sights: `free_space.Sight` of [B, C, S, S] and [B, C, 4].
-        usable: [B, C] bool.
+        weights: [B, C] of `view_weights`.
         margin: of `free_space.in_free_space`, mm.
 
     Returns:
@@ -94,8 +96,8 @@ def votes(in_rig, camera_from_rig, sights, usable, margin):
         there = multi_view.moved(flat, camera_from_rig[:, view])
         sight = free_space.Sight(*(values[:, view] for values in sights))
         past = tf.reshape(free_space.in_free_space(there, sight, margin), shape)
-        free |= past & usable[:, view, tf.newaxis, tf.newaxis]
-    left = tf.reduce_any(~free & usable[..., tf.newaxis], axis=1, keepdims=True)
+        free |= past & (weights[:, view] > _WITNESS_WEIGHT)[:, tf.newaxis, tf.newaxis]
+    left = tf.reduce_any(~free & (weights > 0)[..., tf.newaxis], axis=1, keepdims=True)
     return ~free | ~left
 
 

@@ -42,23 +42,23 @@ class FusionTest(tf.test.TestCase):
         fused = fusion.fuse(self.noisy(), np.zeros_like(self.weights))
         self.assertAllEqual(fused, np.zeros([2, 50, 3]))
 
-    def test_votes_are_those_of_vertices_that_no_usable_camera_sees_past(self):
+    def test_votes_are_those_of_vertices_that_no_trusted_camera_sees_past(self):
         """Against a loop over views, witnesses and vertices."""
         rig = np.stack([[camera_from_rig(c) for c in range(3)]] * 2).astype(np.float32)
         surface = self.rng.choice([np.inf, 700.0, 900.0], [2, 3, 16, 16]).astype(np.float32)
         intrinsics = np.tile(np.float32([60, 60, 7.5, 7.5]), [2, 3, 1])
-        usable = np.array([[True, True, False], [True, False, True]])
+        weights = np.float32([[1.0, 0.7, 0.0], [0.9, 0.3, 1.0]])
         points = self.noisy(30.0)
         sights = free_space.Sight(tf.constant(surface), tf.constant(intrinsics))
-        found = fusion.votes(tf.constant(points), tf.constant(rig), sights, usable, 10.0).numpy()
+        found = fusion.votes(tf.constant(points), tf.constant(rig), sights, weights, 10.0).numpy()
         wanted = np.ones([2, 3, 50], bool)
         for b, c, v in np.ndindex(2, 3, 50):
-            for w in np.flatnonzero(usable[b]):
+            for w in np.flatnonzero(weights[b] > 0.6):
                 there = multi_view.moved(tf.constant(points[b, c, v][None]), rig[b, w])
                 sight = free_space.Sight(surface[b, w][None], intrinsics[b, w][None])
                 if free_space.in_free_space(there[None], sight, 10.0)[0, 0]:
                     wanted[b, c, v] = False
-        lost = ~(wanted & usable[..., None]).any(axis=1, keepdims=True)
+        lost = ~(wanted & (weights > 0)[..., None]).any(axis=1, keepdims=True)
         self.assertTrue(lost.any() and not lost.all() and not wanted.all())
         self.assertAllEqual(found, wanted | lost)
 
