@@ -3,7 +3,8 @@
 TensorFlow's graph optimiser rewrites every `tf.function` that is called while it is on:
 convolutions and matrix products, and what lies between them, run in bfloat16 (8 bits of precision).
 Variables, the optimiser's moments and everything else stay float32, so a model trained so is an
-ordinary float32 model. A processor without the instructions computes as without the option.
+ordinary float32 model. Where the processor lacks the instructions TensorFlow leaves the graph alone
+or oneDNN emulates them: nothing is gained.
 """
 
 import contextlib
