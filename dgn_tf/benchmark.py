@@ -23,6 +23,7 @@ FLAGS = flags.FLAGS
 NETWORK_PARTS = ("synthesis", "training", "inference")
 PARTS = (*NETWORK_PARTS, "predictor", "stages", "exported", "pipeline", "memory")
 DEVICES = ("CPU", "GPU")
+_INFERENCE = {"predictor", "stages", "exported"}  # nothing of it changes a weight
 
 flags.DEFINE_list(
     "what", ",".join(PARTS),
@@ -63,7 +64,10 @@ def main(_):
     what, sizes = _checked_flags()
     settings = {flag.name: flag.value for flag in FLAGS.flags_by_module_dict()[train.__name__]}
     from dgn_tf.benchmarking import machine
+    from dgn_tf.serving.inference_only import assume_frozen_weights
 
+    if what <= _INFERENCE:
+        assume_frozen_weights()
     result = {"machine": machine.describe()}
     if what & set(NETWORK_PARTS):
         result |= measure_network(settings, what, FLAGS.rounds, FLAGS.profile_dir)

@@ -29,7 +29,9 @@ _USER_TEMPLATE = flags.DEFINE_string(
 def main(_):
     frames = frame_command.frames_of_flags()
     from dgn_tf import predictor
+    from dgn_tf.serving.inference_only import assume_frozen_weights
 
+    assume_frozen_weights()
     predict = predictor.HandMeshPredictor(_SAVED_MODEL.value)
     if _USER_TEMPLATE.value:
         from dgn_tf.calibration.user_hand import UserMeshes

@@ -55,7 +55,9 @@ RATIOS = {
 
 def main(_):
     from dgn_tf.json_file import write_json
+    from dgn_tf.serving.inference_only import assume_frozen_weights
 
+    assume_frozen_weights()
     contents = {name: read_network(FLAGS.wheel, name) for name in NETWORKS}
     import tensorflow as tf
 

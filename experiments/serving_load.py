@@ -41,7 +41,9 @@ INTRINSICS = (475.0, 475.0, 319.5, 239.5)
 def main(_):
     import dgn_tf
     from dgn_tf.json_file import write_json
+    from dgn_tf.serving.inference_only import assume_frozen_weights
 
+    assume_frozen_weights()  # the server's process does so too
     predictor = dgn_tf.HandMeshPredictor(_SAVED_MODEL.value, INTRINSICS)
     with server(_SAVED_MODEL.value, _GRPC.value) as (address, process):
         with dgn_tf.HandMeshClient(address, intrinsics=INTRINSICS, timeout_s=600,

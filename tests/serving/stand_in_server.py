@@ -25,6 +25,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from dgn_tf.serving.inference_only import assume_frozen_weights
 from tests.serving.stand_in_model import StatusError, Version, Versions, array_of_json
 
 _HTTP_OF_CODE = {
@@ -251,6 +252,7 @@ def main():
     parser.add_argument("--rest_api_port", type=int, default=0)
     parser.add_argument("--workers", type=int, default=8)
     arguments = parser.parse_args()
+    assume_frozen_weights()  # as serving/compose.yaml does
     versions = Versions(arguments.model_base_path, arguments.model_name)
     with StandInServer(
         versions, arguments.port, arguments.rest_api_port, arguments.workers

@@ -11,6 +11,8 @@ from google.protobuf import (
     wrappers_pb2,
 )
 
+from dgn_tf.serving.inference_only import FROZEN_WEIGHTS
+
 FIELD = descriptor_pb2.FieldDescriptorProto
 
 
@@ -97,6 +99,8 @@ def test_compose_mounts_configs_that_exist_and_asks_for_the_pinned_images(checko
     assert set(re.findall(r"image: (.+)", text)) == {
         "tensorflow/serving:2.15.1-gpu", "tensorflow/serving:2.15.1"
     }  # fmt: skip
+    (cpu,) = re.findall(r"profiles: \[cpu\]\n(.+)", text, re.DOTALL)
+    assert f"{FROZEN_WEIGHTS}=1" in cpu and "--tensorflow_intra_op_parallelism=1" in cpu
     default = re.search(r"DGN_MODEL:-(.+?)}", text)
     assert default and (checkout / "serving" / default[1]).resolve().is_dir()
     # The server refuses a file of batching parameters without batching.

@@ -1,0 +1,69 @@
+"""What inference-only processes tell TensorFlow, and that this TensorFlow listens."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dgn_tf.serving.inference_only import FROZEN_WEIGHTS, assume_frozen_weights
+
+_CHANGED_WEIGHTS = """
+import tensorflow as tf
+kernel = tf.Variable(tf.ones([3, 3, 16, 16]))
+images = tf.ones([1, 8, 8, 16])
+run = tf.function(lambda: tf.nn.relu(tf.nn.conv2d(images, kernel, 1, "SAME")))
+before = run().numpy().max()
+kernel.assign(2.0 * kernel)
+print(before, run().numpy().max())
+"""
+_CROP = """
+import sys
+import numpy as np
+import tensorflow as tf
+from dgn_tf.serving.saving import example_crops
+signature = tf.saved_model.load(sys.argv[1]).signatures["crop"]
+crops = {name: tf.constant(value) for name, value in example_crops(64, 1).items()}
+for _ in range(2):  # the first run lays the weights out, the second finds them
+    outputs = signature(left=tf.constant([False]), **crops)
+np.savez(sys.argv[2], **{name: value.numpy() for name, value in outputs.items()})
+"""
+
+
+def run(script, *arguments, **environment):
+    inherited = {name: value for name, value in os.environ.items() if name != FROZEN_WEIGHTS}
+    done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], text=True,
+                          env={**inherited, "TF_ENABLE_ONEDNN_OPTS": "1", **environment},
+                          capture_output=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_the_user_has_set_stays(monkeypatch):
+    monkeypatch.delenv(FROZEN_WEIGHTS, raising=False)
+    assume_frozen_weights()
+    assert os.environ[FROZEN_WEIGHTS] == "1"
+    monkeypatch.setenv(FROZEN_WEIGHTS, "0")
+    assume_frozen_weights()
+    assert os.environ[FROZEN_WEIGHTS] == "0"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorFlow's wheels have oneDNN there")
+def test_tensorflow_keeps_weights_that_are_said_to_be_frozen():
+    # Stale weights are the proof that it listens, and why no process that trains may say so.
+    assert run(_CHANGED_WEIGHTS).split() == ["144.0", "288.0"]
+    assert run(_CHANGED_WEIGHTS, **{FROZEN_WEIGHTS: "1"}).split() == ["144.0", "144.0"]
+
+
+def test_the_shipped_model_gives_the_same_answers(checkout, tmp_path):
+    version = checkout / "saved_models" / "dgn" / "1"
+    files = [tmp_path / "as_is.npz", tmp_path / "frozen.npz"]
+    run(_CROP, version, files[0])
+    run(_CROP, version, files[1], **{FROZEN_WEIGHTS: "1"})
+    as_is, frozen = (dict(np.load(file)) for file in files)
+    assert as_is.keys() == frozen.keys()
+    for name, value in as_is.items():
+        # Other blocks of the same sums: mm (vertices), cells (coordinates), rad (angles).
+        np.testing.assert_allclose(frozen[name], value, rtol=0, atol=1e-3, err_msg=name)
