@@ -18,6 +18,7 @@ from absl import flags
 
 from dgn_tf import errors, train
 from dgn_tf.errors import InputError
+from dgn_tf.serving.inference_only import assume_frozen_weights
 
 FLAGS = flags.FLAGS
 NETWORK_PARTS = ("synthesis", "training", "inference")
@@ -64,7 +65,6 @@ def main(_):
     what, sizes = _checked_flags()
     settings = {flag.name: flag.value for flag in FLAGS.flags_by_module_dict()[train.__name__]}
     from dgn_tf.benchmarking import machine
-    from dgn_tf.serving.inference_only import assume_frozen_weights
 
     if what <= _INFERENCE:
         assume_frozen_weights()

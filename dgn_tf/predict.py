@@ -15,6 +15,7 @@ import os
 from absl import flags
 
 from dgn_tf import errors, frame_command
+from dgn_tf.serving.inference_only import assume_frozen_weights
 
 _SAVED_MODEL = flags.DEFINE_string(
     "saved_model", None, "Folder of an exported model (saved_models/dgn) or of one version of it.",
@@ -29,9 +30,7 @@ _USER_TEMPLATE = flags.DEFINE_string(
 def main(_):
     frames = frame_command.frames_of_flags()
     from dgn_tf import predictor
-    from dgn_tf.serving.inference_only import assume_frozen_weights
 
-    assume_frozen_weights()
     predict = predictor.HandMeshPredictor(_SAVED_MODEL.value)
     if _USER_TEMPLATE.value:
         from dgn_tf.calibration.user_hand import UserMeshes
@@ -47,4 +46,5 @@ def main(_):
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    assume_frozen_weights()
     errors.run(main)

@@ -47,9 +47,10 @@ _ASKED = ("config", "draw", "frames", "held_out", "calm", "steps", "bias")
 def main(_):
     from dgn_tf.data import SynthesisConfig
     from dgn_tf.json_file import write_json
-    from dgn_tf.model_folder import load_network
+    from dgn_tf.model_folder import load_network, weights_sha256
 
     asked = {name: FLAGS[name].value for name in _ASKED}
+    asked["weights"] = weights_sha256(FLAGS.weights)
     rows = _known(asked)
     subject = Subject(load_network(FLAGS.weights), SynthesisConfig.load(FLAGS.config))
     print("  ".join(["user"] + [name.rjust(15) for name in COLUMNS]))
@@ -78,7 +79,7 @@ def _known(asked) -> dict:
         return {}
     written = json.loads(pathlib.Path(FLAGS.output).read_text())
     if written["asked"] != asked:
-        raise InputError(f"--output={FLAGS.output} was measured with other flags "
+        raise InputError(f"--output={FLAGS.output} was measured with other weights or flags "
                          f"({written['asked']}); name another file.")
     return written["users"]
 

@@ -25,6 +25,7 @@ from absl import flags
 
 from dgn_tf import errors
 from dgn_tf.errors import InputError
+from dgn_tf.serving.inference_only import assume_frozen_weights
 
 FLAGS = flags.FLAGS
 
@@ -55,9 +56,7 @@ RATIOS = {
 
 def main(_):
     from dgn_tf.json_file import write_json
-    from dgn_tf.serving.inference_only import assume_frozen_weights
 
-    assume_frozen_weights()
     contents = {name: read_network(FLAGS.wheel, name) for name in NETWORKS}
     import tensorflow as tf
 
@@ -225,4 +224,5 @@ def measure(jobs: dict, ratios: dict, rounds: int, burst: int) -> dict:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    assume_frozen_weights()
     errors.run(main)

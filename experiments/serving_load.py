@@ -21,6 +21,7 @@ from absl import flags
 
 from dgn_tf import errors
 from dgn_tf.errors import InputError
+from dgn_tf.serving.inference_only import assume_frozen_weights
 
 _SAVED_MODEL = flags.DEFINE_string(
     "saved_model", "saved_models/dgn", "Exported model: served, and run in this process."
@@ -41,9 +42,7 @@ INTRINSICS = (475.0, 475.0, 319.5, 239.5)
 def main(_):
     import dgn_tf
     from dgn_tf.json_file import write_json
-    from dgn_tf.serving.inference_only import assume_frozen_weights
 
-    assume_frozen_weights()  # the server's process does so too
     predictor = dgn_tf.HandMeshPredictor(_SAVED_MODEL.value, INTRINSICS)
     with server(_SAVED_MODEL.value, _GRPC.value) as (address, process):
         with dgn_tf.HandMeshClient(address, intrinsics=INTRINSICS, timeout_s=600,
@@ -212,4 +211,5 @@ def _request(signature, inputs):
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    assume_frozen_weights()  # the server's process does so too
     errors.run(main)

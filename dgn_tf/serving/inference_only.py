@@ -10,8 +10,8 @@ def assume_frozen_weights() -> None:
 
     An exported model's weights are variables (see `freezing`), and oneDNN lays a variable out anew
     at every call: a sixth to a fifth of one frame's time. Outputs differ by float rounding, and the
-    process takes 10 MB more. To be called before TensorFlow runs anything, and never where weights
-    change: the convolutions would go on with the old ones, silently. What the environment says
-    already stays.
+    process takes 10 MB more. For a program's start, before TensorFlow runs anything, and never
+    where weights change: the convolutions would go on with the old ones, silently, in this process
+    and in those that inherit its environment. What that says already stays.
     """
     os.environ.setdefault(FROZEN_WEIGHTS, "1")

@@ -42,12 +42,58 @@ def run(script, *arguments, **environment):
 
 
 def test_what_the_user_has_set_stays(monkeypatch):
-    monkeypatch.delenv(FROZEN_WEIGHTS, raising=False)
+    monkeypatch.setenv(FROZEN_WEIGHTS, "")  # so that what was there comes back
+    monkeypatch.delenv(FROZEN_WEIGHTS)
     assume_frozen_weights()
     assert os.environ[FROZEN_WEIGHTS] == "1"
     monkeypatch.setenv(FROZEN_WEIGHTS, "0")
     assume_frozen_weights()
     assert os.environ[FROZEN_WEIGHTS] == "0"
+
+
+_PROGRAM = """
+import atexit, os, runpy, sys
+atexit.register(lambda: print("at its end:", os.environ.get(sys.argv[1])))
+runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(("program", "said"), [
+    ("dgn_tf.predict", "1"), ("dgn_tf.train", None), ("dgn_tf.annotate", None),
+])  # fmt: skip
+def test_programs_that_only_infer_say_so(program, said):
+    inherited = {name: value for name, value in os.environ.items() if name != FROZEN_WEIGHTS}
+    done = subprocess.run([sys.executable, "-c", _PROGRAM, FROZEN_WEIGHTS, program],
+                          env=inherited, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 1  # a flag is missing
+    assert f"at its end: {said}" in done.stdout
+
+
+@pytest.mark.parametrize(("what", "only"), [
+    ("stages,exported", True), ("predictor", True), ("training,exported", False),
+    ("exported,memory", False),
+])  # fmt: skip
+def test_the_benchmark_says_so_where_it_does_not_train(monkeypatch, what, only):
+    from dgn_tf import benchmark
+
+    class Asked(Exception):
+        pass
+
+    def ask():
+        raise Asked
+
+    monkeypatch.setattr(benchmark, "assume_frozen_weights", ask)
+    monkeypatch.setattr(benchmark, "_checked_flags", lambda: (set(what.split(",")), [1]))
+    for name in ("measure_network", "_model_parts", "_feeding_parts"):
+        monkeypatch.setattr(benchmark, name, lambda *_: {})
+    monkeypatch.setattr(benchmark, "lines", lambda _: [])
+    benchmark.FLAGS.unparse_flags()
+    benchmark.FLAGS(["benchmark"])
+    if only:
+        with pytest.raises(Asked):
+            benchmark.main([])
+    else:
+        benchmark.main([])
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorFlow's wheels have oneDNN there")
