@@ -22,6 +22,7 @@ test: lint
 
 lint: venv
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 
 venv: $(STAMP)

@@ -15,8 +15,11 @@ _MIDDLE_FLEXION = (-3, 108)
 _LAST_FLEXION = (-6, 78)
 # The thumb's saddle joint, from MakeHuman's rest pose: flexion (across the palm), palmar abduction,
 # twist.
-_THUMB = {1: ((-15, 35), (-22, 25), (-10, 25)), 2: ((-10, 58), (-8, 8), (-3, 3)),
-          3: ((-15, 80), (0, 0), (0, 0))}
+_THUMB = {
+    1: ((-15, 35), (-22, 25), (-10, 25)),
+    2: ((-10, 58), (-8, 8), (-3, 3)),
+    3: ((-15, 80), (0, 0), (0, 0)),
+}
 # That rest pose: direction of the first bone and flexion axis in the palm's frame, and how far the
 # other two joints are bent.
 _THUMB_DIRECTION, _THUMB_AXIS = (0.640, -0.447, 0.625), (-0.078, -0.847, -0.526)
@@ -50,8 +53,9 @@ def bone_frames(joints, tips, part_names):
         z = unit(joints[part] - joints[behind])
         x = np.array([1.0, 0.0, 0.0])
         if not name.endswith("0"):
-            x = flexion_axis(finger_chain(joints, tips, part_names, name[:-1]),
-                             usual_axis(name[:-1]))
+            x = flexion_axis(
+                finger_chain(joints, tips, part_names, name[:-1]), usual_axis(name[:-1])
+            )
         x = unit(x - z * np.dot(x, z))
         rotation = np.stack([x, np.cross(z, x), z])
         frames[part, :3, :3] = rotation
@@ -107,13 +111,17 @@ def joint_limits(joints, tips, frames, part_names, thumb_offset=0.0):
         elif bone == 1:
             seen = joints[part + 1] - joints[part]
             spread = np.degrees(np.arctan2(seen[0], seen[2]))
-            limits[part] = (np.array(_KNUCKLE_FLEXION) - rest,
-                            np.array(_KNUCKLE_DIRECTION[finger]) - spread, _KNUCKLE_TWIST)
+            limits[part] = (
+                np.array(_KNUCKLE_FLEXION) - rest,
+                np.array(_KNUCKLE_DIRECTION[finger]) - spread,
+                _KNUCKLE_TWIST,
+            )
         else:
             limits[part, 0] = np.array(_MIDDLE_FLEXION if bone == 2 else _LAST_FLEXION) - rest
     # The rest pose is within reach, also of a hand that rests with fingers bent backwards.
-    return np.radians(np.stack([np.minimum(limits[..., 0], 0), np.maximum(limits[..., 1], 0)],
-                               axis=-1))
+    return np.radians(
+        np.stack([np.minimum(limits[..., 0], 0), np.maximum(limits[..., 1], 0)], axis=-1)
+    )
 
 
 def thumb_offset(joints, tips, frames, part_names) -> np.ndarray:
@@ -159,6 +167,10 @@ def axes(direction, axis) -> np.ndarray:
 
 def angles_of(rotation) -> np.ndarray:
     """Returns [3] rad with Rx Ry Rz = rotation [3, 3]; inverts `posing.rotation_from_angles`."""
-    return np.array([np.arctan2(-rotation[1, 2], rotation[2, 2]),
-                     np.arcsin(np.clip(rotation[0, 2], -1.0, 1.0)),
-                     np.arctan2(-rotation[0, 1], rotation[0, 0])])
+    return np.array(
+        [
+            np.arctan2(-rotation[1, 2], rotation[2, 2]),
+            np.arcsin(np.clip(rotation[0, 2], -1.0, 1.0)),
+            np.arctan2(-rotation[0, 1], rotation[0, 0]),
+        ]
+    )

@@ -72,15 +72,21 @@ def _with_faces(coords, layer, faces, chart) -> Embedding:
     # No interpolation across the gap: a seam's face has the coordinates of its first corner.
     face_coords[seam] = face_coords[seam][:, :1]
     face_layer = (layer[faces].sum(axis=1) >= 2).astype(np.int32)  # That of most corners.
-    return Embedding(coords.astype(np.float32), layer.astype(np.int32),
-                     face_coords.astype(np.float32), face_layer, seam)
+    return Embedding(
+        coords.astype(np.float32),
+        layer.astype(np.int32),
+        face_coords.astype(np.float32),
+        face_layer,
+        seam,
+    )
 
 
 def palm_or_back(vertices, faces) -> np.ndarray:
     """Returns [V] int32, 0 on the palm side and 1 on the back; each side is connected."""
     normals = np.zeros_like(vertices)
-    across = np.cross(vertices[faces[:, 1]] - vertices[faces[:, 0]],
-                      vertices[faces[:, 2]] - vertices[faces[:, 0]])
+    across = np.cross(
+        vertices[faces[:, 1]] - vertices[faces[:, 0]], vertices[faces[:, 2]] - vertices[faces[:, 0]]
+    )
     for corner in range(3):
         np.add.at(normals, faces[:, corner], across)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
@@ -146,8 +152,9 @@ def scale_distances(distances, rounds: int = _SCALING_ROUNDS) -> np.ndarray:
     count = len(points)
     for _ in range(rounds):
         ratio = distances / np.sqrt(np.maximum(_squared_distances(points), 1e-18))
-        points = (ratio.sum(axis=1)[:, None] * points - np.einsum("ij,jk->ik", ratio, points)) \
-            / count
+        points = (
+            ratio.sum(axis=1)[:, None] * points - np.einsum("ij,jk->ik", ratio, points)
+        ) / count
         points = points - points.mean(axis=0)
     return _aligned(points)
 
@@ -164,8 +171,9 @@ def _leading_vectors(gram, rounds=100):
         vectors[:, 0] /= np.linalg.norm(vectors[:, 0])
         vectors[:, 1] -= np.einsum("i,i->", vectors[:, 0], vectors[:, 1]) * vectors[:, 0]
         vectors[:, 1] /= np.linalg.norm(vectors[:, 1])
-    values = np.einsum("ik,ij,jk->k", vectors, gram, vectors, optimize=["einsum_path", (0, 1),
-                                                                         (0, 1)])
+    values = np.einsum(
+        "ik,ij,jk->k", vectors, gram, vectors, optimize=["einsum_path", (0, 1), (0, 1)]
+    )
     return vectors * np.sqrt(values)
 
 
@@ -175,6 +183,7 @@ def _aligned(points):
     angle = 0.5 * np.arctan2(2 * covariance[0, 1], covariance[0, 0] - covariance[1, 1])
     major = np.array([np.cos(angle), np.sin(angle)])
     minor = np.array([-major[1], major[0]])
-    turned = np.stack([np.einsum("vi,i->v", points, minor),
-                       np.einsum("vi,i->v", points, major)], axis=1)
+    turned = np.stack(
+        [np.einsum("vi,i->v", points, minor), np.einsum("vi,i->v", points, major)], axis=1
+    )
     return turned * np.where((turned**3).sum(axis=0) < 0, -1.0, 1.0)

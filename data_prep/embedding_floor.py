@@ -47,8 +47,9 @@ def floor_errors(template, poses, grid_size: int) -> dict:
     """Mean vertex error, mm, of the best linear sampling of a coordinate map, before and after
     the refit, over poses [N, V, 3]; the map of each pose solves a least squares problem."""
     scale = (grid_size - 1) / (template.grid_size - 1)
-    matrix = sampling_matrix(template.mesh_coords * scale, template.vertex_layer, grid_size,
-                             template.num_layers)
+    matrix = sampling_matrix(
+        template.mesh_coords * scale, template.vertex_layer, grid_size, template.num_layers
+    )
     u, s, _ = np.linalg.svd(matrix, full_matrices=False)
     shrunk = u * (s**2 / (s**2 + RIDGE * s[0] ** 2))
     before, after = [], []
@@ -57,8 +58,10 @@ def floor_errors(template, poses, grid_size: int) -> dict:
         best = (shrunk @ (u.T @ flat)).reshape(len(matrix), -1, 3).transpose(1, 0, 2)
         before.append(np.linalg.norm(best - chunk, axis=-1).mean(axis=1))
         after.append(np.linalg.norm(refit(best, template) - chunk, axis=-1).mean(axis=1))
-    return {"sampled_mm": float(np.concatenate(before).mean()),
-            "refitted_mm": float(np.concatenate(after).mean())}
+    return {
+        "sampled_mm": float(np.concatenate(before).mean()),
+        "refitted_mm": float(np.concatenate(after).mean()),
+    }
 
 
 def describe(template, distances, poses) -> dict:
@@ -74,15 +77,20 @@ def describe(template, distances, poses) -> dict:
     scale = (apart * distances).sum() / (apart**2).sum()
     stress = np.sqrt(((scale * apart - distances) ** 2).sum() / (distances**2).sum())
     rest = template.vertices[None].astype(np.float64)
-    report: dict = {"stress": float(stress), "flipped": _flipped(template), "occupancy": {},
-                    "floors": {}}
+    report: dict = {
+        "stress": float(stress),
+        "flipped": _flipped(template),
+        "occupancy": {},
+        "floors": {},
+    }
     for grid_size in GRIDS:
         cells = np.round(coords * (grid_size - 1) / (template.grid_size - 1)).astype(int)
         used = len(np.unique(np.concatenate([cells, layer[:, None]], axis=1), axis=0))
         report["occupancy"][str(grid_size)] = used / (grid_size**2 * template.num_layers)
         report["floors"][str(grid_size)] = {
             "rest": floor_errors(template, rest, grid_size),
-            "poses": floor_errors(template, poses, grid_size)}
+            "poses": floor_errors(template, poses, grid_size),
+        }
     return report
 
 
@@ -93,8 +101,11 @@ def _flipped(template) -> float:
     across a seam belong to neither side.
     """
     # Charts of the atlas are told apart by their half of the grid.
-    chart = template.vertex_layer if template.embedding != "atlas" else (
-        template.mesh_coords[:, 0] > (template.grid_size - 1) / 2)
+    chart = (
+        template.vertex_layer
+        if template.embedding != "atlas"
+        else (template.mesh_coords[:, 0] > (template.grid_size - 1) / 2)
+    )
     corners = chart[template.faces].astype(int)
     inside = corners.min(axis=1) == corners.max(axis=1)
     area = signed_areas(template.mesh_coords[template.faces].astype(np.float64))
@@ -109,4 +120,3 @@ def signed_areas(triangles) -> np.ndarray:
     """Returns [F], twice the signed area of triangles [F, 3, 2]."""
     first, second = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     return first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
-

@@ -25,28 +25,40 @@ from dgn_tf.json_file import write_json
 from dgn_tf.template import HANDS, load_template
 
 _INPUT = flags.DEFINE_string(
-    "input", None, "Labels: NYU's joint_data.mat or its folder, a split's folder of records, or a "
-    "text of test frames, one line of 14 or 36 x (u px, v px, d mm) a frame.", required=True,
-)  # fmt: skip
+    "input",
+    None,
+    "Labels: NYU's joint_data.mat or its folder, a split's folder of records, or a "
+    "text of test frames, one line of 14 or 36 x (u px, v px, d mm) a frame.",
+    required=True,
+)
 _OUTPUT = flags.DEFINE_string("output", None, "The poses to write, .npz.", required=True)
 _TEMPLATE = flags.DEFINE_string("template", "", "Hand template (.npz); empty for the one shipped.")
-_CAMERA = flags.DEFINE_integer("camera", 1, "Whose key points, from 1, the only one of a text.",
-                               lower_bound=1)
+_CAMERA = flags.DEFINE_integer(
+    "camera", 1, "Whose key points, from 1, the only one of a text.", lower_bound=1
+)
 _EVERY = flags.DEFINE_integer(
     "every", 1, "Line k of a text, from 0, is frame k * EVERY.", lower_bound=1
 )
 _HAND = flags.DEFINE_enum(
-    "hand", "right", HANDS, "The hand that was labelled; a left one's key points are mirrored, the "
+    "hand",
+    "right",
+    HANDS,
+    "The hand that was labelled; a left one's key points are mirrored, the "
     "poses are a right hand's. Records say themselves.",
-)  # fmt: skip
+)
 _SCALES = flags.DEFINE_enum(
-    "finger_scales", "frame", FINGER_SCALES, "frame: each finger's own in each frame; subject: the "
+    "finger_scales",
+    "frame",
+    FINGER_SCALES,
+    "frame: each finger's own in each frame; subject: the "
     "median over a subject's frames; palm: that of the palm.",
-)  # fmt: skip
+)
 _MAX_RESIDUAL = flags.DEFINE_float(
-    "max_residual_mm", 10.0, "Frames of a larger mean residual are no poses to draw from; 0: all "
-    "are.", lower_bound=0,
-)  # fmt: skip
+    "max_residual_mm",
+    10.0,
+    "Frames of a larger mean residual are no poses to draw from; 0: all are.",
+    lower_bound=0,
+)
 _REPORT = flags.DEFINE_string("report", "", "The residuals as JSON; empty: none.")
 _PICTURES = flags.DEFINE_string("pictures", "", "Picture (.png) of some fits; empty: none.")
 
@@ -61,20 +73,29 @@ def fit_labels(template, labels, finger_scales: str = "frame") -> tuple[Fit, np.
         InputError: the template has no key points of the labels' names, fewer than three of its
             palm among them, or no frame has three.
     """
-    shared = np.array([j for j, name in enumerate(labels.names)
-                       if name in template.keypoint_names], np.int64)
+    shared = np.array(
+        [j for j, name in enumerate(labels.names) if name in template.keypoint_names], np.int64
+    )
     names = [labels.names[j] for j in shared]
-    palm = [name for name in names if template.keypoint_weights[
-        template.keypoint_names.index(name), 0] > 0.99]
+    palm = [
+        name
+        for name in names
+        if template.keypoint_weights[template.keypoint_names.index(name), 0] > 0.99
+    ]
     if len(palm) < MIN_PALM_KEYPOINTS:
-        raise InputError(f"--template={template.name}: shares {len(palm)} key points of the palm "
-                         f"with the labels, wanted {MIN_PALM_KEYPOINTS}; take a template with "
-                         "NYU's names.")
-    fit = fit_keypoints(template, labels.keypoints[:, shared], names, finger_scales,
-                        labels.subjects)
+        raise InputError(
+            f"--template={template.name}: shares {len(palm)} key points of the palm "
+            f"with the labels, wanted {MIN_PALM_KEYPOINTS}; take a template with "
+            "NYU's names."
+        )
+    fit = fit_keypoints(
+        template, labels.keypoints[:, shared], names, finger_scales, labels.subjects
+    )
     if not fit.fitted.any():
-        raise InputError(f"--input: no frame of {labels.source} has {MIN_PALM_KEYPOINTS} key "
-                         "points of the palm; check the labels.")
+        raise InputError(
+            f"--input: no frame of {labels.source} has {MIN_PALM_KEYPOINTS} key "
+            "points of the palm; check the labels."
+        )
     return fit, shared
 
 
@@ -91,16 +112,24 @@ def save_poses(path, fit: Fit, labels, template, max_residual_mm: float = 0.0) -
     by_frame[fit.fitted] = np.nanmean(fit.residual_mm[fit.fitted], axis=1)
     usable = fit.fitted & (by_frame <= (max_residual_mm or np.inf))
     content = {
-        "format": np.array(FORMAT), "template_name": np.array(template.name),
-        "template_hash": np.array(template.hash), "source": np.array(labels.source),
-        "status": np.array(labels.status), "part_names": np.array(template.part_names),
-        "keypoint_names": np.array(labels.names), "joint_limits": template.joint_limits,
+        "format": np.array(FORMAT),
+        "template_name": np.array(template.name),
+        "template_hash": np.array(template.hash),
+        "source": np.array(labels.source),
+        "status": np.array(labels.status),
+        "part_names": np.array(template.part_names),
+        "keypoint_names": np.array(labels.names),
+        "joint_limits": template.joint_limits,
         "transforms": fit.transforms.astype(np.float32),
         "joint_angles": fit.angles.astype(np.float32),
-        "bone_scales": fit.bone_scales.astype(np.float32), "observed": fit.observed,
-        "residual_mm": fit.residual_mm.astype(np.float32), "fitted": fit.fitted, "usable": usable,
-        "frames": labels.frames, "subjects": labels.subjects,
-    }  # fmt: skip
+        "bone_scales": fit.bone_scales.astype(np.float32),
+        "observed": fit.observed,
+        "residual_mm": fit.residual_mm.astype(np.float32),
+        "fitted": fit.fitted,
+        "usable": usable,
+        "frames": labels.frames,
+        "subjects": labels.subjects,
+    }
     path = pathlib.Path(path)
     beside = path.with_name(path.name + ".part")
     try:
@@ -109,20 +138,21 @@ def save_poses(path, fit: Fit, labels, template, max_residual_mm: float = 0.0) -
         os.replace(beside, path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise InputError(f"--output={path}: cannot be written ({error.strerror}); choose a folder "
-                         "that exists.") from None
+        raise InputError(
+            f"--output={path}: cannot be written ({error.strerror}); choose a folder that exists."
+        ) from None
     return int(usable.sum())
 
 
 def main(_):
     for flag in (_OUTPUT, _REPORT, _PICTURES):
         if flag.value and not pathlib.Path(flag.value).resolve().parent.is_dir():
-            raise InputError(f"--{flag.name}={flag.value}: its folder does not exist; create it or "
-                             "choose another.")
+            raise InputError(
+                f"--{flag.name}={flag.value}: its folder does not exist; create it or "
+                "choose another."
+            )
     template = load_template(_TEMPLATE.value or None)
-    labels = keypoint_labels.read_keypoints(
-        _INPUT.value, _CAMERA.value, _EVERY.value, _HAND.value
-    )
+    labels = keypoint_labels.read_keypoints(_INPUT.value, _CAMERA.value, _EVERY.value, _HAND.value)
     fit, shared = fit_labels(template, labels, _SCALES.value)
     labels = labels.with_keypoints(shared)
     usable = save_poses(_OUTPUT.value, fit, labels, template, _MAX_RESIDUAL.value)
@@ -134,8 +164,9 @@ def main(_):
         try:
             Image.fromarray(fit_report.fit_pictures(fit, labels, template)).save(_PICTURES.value)
         except (OSError, ValueError) as error:
-            raise InputError(f"--pictures={_PICTURES.value}: cannot be written ({error}); choose a "
-                             ".png.") from None
+            raise InputError(
+                f"--pictures={_PICTURES.value}: cannot be written ({error}); choose a .png."
+            ) from None
     print(f"{_OUTPUT.value}: {usable} poses to draw from; {labels.status}")
 
 

@@ -28,8 +28,10 @@ def forearm_stub(vertices, wrist_loop, elbow):
     here, there = indices[:-1], indices[1:]
     ahead, there_ahead = np.roll(here, -1, axis=1), np.roll(there, -1, axis=1)
     # The hand's faces run along the loop; the stub's run against it.
-    sides = np.stack([np.stack([ahead, here, there], axis=-1),
-                      np.stack([ahead, there, there_ahead], axis=-1)], axis=2).reshape(-1, 3)
+    sides = np.stack(
+        [np.stack([ahead, here, there], axis=-1), np.stack([ahead, there, there_ahead], axis=-1)],
+        axis=2,
+    ).reshape(-1, 3)
     cap = np.full([count], size + RINGS * count)
     last = np.stack([np.roll(indices[-1], -1), indices[-1], cap], axis=1)
     return stub, np.concatenate([sides, last]), ring

@@ -13,8 +13,14 @@ import numpy as np
 from dgn_tf.errors import InputError
 
 _MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
-_TYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32,
-          5126: np.float32}
+_TYPES = {
+    5120: np.int8,
+    5121: np.uint8,
+    5122: np.int16,
+    5123: np.uint16,
+    5125: np.uint32,
+    5126: np.float32,
+}
 _WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _LARGEST = 1 << 28  # Bytes; a hand takes some hundred thousand.
 _TRIANGLES = 4
@@ -88,24 +94,31 @@ class GltfFile:
         accessor = self.get("accessors", index)
         view = self.get("bufferViews", self.get("accessors", index, "bufferView"))
         try:
-            if "sparse" in accessor or view.get("buffer", 0) != 0 or view.get("extensions") \
-                    or "uri" in self.get("buffers", 0):
+            if (
+                "sparse" in accessor
+                or view.get("buffer", 0) != 0
+                or view.get("extensions")
+                or "uri" in self.get("buffers", 0)
+            ):
                 raise ValueError("it is sparse, compressed or in another file")
             dtype = np.dtype(_TYPES[accessor["componentType"]]).newbyteorder("<")
             width, count = _WIDTH[accessor["type"]], accessor["count"]
             start, size = view.get("byteOffset", 0), view["byteLength"]
             offset = accessor.get("byteOffset", 0)
             stride = view.get("byteStride", dtype.itemsize * width)
-            if not all(isinstance(value, int) and value >= 0
-                       for value in (count, start, size, offset, stride)):
+            if not all(
+                isinstance(value, int) and value >= 0
+                for value in (count, start, size, offset, stride)
+            ):
                 raise ValueError("a length is no number of bytes")
             if count < 1 or stride < dtype.itemsize * width:
                 raise ValueError("it is empty")
             last = offset + (count - 1) * stride + dtype.itemsize * width
             if last > size or start + size > len(self._binary):
                 raise ValueError("it reaches beyond its buffer")
-            array: np.ndarray = np.ndarray((count, width), dtype, self._binary, start + offset,
-                               (stride, dtype.itemsize))
+            array: np.ndarray = np.ndarray(
+                (count, width), dtype, self._binary, start + offset, (stride, dtype.itemsize)
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self.fault(f"accessor {index} can't be read ({error})") from None
         if accessor.get("normalized") and array.dtype.kind in "iu":
@@ -124,7 +137,11 @@ class GltfFile:
             corners = self.accessor(primitive["indices"]).reshape(-1)
         else:
             corners = np.arange(count)
-        if len(corners) % 3 or corners.dtype.kind != "i" or corners.max() >= count \
-                or corners.min() < 0:
+        if (
+            len(corners) % 3
+            or corners.dtype.kind != "i"
+            or corners.max() >= count
+            or corners.min() < 0
+        ):
             raise self.fault("its triangles name corners that it does not have")
         return corners.reshape(-1, 3)

@@ -17,8 +17,12 @@ def ordered(names) -> tuple[str, ...]:
     Raises:
         ValueError: a name is no canonical one, comes twice, or one of `PART_NAMES` is missing.
     """
-    allowed = ["palm"] + [f"{finger}{bone}" for finger in FINGERS for bone in range(4)
-                          if f"{finger}{bone}" != "thumb0"]
+    allowed = ["palm"] + [
+        f"{finger}{bone}"
+        for finger in FINGERS
+        for bone in range(4)
+        if f"{finger}{bone}" != "thumb0"
+    ]
     names = list(names)
     strange = sorted({name for name in names if name not in allowed or names.count(name) > 1})
     if strange:

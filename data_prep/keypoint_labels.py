@@ -72,15 +72,21 @@ def read_keypoints(
         return _of_hand(_of_matlab(path, camera), hand)
     if (path / DESCRIPTION_FILE).is_file():
         if hand == "left":
-            raise InputError(f"--hand=left: {path} are records, which hold right hands, mirrored "
-                             "where they were left ones; leave the flag out.")
+            raise InputError(
+                f"--hand=left: {path} are records, which hold right hands, mirrored "
+                "where they were left ones; leave the flag out."
+            )
         return _of_records(path, camera)
     if path.is_dir():
-        raise InputError(f"--input={path}: holds neither {LABEL_FILE} nor records; name a split's "
-                         "folder of NYU or of data_prep.nyu_to_tfrecord's output.")
+        raise InputError(
+            f"--input={path}: holds neither {LABEL_FILE} nor records; name a split's "
+            "folder of NYU or of data_prep.nyu_to_tfrecord's output."
+        )
     if camera != 1:
-        raise InputError(f"--camera={camera}: {path} is taken for a text, which has camera 1's key "
-                         "points alone; leave the flag out.")
+        raise InputError(
+            f"--camera={camera}: {path} is taken for a text, which has camera 1's key "
+            "points alone; leave the flag out."
+        )
     return _of_hand(_of_text(path, every), hand)
 
 
@@ -100,10 +106,13 @@ def _of_matlab(path, camera):
     status = WHOLE_TRAINING if count >= NYU_TRAINING_FRAMES else EXPERIMENT
     frames = np.arange(count)
     return KeypointLabels(
-        labels.xyz[camera - 1].astype(np.float64), nyu_keypoint_names(), frames,
+        labels.xyz[camera - 1].astype(np.float64),
+        nyu_keypoint_names(),
+        frames,
         _subjects(frames, count == TEST_FRAMES),
-        f"{path.parent.name}/{path.name}, camera {camera}, sha256 {labels.sha256}", status,
-    )  # fmt: skip
+        f"{path.parent.name}/{path.name}, camera {camera}, sha256 {labels.sha256}",
+        status,
+    )
 
 
 def _of_records(path, camera):
@@ -123,11 +132,13 @@ def _of_records(path, camera):
     whole = described["frames"] + len(described["skipped"]) >= NYU_TRAINING_FRAMES
     whole &= "labels_are" not in described  # estimates of dgn_tf.annotate
     return KeypointLabels(
-        np.stack(keypoints).astype(np.float64), tuple(described["keypoints"]), np.array(frames),
+        np.stack(keypoints).astype(np.float64),
+        tuple(described["keypoints"]),
+        np.array(frames),
         _subjects(np.array(frames), described.get("subject1_frames") is not None),
         f"{path.name} records, camera {camera}, content {described['content_hash']}",
         WHOLE_TRAINING if whole and described["split"] == "train" else EXPERIMENT,
-    )  # fmt: skip
+    )
 
 
 def _of_text(path, every):
@@ -138,12 +149,20 @@ def _of_text(path, every):
     xyz[~(np.isfinite(uvd).all(axis=-1) & (uvd[..., 2] > 0))] = np.nan
     frames = np.arange(len(uvd)) * every
     if frames[-1] >= TEST_FRAMES:
-        raise InputError(f"--input={path}: {len(uvd)} lines at --every={every} are more than NYU's "
-                         f"{TEST_FRAMES} test frames; lower --every.")
+        raise InputError(
+            f"--input={path}: {len(uvd)} lines at --every={every} are more than NYU's "
+            f"{TEST_FRAMES} test frames; lower --every."
+        )
     named = names if joints == len(names) else tuple(names[joint] for joint in EVALUATED)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return KeypointLabels(xyz, named, frames, _subjects(frames, True),
-                          f"{path.name}, NYU test frames, sha256 {digest}", EXPERIMENT)
+    return KeypointLabels(
+        xyz,
+        named,
+        frames,
+        _subjects(frames, True),
+        f"{path.name}, NYU test frames, sha256 {digest}",
+        EXPERIMENT,
+    )
 
 
 def _joints_a_line(path):
@@ -153,8 +172,10 @@ def _joints_a_line(path):
             count = len(lines.readline().split())
     except (OSError, EOFError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"--input={path}: can't be read ({reason}); name {LABEL_FILE}, a folder "
-                         "of records or a text of u v d.") from None
+        raise InputError(
+            f"--input={path}: can't be read ({reason}); name {LABEL_FILE}, a folder "
+            "of records or a text of u v d."
+        ) from None
     return 36 if count == 3 * 36 else 14
 
 

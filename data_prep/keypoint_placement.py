@@ -57,8 +57,9 @@ def describe_hand(vertices, weights, joints, dorsal) -> PosedHand:
         last = first + 2
         own = vertices[weights[:, last] > 0.5]
         chain = joints[first : first + 3]
-        reach = np.einsum("ni,i->n", own - chain[2], unit(chain[2] - chain[1])) \
-            + np.linalg.norm(own - chain[2], axis=1)
+        reach = np.einsum("ni,i->n", own - chain[2], unit(chain[2] - chain[1])) + np.linalg.norm(
+            own - chain[2], axis=1
+        )
         tip = own[np.argsort(-reach, kind="stable")[:3]].mean(axis=0)
         tails[first : first + 3] = np.stack([chain[1], chain[2], tip])
         chain = np.concatenate([chain, tip[None]])
@@ -76,8 +77,11 @@ def normalise(hand: PosedHand, part: int, point) -> list[float]:
         along = along / np.linalg.norm(hand.tails[0] - hand.heads[0])
         ulnar, radial = _palm_edges(hand, along)
         low, high = _palm_surface(hand, point)
-        return [float((x - ulnar) / (radial - ulnar)), float((height - low) / (high - low)),
-                float(along)]
+        return [
+            float((x - ulnar) / (radial - ulnar)),
+            float((height - low) / (high - low)),
+            float(along),
+        ]
     x, y, along = np.einsum("ij,j->i", hand.frames[part], point - hand.heads[part])
     length = np.linalg.norm(hand.tails[part] - hand.heads[part])
     centre, half = _section(hand, part, along)
@@ -104,11 +108,15 @@ def load_table(path=TABLE) -> dict[str, tuple[str, list[float]]]:
     """Returns name to (part, coordinates) for NYU's 36, in their order."""
     try:
         rows = json.loads(pathlib.Path(path).read_text())["keypoints"]
-        return {name: (rows[name]["part"], [float(value) for value in rows[name]["coordinates"]])
-                for name in nyu_keypoint_names()}
+        return {
+            name: (rows[name]["part"], [float(value) for value in rows[name]["coordinates"]])
+            for name in nyu_keypoint_names()
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is no table of NYU's 36 key points ({error!r}); write it anew "
-                         "with data_prep.place_keypoints.") from None
+        raise InputError(
+            f"{path}: is no table of NYU's 36 key points ({error!r}); write it anew "
+            "with data_prep.place_keypoints."
+        ) from None
 
 
 def carriers(hand: PosedHand, part: int, point) -> np.ndarray:
@@ -148,10 +156,13 @@ def _palm_edges(hand, along):
     """Radial mm of the palm's ulnar and radial edge; `along`: 0 at the wrist, 1 at the knuckles."""
     local = np.einsum("ij,nj->ni", hand.frames[0], hand.vertices - hand.heads[0])
     wrist = local[(np.abs(local[:, 2]) < 7.0) & (hand.weights[:, 0] > 0.5), 0]
-    index, little = (np.dot(hand.frames[0, 0], hand.heads[part] - hand.heads[0])
-                     for part in (4, 13))
-    return (wrist.min() + along * (little - wrist.min()),
-            wrist.max() + along * (index - wrist.max()))
+    index, little = (
+        np.dot(hand.frames[0, 0], hand.heads[part] - hand.heads[0]) for part in (4, 13)
+    )
+    return (
+        wrist.min() + along * (little - wrist.min()),
+        wrist.max() + along * (index - wrist.max()),
+    )
 
 
 def _palm_surface(hand, point):

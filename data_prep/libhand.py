@@ -16,10 +16,14 @@ MM_PER_UNIT = 58.0
 MARKERS = "nyu_markers.json"  # Is looked for beside the mesh.
 LICENCE = "CC BY 3.0 (LibHand, Marin Saric)"
 SOURCE = "LibHand's right hand, 1721 vertices (right_hand.pkl of sphereHand), 58 mm a unit"
-_FINGERS = {"finger5": "thumb", "finger4": "index", "finger3": "middle", "finger2": "ring",
-            "finger1": "little"}  # LibHand counts from the little finger, as NYU does.
-_PALM_BONES = {"Bone": "little0", "Bone_001": "ring0", "Bone_002": "middle0",
-               "Bone_003": "index0"}
+_FINGERS = {
+    "finger5": "thumb",
+    "finger4": "index",
+    "finger3": "middle",
+    "finger2": "ring",
+    "finger1": "little",
+}  # LibHand counts from the little finger, as NYU does.
+_PALM_BONES = {"Bone": "little0", "Bone_001": "ring0", "Bone_002": "middle0", "Bone_003": "index0"}
 
 
 def part_of_bone(bone: str, palm_bones: bool = False) -> str:
@@ -47,8 +51,9 @@ def read_libhand(path, palm_bones: bool = False, markers=None) -> SourceHand:
     """
     content = restricted_pickle.load(path)
     try:
-        names = hand_parts.ordered({part_of_bone(bone["name"], palm_bones)
-                                    for bone in content["bones"]})
+        names = hand_parts.ordered(
+            {part_of_bone(bone["name"], palm_bones) for bone in content["bones"]}
+        )
         corners = np.asarray(content["vertices"], np.float64)
         first, welded = mesh_repair.weld(corners)
         faces = welded[np.asarray(content["faces"], np.int64)]
@@ -57,38 +62,61 @@ def read_libhand(path, palm_bones: bool = False, markers=None) -> SourceHand:
             part = names.index(part_of_bone(bone["name"], palm_bones))
             # A vertex's corners all carry its weight: put it down once for each bone.
             column = np.zeros(len(first))
-            column[welded[np.asarray(bone["weight_vertexid"], np.int64)]] = \
-                np.asarray(bone["weight_coeff"], np.float64)
+            column[welded[np.asarray(bone["weight_vertexid"], np.int64)]] = np.asarray(
+                bone["weight_coeff"], np.float64
+            )
             weights[:, part] += column
             if part:  # The palm's origin, that of `metacarpals`, is the file's.
                 rest = np.linalg.inv(np.asarray(bone["offset_matrix"], np.float64))
                 joints[part] = rest[:3, 3] * MM_PER_UNIT
         weights = weights / weights.sum(axis=1, keepdims=True)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError,
-            np.linalg.LinAlgError) as error:
-        raise InputError(f"{path}: is not LibHand's right_hand.pkl ({error!r}); use the original "
-                         "file.") from None
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        np.linalg.LinAlgError,
+    ) as error:
+        raise InputError(
+            f"{path}: is not LibHand's right_hand.pkl ({error!r}); use the original file."
+        ) from None
     beside = pathlib.Path(path).with_name(MARKERS)
     if markers is None and beside.is_file():
         markers = beside
     return SourceHand(
-        where=str(path), name="libhand_right" + ("_palm_bones" if palm_bones else ""),
-        licence=LICENCE, source=SOURCE, left=False, vertices=corners[first] * MM_PER_UNIT,
-        faces=faces, weights=weights, part_names=names, joints=joints,
-        markers=None if markers is None else read_markers(markers))
+        where=str(path),
+        name="libhand_right" + ("_palm_bones" if palm_bones else ""),
+        licence=LICENCE,
+        source=SOURCE,
+        left=False,
+        vertices=corners[first] * MM_PER_UNIT,
+        faces=faces,
+        weights=weights,
+        part_names=names,
+        joints=joints,
+        markers=None if markers is None else read_markers(markers),
+    )
 
 
 def read_markers(path) -> dict[str, tuple[str, np.ndarray]]:
     """Returns name to (canonical part, [3] mm) of NYU's 36 key points, in NYU's order."""
     try:
         rows = json.loads(pathlib.Path(path).read_text())["markers"]
-        markers = {name: (part_of_bone(rows[name]["bone"]),
-                          np.array(rows[name]["position"], np.float64) * MM_PER_UNIT)
-                   for name in nyu_keypoint_names()}
-        if not all(np.isfinite(point).all() and point.shape == (3,)
-                   for _, point in markers.values()):
+        markers = {
+            name: (
+                part_of_bone(rows[name]["bone"]),
+                np.array(rows[name]["position"], np.float64) * MM_PER_UNIT,
+            )
+            for name in nyu_keypoint_names()
+        }
+        if not all(
+            np.isfinite(point).all() and point.shape == (3,) for _, point in markers.values()
+        ):
             raise ValueError("a position is not three numbers")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"--markers={path}: is no table of NYU's 36 key points ({error!r}); pass "
-                         f"{MARKERS}.") from None
+        raise InputError(
+            f"--markers={path}: is no table of NYU's 36 key points ({error!r}); pass {MARKERS}."
+        ) from None
     return markers

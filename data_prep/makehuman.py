@@ -61,8 +61,9 @@ class Body:
                 if len(fields) == 4 and not line.startswith("#"):
                     offsets[int(fields[0])] = [float(value) for value in fields[1:]]
         except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
-            raise InputError(f"{self.path}: {where} is no MakeHuman target ({error}); {_REMEDY}") \
-                from None
+            raise InputError(
+                f"{self.path}: {where} is no MakeHuman target ({error}); {_REMEDY}"
+            ) from None
         return offsets * MM_PER_UNIT
 
     def _text(self, where: str) -> str:
@@ -74,16 +75,23 @@ class Body:
     def _parse_weights(self):
         try:
             table = json.loads(self._text(WEIGHTS))["weights"]
-            skinning = {bone: (np.array([int(row[0]) for row in rows], int),
-                               np.array([float(row[1]) for row in rows]))
-                        for bone, rows in table.items()}
+            skinning = {
+                bone: (
+                    np.array([int(row[0]) for row in rows], int),
+                    np.array([float(row[1]) for row in rows]),
+                )
+                for bone, rows in table.items()
+            }
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise InputError(
-                f"{self.path}: {WEIGHTS} has no table of weights ({error!r}); {_REMEDY}") from None
+                f"{self.path}: {WEIGHTS} has no table of weights ({error!r}); {_REMEDY}"
+            ) from None
         for bone, (index, _) in skinning.items():
             if len(index) and not 0 <= index.min() <= index.max() < len(self.vertices):
-                raise InputError(f"{self.path}: {WEIGHTS}, bone '{bone}', names a vertex that "
-                                 f"{BASE} does not have; {_REMEDY}")
+                raise InputError(
+                    f"{self.path}: {WEIGHTS}, bone '{bone}', names a vertex that "
+                    f"{BASE} does not have; {_REMEDY}"
+                )
         return skinning
 
 
@@ -96,6 +104,7 @@ def _reader(path: str):
         found = next((place for place in places if (place / BASE).is_file()), None)
         if found is None:
             raise InputError(f"{path}: holds no {ASSETS}/{BASE}; {_REMEDY}")
+
         def opened(where):
             return (found / where).read_bytes()
     elif root.is_file():
@@ -103,6 +112,7 @@ def _reader(path: str):
             archive = zipfile.ZipFile(root)
         except (zipfile.BadZipFile, OSError) as error:
             raise InputError(f"{path}: is no wheel ({error}); {_REMEDY}") from None
+
         def opened(where):
             return archive.read(f"{ASSETS}/{where}")
     else:

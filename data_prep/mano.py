@@ -20,8 +20,14 @@ MM_PER_UNIT = 1000.0  # MANO counts in metres.
 SHAPES = 10
 LICENCE = "MANO licence (mano.is.tue.mpg.de), non-commercial research; not to be passed on"
 # MANO's joints in its order, and what each hangs on.
-PARTS = ("palm", *(f"{finger}{bone}" for finger in ("index", "middle", "little", "ring", "thumb")
-                   for bone in (1, 2, 3)))
+PARTS = (
+    "palm",
+    *(
+        f"{finger}{bone}"
+        for finger in ("index", "middle", "little", "ring", "thumb")
+        for bone in (1, 2, 3)
+    ),
+)
 _PARENTS = hand_parts.parents(PARTS)
 _FIELDS = ("v_template", "f", "weights", "J_regressor", "kintree_table", "shapedirs")
 
@@ -36,8 +42,11 @@ def read_mano(path, left: bool | None = None) -> SourceHand:
     Raises:
         InputError: a pickle that asks for more than arrays, or a file of another structure.
     """
-    model = _read_npz(path) if zipfile.is_zipfile(path) else restricted_pickle.load(
-        path, stand_ins=("chumpy", "scipy.sparse"))
+    model = (
+        _read_npz(path)
+        if zipfile.is_zipfile(path)
+        else restricted_pickle.load(path, stand_ins=("chumpy", "scipy.sparse"))
+    )
     try:
         missing = [field for field in _FIELDS if field not in model]
         if missing:
@@ -48,10 +57,13 @@ def read_mano(path, left: bool | None = None) -> SourceHand:
         weights, faces = _values(model["weights"]), np.asarray(model["f"]).astype(np.int64)
         parents = np.asarray(model["kintree_table"]).astype(np.int64)[0, 1:]
         count = len(vertices)
-        shapes = {"v_template": (vertices, (count, 3)), "weights": (weights, (count, len(PARTS))),
-                  "J_regressor": (regressor, (len(PARTS), count)),
-                  "f": (faces, (len(faces), 3)),
-                  "shapedirs": (shapedirs, (count, 3, shapedirs.shape[-1]))}
+        shapes = {
+            "v_template": (vertices, (count, 3)),
+            "weights": (weights, (count, len(PARTS))),
+            "J_regressor": (regressor, (len(PARTS), count)),
+            "f": (faces, (len(faces), 3)),
+            "shapedirs": (shapedirs, (count, 3, shapedirs.shape[-1])),
+        }
         for name, (array, shape) in shapes.items():
             if array.shape != shape or not np.isfinite(array).all():
                 raise ValueError(f"{name} is {array.shape}, wanted {shape} of finite numbers")
@@ -59,20 +71,38 @@ def read_mano(path, left: bool | None = None) -> SourceHand:
             raise ValueError("f names vertices that it does not have")
         if (parents != _PARENTS[1:]).any():
             raise ValueError("its kintree_table is not MANO's")
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, MemoryError,
-            OverflowError, RecursionError) as error:
-        raise InputError(f"{path}: is not MANO's model ({error}); use MANO_RIGHT.pkl as it came."
-                         ) from None
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise InputError(
+            f"{path}: is not MANO's model ({error}); use MANO_RIGHT.pkl as it came."
+        ) from None
     order = hand_parts.of_merged(np.arange(len(PARTS)), PARTS)
     basis = shapedirs.transpose(2, 0, 1) * MM_PER_UNIT  # [K, V, 3]
     return SourceHand(
-        where=str(path), name="mano", licence=LICENCE, left=left,
+        where=str(path),
+        name="mano",
+        licence=LICENCE,
+        left=left,
         source=f"MANO ({pathlib.Path(path).name}), without pose blend shapes",
-        vertices=vertices * MM_PER_UNIT, faces=faces,
+        vertices=vertices * MM_PER_UNIT,
+        faces=faces,
         weights=(weights / weights.sum(axis=1, keepdims=True))[:, order],
-        part_names=hand_parts.PART_NAMES, joints=(regressor @ vertices)[order] * MM_PER_UNIT,
-        shapes=Shapes(tuple(f"mano_{k + 1}" for k in range(len(basis))), basis,
-                      np.einsum("pv,kvi->kpi", regressor, basis)[:, order]))
+        part_names=hand_parts.PART_NAMES,
+        joints=(regressor @ vertices)[order] * MM_PER_UNIT,
+        shapes=Shapes(
+            tuple(f"mano_{k + 1}" for k in range(len(basis))),
+            basis,
+            np.einsum("pv,kvi->kpi", regressor, basis)[:, order],
+        ),
+    )
 
 
 def _read_npz(path) -> dict:
@@ -80,8 +110,9 @@ def _read_npz(path) -> dict:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in _FIELDS if name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot read ({error}); an .npz of plain arrays is wanted."
-                         ) from None
+        raise InputError(
+            f"{path}: cannot read ({error}); an .npz of plain arrays is wanted."
+        ) from None
 
 
 def _values(value) -> np.ndarray:

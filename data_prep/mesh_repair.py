@@ -23,8 +23,12 @@ def weld(corners, decimals: int = 5):
     Returns:
         first [V] index of one corner of each vertex, and vertex [N] of each corner.
     """
-    _, first, vertex = np.unique(np.round(np.asarray(corners, np.float64), decimals), axis=0,
-                                 return_index=True, return_inverse=True)
+    _, first, vertex = np.unique(
+        np.round(np.asarray(corners, np.float64), decimals),
+        axis=0,
+        return_index=True,
+        return_inverse=True,
+    )
     return first, vertex.reshape(-1)
 
 
@@ -66,7 +70,8 @@ def clean(vertices, faces, components: str, where: str):
         raise InputError(
             f"{where}: the mesh has {len(names)} components, of {_some(np.sort(counts)[::-1])} "
             "triangles (nails?); --components=largest drops all but the largest, --weld_mm joins "
-            "those that touch.")
+            "those that touch."
+        )
     faces = faces[label == names[counts.argmax()]]
     kept = np.unique(faces)
     faces = np.searchsorted(kept, faces)
@@ -89,8 +94,10 @@ def wrist_loop(vertices, faces, where: str) -> np.ndarray:
         loop = longest_border(faces[~_wrist_cap(vertices, faces)])
     low, high = vertices[:, 2].min(), vertices[:, 2].max()
     if len(loop) < 3 or vertices[loop, 2].mean() > low + 0.3 * (high - low):
-        raise InputError(f"{where}: the mesh has neither an opening nor a flat end at the wrist; "
-                         "cut the hand off behind the wrist.")
+        raise InputError(
+            f"{where}: the mesh has neither an opening nor a flat end at the wrist; "
+            "cut the hand off behind the wrist."
+        )
     return loop
 
 

@@ -37,21 +37,27 @@ _OUTPUT_DIR = flags.DEFINE_string(
 _SPLITS = flags.DEFINE_list("splits", "train,test", "Which of train and test.")
 _CAMERAS = flags.DEFINE_list("cameras", "1,2,3", "Numbers of the cameras, from 1.")
 _CENTER = flags.DEFINE_enum(
-    "center", "joint", centres.MODES,
+    "center",
+    "joint",
+    centres.MODES,
     "Centre of the crops: the palm's label (an oracle); without labels, the hand that a localiser "
     "finds or the centre of mass of the nearest blob; or lines of --center_file.",
-)  # fmt: skip
+)
 _CENTER_FILE = flags.DEFINE_string(
-    "center_file", "", "Text of one `x y z` a frame, mm, camera frame, y down; {split} and "
+    "center_file",
+    "",
+    "Text of one `x y z` a frame, mm, camera frame, y down; {split} and "
     "{camera} in the name stand for them. Empty unless --center=file.",
-)  # fmt: skip
+)
 _LOCALISER = flags.DEFINE_string(
     "localiser", "", "Folder of a localiser for --center=localiser; empty: the one that ships."
 )
 _LABELS = flags.DEFINE_enum(
-    "labels", "auto", ("auto", "none"),
+    "labels",
+    "auto",
+    ("auto", "none"),
     "auto keeps the key points of joint_data.mat where it is; none keeps no key points.",
-)  # fmt: skip
+)
 _CALIBRATION = flags.DEFINE_string(
     "calibration", "", "JSON file of the rig; empty to find the rig from the labels."
 )
@@ -59,10 +65,12 @@ _CUBE_MM = flags.DEFINE_float(
     "cube_mm", 300.0, "Side of the crops' cube, mm.", lower_bound=50.0, upper_bound=2000.0
 )
 _HAND = flags.DEFINE_enum(
-    "hand", "right", HANDS,
+    "hand",
+    "right",
+    HANDS,
     "The hand that the frames show. Of a left one frames, labels, centres and cameras are "
     "mirrored: the records hold a right hand and say that it was a left one.",
-)  # fmt: skip
+)
 _WORKERS = flags.DEFINE_integer(
     "workers", 0, "Shards written at once; 0 for one per processor.", lower_bound=0
 )
@@ -70,10 +78,11 @@ _STEPS_PER_SHARD = flags.DEFINE_integer(
     "steps_per_shard", 256, "Time steps in a file, about.", lower_bound=1
 )
 _SKIP_BAD_FRAMES = flags.DEFINE_boolean(
-    "skip_bad_frames", False,
+    "skip_bad_frames",
+    False,
     "Leave out unreadable and missing frames, frames without label and key points that are NaN: "
     "counted, and listed in description.json. Otherwise the first is an error.",
-)  # fmt: skip
+)
 
 
 def convert_split(
@@ -104,9 +113,7 @@ def convert_split(
     folder = pathlib.Path(nyu_dir) / split
     listed = frames.list_frames(folder, cameras)
     found = _read_labels(folder, cameras, center, keep_labels)
-    listing = frames.match_labels(
-        folder, listed, found and found.xyz.shape[1], labels.LABEL_FILE
-    )
+    listing = frames.match_labels(folder, listed, found and found.xyz.shape[1], labels.LABEL_FILE)
     bad = labels.bad_labels(found, cameras, listing.indices - 1) if found else []
     if not skip_bad_frames:
         record_set.refuse_bad(folder.parent, listing.skipped + bad)
@@ -124,9 +131,13 @@ def convert_split(
     if hand == "left":
         made = mirrored.mirrored_steps(made)
     plan = record_set.make_plan(
-        split, made, record_set.centre_in_words(center, center_file, centre), steps_per_shard,
-        found.sha256 if found else None, centre_hashes,
-    )  # fmt: skip
+        split,
+        made,
+        record_set.centre_in_words(center, center_file, centre),
+        steps_per_shard,
+        found.sha256 if found else None,
+        centre_hashes,
+    )
 
     def facts(_):
         return {
@@ -191,11 +202,15 @@ def _report(description, folder, seconds):
     record_set.print_summary(description, folder, seconds)
     for camera, residual in (description["extrinsics"]["residual_mm"] or {}).items():
         values = ", ".join(f"{name} {residual[name]:g}" for name in ("mean", "p95", "max"))
-        print(f"    camera {camera} to 1, residual in mm: {values}; {residual['left_out']} frames "
-              "far off")
+        print(
+            f"    camera {camera} to 1, residual in mm: {values}; {residual['left_out']} frames "
+            "far off"
+        )
     for camera, off in (description["reprojection_px"] or {}).items():
-        print(f"    camera {camera}, joint_xyz off joint_uvd, px: mean {off['mean']:g}, max "
-              f"{off['max']:g}")
+        print(
+            f"    camera {camera}, joint_xyz off joint_uvd, px: mean {off['mean']:g}, max "
+            f"{off['max']:g}"
+        )
     record_set.print_left_out(description)
 
 

@@ -17,31 +17,42 @@ from data_prep.keypoint_placement import TABLE, describe_hand, normalise
 from dgn_tf.errors import InputError, run
 
 _LIBHAND = flags.DEFINE_string("libhand", None, "LibHand's mesh, right_hand.pkl.", required=True)
-_MARKERS = flags.DEFINE_string("markers", None, "Where the key points lie on that mesh (JSON).",
-                               required=True)
+_MARKERS = flags.DEFINE_string(
+    "markers", None, "Where the key points lie on that mesh (JSON).", required=True
+)
 _OUTPUT = flags.DEFINE_string("output", str(TABLE), "The table to write.")
 
 
 def derive_table(libhand_path, markers_path) -> dict:
     """Returns name to {part, coordinates}; see `keypoint_placement`."""
     hand, markers = libhand.read_libhand(libhand_path), libhand.read_markers(markers_path)
-    posed = describe_hand(hand.vertices, hand.weights, hand.joints,
-                          dorsal=np.array([0.0, 0.0, 1.0]))
-    return {name: {"part": part, "coordinates": [
-        round(value, 4) for value in normalise(posed, PART_NAMES.index(part), point)]}
-        for name, (part, point) in markers.items()}
+    posed = describe_hand(
+        hand.vertices, hand.weights, hand.joints, dorsal=np.array([0.0, 0.0, 1.0])
+    )
+    return {
+        name: {
+            "part": part,
+            "coordinates": [
+                round(value, 4) for value in normalise(posed, PART_NAMES.index(part), point)
+            ],
+        }
+        for name, (part, point) in markers.items()
+    }
 
 
 def main(_):
     table = derive_table(_LIBHAND.value, _MARKERS.value)
     rows = ",\n".join(f'  "{name}": {json.dumps(row)}' for name, row in table.items())
-    text = ('{\n "origin": "NYU key points on LibHand\'s right hand, in coordinates of '
-            'data_prep/keypoint_placement.py",\n "keypoints": {\n' + rows + "\n }\n}\n")
+    text = (
+        '{\n "origin": "NYU key points on LibHand\'s right hand, in coordinates of '
+        'data_prep/keypoint_placement.py",\n "keypoints": {\n' + rows + "\n }\n}\n"
+    )
     try:
         pathlib.Path(_OUTPUT.value).write_text(text)
     except OSError as error:
-        raise InputError(f"--output={_OUTPUT.value}: cannot write ({error.strerror}); choose "
-                         "another path.") from None
+        raise InputError(
+            f"--output={_OUTPUT.value}: cannot write ({error.strerror}); choose another path."
+        ) from None
     print(f"{_OUTPUT.value}: {len(table)} key points")
 
 

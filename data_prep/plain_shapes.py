@@ -17,10 +17,12 @@ THICKNESS, PALM_THICKNESS = 0.08, 0.06  # Of the radius.
 def plain_shapes(hand: RestHand) -> Shapes:
     """Returns the shapes of a hand that brings none of its own."""
     lengths = [_stretch_finger(hand, finger, FINGER_LENGTH) for finger in FINGERS]
-    shapes = [("hand_size", hand.vertices * HAND_SIZE, hand.joints * HAND_SIZE),
-              ("finger_length", *(sum(parts) for parts in zip(*lengths, strict=True))),
-              ("finger_thickness", _thicken_fingers(hand, THICKNESS), np.zeros_like(hand.joints)),
-              *fingers_and_palm(hand)]
+    shapes = [
+        ("hand_size", hand.vertices * HAND_SIZE, hand.joints * HAND_SIZE),
+        ("finger_length", *(sum(parts) for parts in zip(*lengths, strict=True))),
+        ("finger_thickness", _thicken_fingers(hand, THICKNESS), np.zeros_like(hand.joints)),
+        *fingers_and_palm(hand),
+    ]
     names, vertices, joints = zip(*shapes, strict=True)
     return Shapes(names, np.stack(vertices), np.stack(joints))
 
@@ -28,10 +30,14 @@ def plain_shapes(hand: RestHand) -> Shapes:
 def fingers_and_palm(hand: RestHand) -> list:
     """Returns (name, vertex offsets [V, 3], joint offsets [P, 3]): each finger's length, the palm's
     width and thickness."""
-    shapes = [(f"{finger}_length", *_stretch_finger(hand, finger, ONE_FINGER))
-              for finger in FINGERS]
-    return [*shapes, ("palm_width", *_widen_palm(hand, PALM_WIDTH, axis=0)),
-            ("palm_thickness", *_widen_palm(hand, PALM_THICKNESS, axis=1))]
+    shapes = [
+        (f"{finger}_length", *_stretch_finger(hand, finger, ONE_FINGER)) for finger in FINGERS
+    ]
+    return [
+        *shapes,
+        ("palm_width", *_widen_palm(hand, PALM_WIDTH, axis=0)),
+        ("palm_thickness", *_widen_palm(hand, PALM_THICKNESS, axis=1)),
+    ]
 
 
 def _stretch_finger(hand, finger, amount):

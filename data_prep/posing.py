@@ -33,7 +33,8 @@ def skin(transforms, vertices, weights) -> np.ndarray:
     """Linear blend skinning of vertices [V, 3] by transforms [N, P, 4, 4]; returns [N, V, 3]."""
     homogeneous = np.pad(np.asarray(vertices, np.float64), [(0, 0), (0, 1)], constant_values=1)
     basis = (np.asarray(weights, np.float64)[:, :, None] * homogeneous[:, None]).reshape(
-        len(homogeneous), -1)  # [V, P*4]
+        len(homogeneous), -1
+    )  # [V, P*4]
     rows = transforms[:, :, :3].transpose(0, 2, 1, 3).reshape(len(transforms), 3, -1)
     return np.matmul(rows, basis.T).transpose(0, 2, 1)
 

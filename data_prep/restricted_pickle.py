@@ -153,8 +153,9 @@ class _Unpickler(pickle.Unpickler):
             return _NDARRAY
         if (module, name) in _CALLABLE:
             return _call_only(_CALLABLE[module, name])
-        if any(module == package or module.startswith(package + ".")
-               for package in self._stand_ins):
+        if any(
+            module == package or module.startswith(package + ".") for package in self._stand_ins
+        ):
             return type(name, (StandIn,), {"kind": f"{module}.{name}"})
         if self._stand_ins and (module, name) in _RECONSTRUCTOR:
             return _call_only(_new_stand_in)
@@ -206,5 +207,7 @@ def load(path, stand_ins=()):
     except OSError as error:
         raise InputError(f"{path}: cannot read ({error.strerror}); check the path.") from None
     except Exception as error:  # A broken pickle can raise anything.
-        raise InputError(f"{path}: refused, not a pickle of numpy arrays and plain containers "
-                         f"({error}); use the original file.") from None
+        raise InputError(
+            f"{path}: refused, not a pickle of numpy arrays and plain containers "
+            f"({error}); use the original file."
+        ) from None

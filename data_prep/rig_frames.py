@@ -71,8 +71,10 @@ def find_frames(given: str) -> CameraFrames:
         if match and not os.path.isdir(path):
             files[match.groups()] = path
     if not files:
-        raise InputError(f"--frames={given}: no {os.path.basename(pattern)} there; wanted 16-bit "
-                         "depth PNGs; quote patterns.")
+        raise InputError(
+            f"--frames={given}: no {os.path.basename(pattern)} there; wanted 16-bit "
+            "depth PNGs; quote patterns."
+        )
     ordered = sorted(files, key=lambda key: ([_natural(part) for part in key], key))
     return CameraFrames(given, literals, {key: files[key] for key in ordered})
 

@@ -28,17 +28,26 @@ from dgn_tf.template import HANDS
 _FAR_APART_MM = 100.0
 
 _FRAMES = flags.DEFINE_list(
-    "frames", None, "16-bit depth PNGs of each camera, camera 1 first: folders, or quoted patterns "
-    "such as 'rig/depth_1_*.png'. They show the hand of --hand.", required=True,
-)  # fmt: skip
+    "frames",
+    None,
+    "16-bit depth PNGs of each camera, camera 1 first: folders, or quoted patterns "
+    "such as 'rig/depth_1_*.png'. They show the hand of --hand.",
+    required=True,
+)
 _CALIBRATION = flags.DEFINE_string(
-    "calibration", None, "JSON file of the rig: intrinsics (fx, fy, cx, cy, width, height; one or "
-    "a list) and, for several cameras, camera_from_camera1 [C, 4, 4] in mm.", required=True,
-)  # fmt: skip
+    "calibration",
+    None,
+    "JSON file of the rig: intrinsics (fx, fy, cx, cy, width, height; one or "
+    "a list) and, for several cameras, camera_from_camera1 [C, 4, 4] in mm.",
+    required=True,
+)
 _DEPTH_UNIT = flags.DEFINE_float(
-    "depth_unit", None, "mm for one step of the images: 1 for most cameras, 0.125 for an Intel "
-    "SR305; 0 in an image is missing depth.", required=True,
-)  # fmt: skip
+    "depth_unit",
+    None,
+    "mm for one step of the images: 1 for most cameras, 0.125 for an Intel "
+    "SR305; 0 in an image is missing depth.",
+    required=True,
+)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder for the records; --split gets one in it.", required=True
 )
@@ -46,31 +55,39 @@ _SPLIT = flags.DEFINE_enum(
     "split", "train", ("train", "test"), "What the frames are for; training refuses test."
 )
 _SYNC = flags.DEFINE_enum(
-    "sync", "name", rig_frames.SYNCS,
+    "sync",
+    "name",
+    rig_frames.SYNCS,
     "Frames taken together have the same name in their folders (or the same text for the wildcards "
     "of their patterns), or the same place in the order of names.",
-)  # fmt: skip
+)
 _CENTER = flags.DEFINE_enum(
-    "center", "localiser", (*centres.FOUND, "file"),
+    "center",
+    "localiser",
+    (*centres.FOUND, "file"),
     "Centre of the crops: the hand that a localiser finds, the centre of mass of the nearest blob, "
     "or lines of --center_file.",
-)  # fmt: skip
+)
 _LOCALISER = flags.DEFINE_string(
     "localiser", "", "Folder of a localiser for --center=localiser; empty: the one that ships."
 )
 _CENTER_FILE = flags.DEFINE_string(
-    "center_file", "", "Text of one `x y z` a time step in the order of names, mm, camera frame, "
+    "center_file",
+    "",
+    "Text of one `x y z` a time step in the order of names, mm, camera frame, "
     "y down, or `invalid invalid invalid`; {camera} in the name stands for the camera's number, "
     "{split} for --split. Empty unless --center=file.",
-)  # fmt: skip
+)
 _CUBE_MM = flags.DEFINE_float(
     "cube_mm", 300.0, "Side of the crops' cube, mm.", lower_bound=50.0, upper_bound=2000.0
 )
 _HAND = flags.DEFINE_enum(
-    "hand", "right", HANDS,
+    "hand",
+    "right",
+    HANDS,
     "The hand that the frames show. Of a left one frames, labels, centres and cameras are "
     "mirrored: the records hold a right hand and say that it was a left one.",
-)  # fmt: skip
+)
 _WORKERS = flags.DEFINE_integer(
     "workers", 0, "Shards written at once; 0 for one per processor.", lower_bound=0
 )
@@ -78,10 +95,11 @@ _STEPS_PER_SHARD = flags.DEFINE_integer(
     "steps_per_shard", 256, "Time steps in a file, about.", lower_bound=1
 )
 _SKIP_BAD_FRAMES = flags.DEFINE_boolean(
-    "skip_bad_frames", False,
+    "skip_bad_frames",
+    False,
     "Leave out unreadable frames and those that one camera lacks: counted, and listed in "
     "description.json. Otherwise the first is an error.",
-)  # fmt: skip
+)
 
 
 def convert_rig(
@@ -162,11 +180,15 @@ def report(description: dict, folder: str | os.PathLike, seconds: float) -> None
     """Tells what was written, what was left out, and whether the rig fits the frames."""
     record_set.print_summary(description, folder, seconds)
     for camera, apart in description["centres_apart_mm"].items():
-        print(f"    camera {camera}: its centres lie {apart['median']:g} mm from camera 1's in the "
-              f"rig frame (median of {apart['steps']} steps; 95 %: {apart['p95']:g})")
+        print(
+            f"    camera {camera}: its centres lie {apart['median']:g} mm from camera 1's in the "
+            f"rig frame (median of {apart['steps']} steps; 95 %: {apart['p95']:g})"
+        )
         if apart["median"] > _FAR_APART_MM:
-            print("      too far for one hand: is camera_from_camera1 inverted, in metres or in "
-                  "another order than --frames, or do the frames not belong together?")
+            print(
+                "      too far for one hand: is camera_from_camera1 inverted, in metres or in "
+                "another order than --frames, or do the frames not belong together?"
+            )
     record_set.print_left_out(description)
     if not description["views"]:
         print("  no view has a hand; is --depth_unit right?")

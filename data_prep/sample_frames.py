@@ -1,6 +1,6 @@
 """Writes the frames that ship in samples/: what a depth camera would see, by the sensor model.
 
-    python -m data_prep.sample_frames --output_dir=samples
+python -m data_prep.sample_frames --output_dir=samples
 """
 
 import dataclasses
@@ -81,9 +81,12 @@ def is_clear(frame: dict[str, np.ndarray], faces: np.ndarray) -> bool:
         return False
     # Seen from the side a hand shows too little to be worth a place among a few samples.
     corners = frame["vertices"][faces]
-    area = 0.25 * np.linalg.norm(
-        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
-    ).sum()
+    area = (
+        0.25
+        * np.linalg.norm(
+            np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+        ).sum()
+    )
     seen = hand.sum() * z.mean() ** 2 / (fx * fy)
     return seen > 0.47 * area
 
@@ -115,9 +118,15 @@ def main(_):
             "width": _SIZE[0],
             "height": _SIZE[1],
             "frames": {
-                name: {"keypoints_mm": dict(zip(
-                    template.keypoint_names, np.round(frame["keypoints"], 2).tolist(), strict=True
-                ))}
+                name: {
+                    "keypoints_mm": dict(
+                        zip(
+                            template.keypoint_names,
+                            np.round(frame["keypoints"], 2).tolist(),
+                            strict=True,
+                        )
+                    )
+                }
                 for name, frame in frames
             },
         }

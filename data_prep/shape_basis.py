@@ -42,13 +42,18 @@ def shape_basis(body: Body, hand: Hand) -> Shapes:
     target("finger_length", hand_target("fingers-length"), lengths.fingers, FINGER_LENGTH)
     target("finger_thickness", hand_target("fingers-diameter"), lengths.thickness, THICKNESS)
     target("finger_distance", hand_target("fingers-distance"), None, DISTANCE_SHARE)
-    target("wrist", half("hands/measure-wrist-circ-incr", "hands/measure-wrist-circ-decr"),
-           lengths.wrist, WRIST)
+    target(
+        "wrist",
+        half("hands/measure-wrist-circ-incr", "hands/measure-wrist-circ-decr"),
+        lengths.wrist,
+        WRIST,
+    )
     # What tells man from woman, old from young and child from adult in these targets is the size of
     # the hand and under 0.1 mm beside it, so sex and age have no shape of their own.
     for name, kind in (("weight", "averagemuscle-{}weight"), ("muscle", "{}muscle-averageweight")):
-        plus, minus = (_macro(body, "young", *kind.format(extreme).split("-"))
-                       for extreme in ("max", "min"))
+        plus, minus = (
+            _macro(body, "young", *kind.format(extreme).split("-")) for extreme in ("max", "min")
+        )
         target(name, (plus - minus) / 2, None, BODY_SHARE, keep_size=False)
     for shape in fingers_and_palm(hand):
         add(*shape)
@@ -57,8 +62,13 @@ def shape_basis(body: Body, hand: Hand) -> Shapes:
 
 def _macro(body, age, muscle, weight):
     """Returns [N, 3] the mean of woman and man of an age, a musculature and a weight."""
-    return np.mean([body.target(f"macrodetails/universal-{sex}-{age}-{muscle}-{weight}")
-                    for sex in ("female", "male")], axis=0)
+    return np.mean(
+        [
+            body.target(f"macrodetails/universal-{sex}-{age}-{muscle}-{weight}")
+            for sex in ("female", "male")
+        ],
+        axis=0,
+    )
 
 
 def _on_hand(body, hand, difference, keep_size):
@@ -74,7 +84,8 @@ def _on_hand(body, hand, difference, keep_size):
     aligned_from_moved = _fit_motion(source, hand.vertices[palm], with_scale=not keep_size)
     if keep_size:  # Scale and motion of the palm; the wrist joint stays the origin.
         aligned_from_moved[:3, 3] = -np.einsum(
-            "ij,j->i", aligned_from_moved[:3, :3], hand.joints[0] + joint_offsets[0])
+            "ij,j->i", aligned_from_moved[:3, :3], hand.joints[0] + joint_offsets[0]
+        )
     moved = _apply(aligned_from_moved, hand.vertices + vertex_offsets)
     joints = _apply(aligned_from_moved, hand.joints + joint_offsets)
     return moved - hand.vertices, joints - hand.joints
@@ -89,8 +100,9 @@ def _fit_motion(source, target, with_scale):
     scale = (s * signs).sum() / (p**2).sum() if with_scale else 1.0
     transform = np.eye(4)
     transform[:3, :3] = scale * rotation
-    transform[:3, 3] = target.mean(axis=0) - np.einsum("ij,j->i", transform[:3, :3],
-                                                       source.mean(axis=0))
+    transform[:3, 3] = target.mean(axis=0) - np.einsum(
+        "ij,j->i", transform[:3, :3], source.mean(axis=0)
+    )
     return transform
 
 

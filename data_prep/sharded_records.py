@@ -77,8 +77,9 @@ def write_set(
             for path in folder.glob("*.partial"):
                 path.unlink()
             missing = [s for s in range(shards) if not _is_done(folder, prefix, s, shards, count)]
-            _write_shards(folder, prefix, plan, batches, missing, workers, progress,
-                          frames_per_record)
+            _write_shards(
+                folder, prefix, plan, batches, missing, workers, progress, frames_per_record
+            )
             return _describe(folder, prefix, plan, details)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
@@ -117,9 +118,13 @@ def _write_shards(folder, prefix, plan, batches, missing, workers, progress, fra
     count, shards = plan["count"], plan["shards"]
     total = sum(len(shard_range(s, shards, count)) for s in missing)
     bar = tqdm(
-        total=count * frames, initial=(count - total) * frames, unit="frame", desc=folder.name,
-        disable=not progress, smoothing=0.05,
-    )  # fmt: skip
+        total=count * frames,
+        initial=(count - total) * frames,
+        unit="frame",
+        desc=folder.name,
+        disable=not progress,
+        smoothing=0.05,
+    )
     stop, lock = threading.Event(), threading.Lock()
 
     def write(shard):

@@ -14,17 +14,28 @@ MM_PER_UNIT = 1000.0  # glTF counts in metres.
 _DECIMALS = 5  # Of a metre, to which corners that are one vertex agree.
 
 # The joints of the WebXR Hand Input specification; tips move with the last bone.
-_WEBXR_BONES = {"thumb": ("metacarpal", "phalanx-proximal", "phalanx-distal", "tip"),
-                "index": ("metacarpal", "phalanx-proximal", "phalanx-intermediate",
-                          "phalanx-distal", "tip")}
-_WEBXR_FINGERS = {"index": "index-finger", "middle": "middle-finger", "ring": "ring-finger",
-                  "little": "pinky-finger"}
-WEBXR = {"wrist": "palm",
-         **{f"thumb-{bone}": f"thumb{min(number, 3)}"
-            for number, bone in enumerate(_WEBXR_BONES["thumb"], start=1)},
-         **{f"{theirs}-{bone}": f"{ours}{min(number, 3)}"
-            for ours, theirs in _WEBXR_FINGERS.items()
-            for number, bone in enumerate(_WEBXR_BONES["index"])}}
+_WEBXR_BONES = {
+    "thumb": ("metacarpal", "phalanx-proximal", "phalanx-distal", "tip"),
+    "index": ("metacarpal", "phalanx-proximal", "phalanx-intermediate", "phalanx-distal", "tip"),
+}
+_WEBXR_FINGERS = {
+    "index": "index-finger",
+    "middle": "middle-finger",
+    "ring": "ring-finger",
+    "little": "pinky-finger",
+}
+WEBXR = {
+    "wrist": "palm",
+    **{
+        f"thumb-{bone}": f"thumb{min(number, 3)}"
+        for number, bone in enumerate(_WEBXR_BONES["thumb"], start=1)
+    },
+    **{
+        f"{theirs}-{bone}": f"{ours}{min(number, 3)}"
+        for ours, theirs in _WEBXR_FINGERS.items()
+        for number, bone in enumerate(_WEBXR_BONES["index"])
+    },
+}
 
 
 def read_bone_map(path) -> dict[str, str]:
@@ -35,18 +46,20 @@ def read_bone_map(path) -> dict[str, str]:
     """
     try:
         table = json.loads(pathlib.Path(path).read_text())
-        if not isinstance(table, dict) or not all(isinstance(part, str)
-                                                  for part in table.values()):
+        if not isinstance(table, dict) or not all(isinstance(part, str) for part in table.values()):
             raise ValueError("no object of bone names and parts")
         hand_parts.ordered(dict.fromkeys(table.values()))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"--bone_map={path}: {error}; give each bone of the hand one of palm, "
-                         "thumb1 .. little3 (and index0 .. little0 within the palm).") from None
+        raise InputError(
+            f"--bone_map={path}: {error}; give each bone of the hand one of palm, "
+            "thumb1 .. little3 (and index0 .. little0 within the palm)."
+        ) from None
     return table
 
 
-def read_glb(path, bone_map=None, left: bool | None = None, palm_bones: bool = False,
-             weld_mm: float = 0.0) -> SourceHand:
+def read_glb(
+    path, bone_map=None, left: bool | None = None, palm_bones: bool = False, weld_mm: float = 0.0
+) -> SourceHand:
     """Returns the hand of a .glb file in its bind pose.
 
     Args:
@@ -67,8 +80,10 @@ def read_glb(path, bone_map=None, left: bool | None = None, palm_bones: bool = F
     try:
         names = hand_parts.ordered({part for part in part_of_bone if part})
     except ValueError as error:
-        raise InputError(f"{path}: {error}; pass --bone_map=FILE with its bones' names, which are "
-                         f"{', '.join(_bone_names(file, skin)[:30])}.") from None
+        raise InputError(
+            f"{path}: {error}; pass --bone_map=FILE with its bones' names, which are "
+            f"{', '.join(_bone_names(file, skin)[:30])}."
+        ) from None
     first, welded = mesh_repair.weld(corners, _DECIMALS)
     if weld_mm:
         first, welded = mesh_repair.weld_near(corners, weld_mm / MM_PER_UNIT)
@@ -79,32 +94,51 @@ def read_glb(path, bone_map=None, left: bool | None = None, palm_bones: bool = F
         np.add.at(weights, (np.flatnonzero(part >= 0), part[part >= 0]), share[part >= 0])
     total = weights.sum(axis=1, keepdims=True)
     if (total <= 0).any():
-        raise InputError(f"{path}: {(total <= 0).sum()} vertices move with bones that the bone "
-                         "map leaves out; cut the hand off behind the wrist, or map them to "
-                         "'palm' (--bone_map).")
+        raise InputError(
+            f"{path}: {(total <= 0).sum()} vertices move with bones that the bone "
+            "map leaves out; cut the hand off behind the wrist, or map them to "
+            "'palm' (--bone_map)."
+        )
     bind = np.linalg.inv(_bind_matrices(file, skin, len(part_of_bone)))
     # Files order bones as they like, some from the tips: the map's order counts.
     bones = _bone_names(file, skin)
-    order = sorted(range(len(bones)), key=lambda bone: list(bone_map).index(bones[bone])
-                   if bones[bone] in bone_map else -1)
-    origins = {part: np.stack([bind[bone, :3, 3] for bone in order if part_of_bone[bone] == part])
-               * MM_PER_UNIT for part in names}
+    order = sorted(
+        range(len(bones)),
+        key=lambda bone: list(bone_map).index(bones[bone]) if bones[bone] in bone_map else -1,
+    )
+    origins = {
+        part: np.stack([bind[bone, :3, 3] for bone in order if part_of_bone[bone] == part])
+        * MM_PER_UNIT
+        for part in names
+    }
     last = [origins[f"{finger}3"] for finger in hand_parts.FINGERS]
     return SourceHand(
-        where=str(path), name=pathlib.Path(path).stem + "_hand", left=left,
-        licence=_licence(file), source=f"{pathlib.Path(path).name}, skinned glTF",
-        vertices=corners[first] * MM_PER_UNIT, faces=welded[faces], weights=weights / total,
-        part_names=names, joints=np.stack([origins[part][0] for part in names]),
-        tips=np.stack([own[-1] for own in last]) if min(map(len, last)) > 1 else None)
+        where=str(path),
+        name=pathlib.Path(path).stem + "_hand",
+        left=left,
+        licence=_licence(file),
+        source=f"{pathlib.Path(path).name}, skinned glTF",
+        vertices=corners[first] * MM_PER_UNIT,
+        faces=welded[faces],
+        weights=weights / total,
+        part_names=names,
+        joints=np.stack([origins[part][0] for part in names]),
+        tips=np.stack([own[-1] for own in last]) if min(map(len, last)) > 1 else None,
+    )
 
 
 def _skinned_mesh(file):
     """Returns corners [N, 3] m, faces [F, 3], joints [N, S] and weights [N, S] and the skin."""
-    skinned = [node for node in file.items("nodes")
-               if isinstance(node, dict) and "mesh" in node and "skin" in node]
+    skinned = [
+        node
+        for node in file.items("nodes")
+        if isinstance(node, dict) and "mesh" in node and "skin" in node
+    ]
     if len({node["skin"] for node in skinned if isinstance(node["skin"], int)}) != 1:
-        raise file.fault(f"has {len(skinned)} skinned meshes, wanted one skin; export the hand "
-                         "alone, with its armature")
+        raise file.fault(
+            f"has {len(skinned)} skinned meshes, wanted one skin; export the hand "
+            "alone, with its armature"
+        )
     corners, faces, joints, weights, count = [], [], [], [], 0
     for node in skinned:
         for primitive in file.items("meshes", node["mesh"], "primitives"):
@@ -113,10 +147,18 @@ def _skinned_mesh(file):
                 slots = sum(f"JOINTS_{slot}" in attributes for slot in range(4))
                 faces.append(file.triangles(primitive) + count)
                 corners.append(file.accessor(attributes["POSITION"]))
-                joints.append(np.concatenate([file.accessor(attributes[f"JOINTS_{slot}"])
-                                              for slot in range(slots)], axis=1))
-                weights.append(np.concatenate([file.accessor(attributes[f"WEIGHTS_{slot}"])
-                                               for slot in range(slots)], axis=1))
+                joints.append(
+                    np.concatenate(
+                        [file.accessor(attributes[f"JOINTS_{slot}"]) for slot in range(slots)],
+                        axis=1,
+                    )
+                )
+                weights.append(
+                    np.concatenate(
+                        [file.accessor(attributes[f"WEIGHTS_{slot}"]) for slot in range(slots)],
+                        axis=1,
+                    )
+                )
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise file.fault(f"its mesh lacks or contradicts {error}") from None
             count += len(corners[-1])
@@ -126,9 +168,15 @@ def _skinned_mesh(file):
         raise file.fault(f"its meshes do not go together ({error})") from None
     corners, faces, joints, weights = result
     bones = len(file.items("skins", skinned[0]["skin"], "joints"))
-    if corners.shape[1] != 3 or joints.shape != weights.shape or len(joints) != len(corners) \
-            or joints.dtype.kind != "i" or joints.min() < 0 or joints.max() >= bones \
-            or weights.min() < 0:
+    if (
+        corners.shape[1] != 3
+        or joints.shape != weights.shape
+        or len(joints) != len(corners)
+        or joints.dtype.kind != "i"
+        or joints.min() < 0
+        or joints.max() >= bones
+        or weights.min() < 0
+    ):
         raise file.fault("its positions, joints and weights contradict each other")
     return corners, faces, joints, weights, skinned[0]["skin"]
 

@@ -50,8 +50,13 @@ class SourceHand:
     tips: np.ndarray | None = None
 
 
-def build_template(source: SourceHand, *, grid_size: int = 16, embedding: str = "layered",
-                   components: str = "refuse") -> HandTemplate:
+def build_template(
+    source: SourceHand,
+    *,
+    grid_size: int = 16,
+    embedding: str = "layered",
+    components: str = "refuse",
+) -> HandTemplate:
     """Returns the validated template of a hand, a left one mirrored.
 
     Args:
@@ -66,23 +71,31 @@ def build_template(source: SourceHand, *, grid_size: int = 16, embedding: str = 
         source = dataclasses.replace(source, left=_is_left(source, components))
     elif _palmar(_place(source, components).hand) is False:
         side = "right" if source.left else "left"
-        raise InputError(f"{source.where}: this looks like a {side} hand; pass "
-                         f"--handedness={side}.")
+        raise InputError(
+            f"{source.where}: this looks like a {side} hand; pass --handedness={side}."
+        )
     place = _place(source, components)
     hand, markers = place.hand, None
     if source.markers is not None:
-        markers = {name: (part, place.points(point))
-                   for name, (part, point) in source.markers.items()}
+        markers = {
+            name: (part, place.points(point)) for name, (part, point) in source.markers.items()
+        }
     shapes = plain_shapes.plain_shapes(hand)
     if source.shapes is not None:  # The wrist joint stays the origin.
         moved = place.offsets(source.shapes.joints)
         vertices = place.offsets(source.shapes.vertices)[:, place.kept]
         shapes = Shapes(source.shapes.names, vertices - moved[:, :1], moved - moved[:, :1])
     template = assemble(
-        hand, nyu_keypoints.place_keypoints(hand, markers), shapes, name=source.name,
-        licence=source.licence, grid_size=grid_size, embedding=embedding,
+        hand,
+        nyu_keypoints.place_keypoints(hand, markers),
+        shapes,
+        name=source.name,
+        licence=source.licence,
+        grid_size=grid_size,
+        embedding=embedding,
         source=source.source + (", a left hand, mirrored" if source.left else ""),
-        handedness="left" if source.left else "right")
+        handedness="left" if source.left else "right",
+    )
     template.validate(source.where)
     return template
 
@@ -116,8 +129,10 @@ def _place(source, components) -> _Placed:
     names = source.part_names
     for part, name in enumerate(hand_parts.PART_NAMES):
         if hand_parts.merged_weights(source.weights[kept], names)[:, part].max() <= 0.5:
-            raise InputError(f"{source.where}: hardly a vertex moves with '{name}'; map the bone "
-                             "that carries its skin.")
+            raise InputError(
+                f"{source.where}: hardly a vertex moves with '{name}'; map the bone "
+                "that carries its skin."
+            )
     mirrored = mirror.mirror_points if source.left else np.asarray
     rotation = _template_from_source(mirrored(source.joints), names)
     linear, origin = mirrored(rotation), source.joints[0]  # its rows are directions of the source
@@ -125,8 +140,11 @@ def _place(source, components) -> _Placed:
     joints = np.einsum("ij,pj->pi", linear, source.joints - origin)
     weights = source.weights[kept]
     posed = keypoint_placement.describe_hand(
-        vertices, hand_parts.merged_weights(weights, names), hand_parts.of_merged(joints, names),
-        dorsal=np.array([0.0, 1.0, 0.0]))
+        vertices,
+        hand_parts.merged_weights(weights, names),
+        hand_parts.of_merged(joints, names),
+        dorsal=np.array([0.0, 1.0, 0.0]),
+    )
     loop = mesh_repair.wrist_loop(vertices, faces, source.where)
     elbow = vertices[loop].mean(axis=0) - [0.0, 0.0, _FOREARM_MM]
     tips = posed.tails[3::3]
@@ -138,8 +156,9 @@ def _place(source, components) -> _Placed:
 
 def _template_from_source(joints, part_names):
     """Returns the rotation [3, 3] to x radial, y dorsal, z distal."""
-    wrist, index, middle, little = (joints[part_names.index(part)]
-                                    for part in ("palm", "index1", "middle1", "little1"))
+    wrist, index, middle, little = (
+        joints[part_names.index(part)] for part in ("palm", "index1", "middle1", "little1")
+    )
     distal = unit(middle - wrist)
     radial = unit((index - little) - distal * (distal @ (index - little)))
     return np.stack([radial, np.cross(distal, radial), distal])
@@ -148,8 +167,10 @@ def _template_from_source(joints, part_names):
 def _is_left(source, components) -> bool:
     palmar = _palmar(_place(dataclasses.replace(source, left=False), components).hand)
     if palmar is None:
-        raise InputError(f"{source.where}: can't tell whether this is a right or a left hand; "
-                         "pass --handedness=right or left.")
+        raise InputError(
+            f"{source.where}: can't tell whether this is a right or a left hand; "
+            "pass --handedness=right or left."
+        )
     return not palmar
 
 
@@ -165,7 +186,6 @@ def _palmar(hand) -> bool | None:
     bends = []
     for finger in hand_parts.FINGERS[1:]:
         bones = np.diff(finger_chain(hand.joints, hand.tips, hand.part_names, finger), axis=0)
-        bends += [np.cross(unit(a), unit(b))[0]
-                  for a, b in zip(bones[:-1], bones[1:], strict=True)]
+        bends += [np.cross(unit(a), unit(b))[0] for a, b in zip(bones[:-1], bones[1:], strict=True)]
     bend = np.mean(bends)
     return None if abs(bend) < _BENT else bool(bend > 0)

@@ -30,10 +30,12 @@ _POSE_PRIOR = flags.DEFINE_string(
 )
 _TEMPLATE = flags.DEFINE_string("template", "", "Hand template (.npz); empty for the one shipped.")
 _HAND = flags.DEFINE_enum(
-    "hand", "right", HANDS,
+    "hand",
+    "right",
+    HANDS,
     "left: the frames are those of left hands, which mirror the right hands that the seed draws. "
     "As records hold left hands mirrored, they hold the same right hands, each marked as a left.",
-)  # fmt: skip
+)
 _COUNT = flags.DEFINE_integer("count", 2000, "Number of frames.", lower_bound=1)
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of all random draws.", lower_bound=0, upper_bound=2**32 - 1
@@ -109,9 +111,7 @@ def write_records(
         return {
             "depth_unit_mm": schema.DEPTH_UNIT_MM,
             "vertex_unit_mm": schema.VERTEX_UNIT_MM,
-            "features": {
-                name: f"{one.dtype.name} {list(one.shape)}" for name, one in spec.items()
-            },
+            "features": {name: f"{one.dtype.name} {list(one.shape)}" for name, one in spec.items()},
         }
 
     return write_set(output_dir, plan, "synthetic", batches, details, workers, progress)

@@ -10,9 +10,19 @@ from data_prep.rest_hand import Keypoints, RestHand, Shapes
 from dgn_tf.template import EMBEDDINGS, HandTemplate
 
 
-def assemble(hand: RestHand, keypoints: Keypoints, shapes: Shapes, *, name: str, licence: str,
-             source: str, grid_size: int, embedding: str, makehuman: bool = False,
-             handedness: str = "right") -> HandTemplate:
+def assemble(
+    hand: RestHand,
+    keypoints: Keypoints,
+    shapes: Shapes,
+    *,
+    name: str,
+    licence: str,
+    source: str,
+    grid_size: int,
+    embedding: str,
+    makehuman: bool = False,
+    handedness: str = "right",
+) -> HandTemplate:
     """Returns the template, not yet validated; arrays rounded, so that they rebuild bit for bit.
 
     Args:
@@ -34,18 +44,33 @@ def assemble(hand: RestHand, keypoints: Keypoints, shapes: Shapes, *, name: str,
     stub_vertices, stub_faces, stub_ring = forearm_stub(vertices, hand.wrist_loop, hand.elbow)
     flattened = flatten(hand, frames, flat_angles)
     return HandTemplate(
-        name=name, licence=licence, source=source, embedding=embedding, grid_size=grid_size,
-        vertices=vertices, faces=hand.faces, wrist_loop=hand.wrist_loop,
-        skinning_weights=np.round(hand.weights, 6), part_names=names, parents=parents,
-        bone_from_template=np.round(frames, 6), joint_limits=np.round(limits, 5),
-        keypoints=np.round(keypoints.points, 4), keypoint_weights=keypoints.weights,
-        keypoint_names=keypoints.names, evaluated=np.array(keypoints.evaluated),
-        shape_names=shapes.names, shape_basis=np.round(shapes.vertices, 4),
+        name=name,
+        licence=licence,
+        source=source,
+        embedding=embedding,
+        grid_size=grid_size,
+        vertices=vertices,
+        faces=hand.faces,
+        wrist_loop=hand.wrist_loop,
+        skinning_weights=np.round(hand.weights, 6),
+        part_names=names,
+        parents=parents,
+        bone_from_template=np.round(frames, 6),
+        joint_limits=np.round(limits, 5),
+        keypoints=np.round(keypoints.points, 4),
+        keypoint_weights=keypoints.weights,
+        keypoint_names=keypoints.names,
+        evaluated=np.array(keypoints.evaluated),
+        shape_names=shapes.names,
+        shape_basis=np.round(shapes.vertices, 4),
         shape_joints=np.round(shapes.joints, 4),
         shape_keypoints=np.round(np.einsum("jv,kvi->kji", keypoints.carriers, shapes.vertices), 4),
         face_part=hand.weights[hand.faces].sum(axis=1).argmax(axis=1),
-        stub_vertices=np.round(stub_vertices, 4), stub_faces=stub_faces, stub_ring=stub_ring,
-        embeddings={kind: embed(kind, vertices, flattened, hand.faces, grid_size)
-                    for kind in EMBEDDINGS},
+        stub_vertices=np.round(stub_vertices, 4),
+        stub_faces=stub_faces,
+        stub_ring=stub_ring,
+        embeddings={
+            kind: embed(kind, vertices, flattened, hand.faces, grid_size) for kind in EMBEDDINGS
+        },
         handedness=handedness,
-    )  # fmt: skip
+    )

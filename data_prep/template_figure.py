@@ -47,7 +47,8 @@ def write_turntable(template, path) -> None:
         axes.imshow(_render(template, view, colors))
         points = np.einsum("ij,kj->ki", view, template.keypoints - middle)
         shown = _SIZE / 2 + points[:, :2] * _SIZE / _SIDE_MM * _DISTANCE_MM / (
-            points[:, 2:] + _DISTANCE_MM)
+            points[:, 2:] + _DISTANCE_MM
+        )
         axes.plot(shown[:, 0], shown[:, 1], "k.", markersize=3)
         axes.set_title(f"{degrees} degrees")
         axes.set_axis_off()
@@ -60,8 +61,10 @@ def _save(figure, path, flag):
         suffix = pathlib.Path(path).suffix.lstrip(".") or "png"
         figure.savefig(path, dpi=100, format=suffix)
     except (OSError, ValueError) as error:
-        raise InputError(f"--{flag}={path}: cannot write ({error}); choose a .png or .pdf in a "
-                         "folder that exists.") from None
+        raise InputError(
+            f"--{flag}={path}: cannot write ({error}); choose a .png or .pdf in a "
+            "folder that exists."
+        ) from None
 
 
 def coordinate_colors(coords, grid_size: int) -> np.ndarray:
@@ -78,12 +81,22 @@ def _draw_embedding(axes, template, colors):
     triangles = template.mesh_coords[template.faces[keep]]
     for layer in reversed(range(template.num_layers)):
         own = template.face_layer[keep] == layer
-        axes.add_collection(PolyCollection(
-            triangles[own], facecolors=colors[template.faces[keep][own]].mean(axis=1),
-            edgecolors="black", linewidths=0.15, alpha=0.85))
-    axes.set(xlim=(-0.5, template.grid_size - 0.5), ylim=(template.grid_size - 0.5, -0.5),
-             aspect="equal", title=f"'{template.embedding}', {template.grid_size} x "
-             f"{template.grid_size} cells" + (" x 2" if template.num_layers == 2 else ""))
+        axes.add_collection(
+            PolyCollection(
+                triangles[own],
+                facecolors=colors[template.faces[keep][own]].mean(axis=1),
+                edgecolors="black",
+                linewidths=0.15,
+                alpha=0.85,
+            )
+        )
+    axes.set(
+        xlim=(-0.5, template.grid_size - 0.5),
+        ylim=(template.grid_size - 0.5, -0.5),
+        aspect="equal",
+        title=f"'{template.embedding}', {template.grid_size} x "
+        f"{template.grid_size} cells" + (" x 2" if template.num_layers == 2 else ""),
+    )
     axes.set_xticks(np.arange(template.grid_size + 1) - 0.5, labels=[])
     axes.set_yticks(np.arange(template.grid_size + 1) - 0.5, labels=[])
     axes.grid(linewidth=0.3)
@@ -95,11 +108,14 @@ def _render(template, view, colors):
     centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     points = np.einsum("ij,vj->vi", view, vertices - centre) + [0, 0, _DISTANCE_MM]
     focal = _SIZE * _DISTANCE_MM / _SIDE_MM
-    _, face, barycentric = render_mesh(points, template.faces,
-                                       (focal, focal, _SIZE / 2, _SIZE / 2), _SIZE, _SIZE)
+    _, face, barycentric = render_mesh(
+        points, template.faces, (focal, focal, _SIZE / 2, _SIZE / 2), _SIZE, _SIZE
+    )
     normals = np.zeros_like(points)
-    across = np.cross(points[template.faces[:, 1]] - points[template.faces[:, 0]],
-                      points[template.faces[:, 2]] - points[template.faces[:, 0]])
+    across = np.cross(
+        points[template.faces[:, 1]] - points[template.faces[:, 0]],
+        points[template.faces[:, 2]] - points[template.faces[:, 0]],
+    )
     for corner in range(3):
         np.add.at(normals, template.faces[:, corner], across)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)

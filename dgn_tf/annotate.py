@@ -31,38 +31,52 @@ flags.DEFINE_string("records", "", "A split's folder of multi-view records.")
 flags.DEFINE_string("weights", "", "Model folder (a run's best/, saved_models/dgn).")
 flags.DEFINE_string("output_dir", "", "Folder for the annotated records and joint_data.mat.")
 flags.DEFINE_string(
-    "joint_data", "", "Another joint_data.mat to write, beside the frames say; must not exist yet. "
+    "joint_data",
+    "",
+    "Another joint_data.mat to write, beside the frames say; must not exist yet. "
     "Empty: only the one in --output_dir.",
-)  # fmt: skip
+)
 flags.DEFINE_list("cameras", [], "Cameras whose views are used, from 1; empty: all.")
 flags.DEFINE_bool(
     "multi_view", True, "Fuse a time step's views where the rig is known; false: each view alone."
 )
 flags.DEFINE_integer(
-    "passes", 2, "Times that the network sees a view; from the second on, cropped around the "
-    "estimate before.", lower_bound=1,
-)  # fmt: skip
+    "passes",
+    2,
+    "Times that the network sees a view; from the second on, cropped around the estimate before.",
+    lower_bound=1,
+)
 flags.DEFINE_integer(
-    "refine_steps", 0, "Steps that lower the energy of Eq. 5 from the estimate; 0: none.",
+    "refine_steps",
+    0,
+    "Steps that lower the energy of Eq. 5 from the estimate; 0: none.",
     lower_bound=0,
-)  # fmt: skip
+)
 flags.DEFINE_float(
-    "min_confidence", 0.0, "Frames below this confidence (0 to 1, uncalibrated) keep no key "
-    "points.", lower_bound=0, upper_bound=1,
-)  # fmt: skip
+    "min_confidence",
+    0.0,
+    "Frames below this confidence (0 to 1, uncalibrated) keep no key points.",
+    lower_bound=0,
+    upper_bound=1,
+)
 flags.DEFINE_integer("batch_size", 8, "Time steps at once.", lower_bound=1)
 flags.DEFINE_integer("limit", 0, "Time steps at most, evenly spread; 0: all.", lower_bound=0)
 # Weights of the refinement's energy by the paper's letters, as dgn_tf.train has them.
 LETTERS = ("omega", "lambda1", "lambda2", "kappa1", "kappa2", "eta1", "eta2")
 for _letter in LETTERS:
     flags.DEFINE_float(
-        _letter, None, "Of --refine_steps' energy, see the flag of dgn_tf.train; unset: its "
-        "default.", lower_bound=0,
-    )  # fmt: skip
+        _letter,
+        None,
+        "Of --refine_steps' energy, see the flag of dgn_tf.train; unset: its default.",
+        lower_bound=0,
+    )
 flags.DEFINE_float(
-    "free_space", 0.0, "Of vertices where a camera looks past the hand, in --refine_steps' energy; "
-    "above 0 they have no say in the fusion either. 0: without, as the paper.", lower_bound=0,
-)  # fmt: skip
+    "free_space",
+    0.0,
+    "Of vertices where a camera looks past the hand, in --refine_steps' energy; "
+    "above 0 they have no say in the fusion either. 0: without, as the paper.",
+    lower_bound=0,
+)
 
 
 def main(_):
@@ -135,8 +149,10 @@ def _annotator(network, views, used):
 
     together = FLAGS.multi_view and knows_rig(views)
     if FLAGS.multi_view and not together:
-        print(f"{FLAGS.records}: its cameras don't know where they stand; each view is annotated "
-              "alone. Convert with --calibration to fuse them.")
+        print(
+            f"{FLAGS.records}: its cameras don't know where they stand; each view is annotated "
+            "alone. Convert with --calibration to fuse them."
+        )
     given: dict[str, Any] = {name: FLAGS[name].value for name in (*LETTERS, "free_space")}
     energy = EnergyConfig(**{name: value for name, value in given.items() if value is not None})
     config = AnnotateConfig(

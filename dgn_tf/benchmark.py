@@ -27,19 +27,22 @@ DEVICES = ("CPU", "GPU")
 _INFERENCE = {"predictor", "stages", "exported"}  # nothing of it changes a weight
 
 flags.DEFINE_list(
-    "what", ",".join(PARTS),
+    "what",
+    ",".join(PARTS),
     f"Which of {','.join(PARTS)}; synthesis and training always together.",
 )
 flags.DEFINE_string("json", "", "File for the figures; empty: they are printed alone.")
 flags.DEFINE_string("plot", "", "Picture of the figures (.png, .pdf, .svg); empty: none.")
 flags.DEFINE_string("saved_model", "saved_models/dgn", "Exported model (folder or version).")
 flags.DEFINE_list(
-    "forms", "",
+    "forms",
+    "",
     "NAME=PATH of exported forms to time (SavedModels' folders, .tflite files), such as "
     "fp32=runs/a,int8=runs/b; empty: --saved_model alone.",
 )
 flags.DEFINE_string(
-    "compare", "",
+    "compare",
+    "",
     "Exported model that is run in turn with --saved_model on the same frames; without --what "
     "nothing else is done. Empty: none.",
 )
@@ -52,11 +55,15 @@ flags.DEFINE_string("profile_dir", "", "Folder for a trace of 5 steps, for Tenso
 flags.DEFINE_integer("rounds", 12, "Repetitions; figures are medians.", lower_bound=3)
 flags.DEFINE_integer("frames", 200, "Single frames for p50 and p99.", lower_bound=10)
 flags.DEFINE_integer(
-    "memory_requests", 200, "Requests to a serving process whose memory is watched.",
+    "memory_requests",
+    200,
+    "Requests to a serving process whose memory is watched.",
     lower_bound=10,
 )
 flags.DEFINE_integer(
-    "memory_batches", 8, "Batches of training and its input whose peak memory is taken.",
+    "memory_batches",
+    8,
+    "Batches of training and its input whose peak memory is taken.",
     lower_bound=2,
 )
 
@@ -99,12 +106,15 @@ def _checked_flags() -> tuple[set[str], list[int]]:
     except ValueError:
         sizes = []
     if not sizes or sizes[0] < 1:
-        raise InputError(f"--batch_sizes={','.join(FLAGS.batch_sizes)}: wanted numbers of 1 or "
-                         "more, such as 1,8,32.")
+        raise InputError(
+            f"--batch_sizes={','.join(FLAGS.batch_sizes)}: wanted numbers of 1 or "
+            "more, such as 1,8,32."
+        )
     unknown = [device for device in FLAGS.devices if device not in DEVICES]
     if unknown:
-        raise InputError(f"--devices={','.join(FLAGS.devices)}: wanted some of "
-                         f"{','.join(DEVICES)}.")
+        raise InputError(
+            f"--devices={','.join(FLAGS.devices)}: wanted some of {','.join(DEVICES)}."
+        )
     if FLAGS.plot:
         from dgn_tf.plots import check_plot_file
 
@@ -132,8 +142,10 @@ def form_paths() -> dict[str, str]:
     for part in FLAGS.forms:
         name, _, path = part.partition("=")
         if not name or not path or name in paths:
-            raise InputError(f"--forms={','.join(FLAGS.forms)}: wanted NAME=PATH, each name once, "
-                             "such as fp32=runs/a,int8=runs/b.")
+            raise InputError(
+                f"--forms={','.join(FLAGS.forms)}: wanted NAME=PATH, each name once, "
+                "such as fp32=runs/a,int8=runs/b."
+            )
         paths[name] = path
     return paths or {"saved_model": FLAGS.saved_model}
 
@@ -198,15 +210,21 @@ def _model_parts(what: set, sizes: list[int]) -> dict:
                     FLAGS.saved_model, inputs, sizes, FLAGS.rounds
                 )
             if "exported" in what:
-                forms = {name: load_form(path) for name, path in form_paths().items()
-                         if device == "CPU" or not path.endswith(".tflite")}
+                forms = {
+                    name: load_form(path)
+                    for name, path in form_paths().items()
+                    if device == "CPU" or not path.endswith(".tflite")
+                }
                 result.setdefault("exported", {})[device] = exported.measure_forms(
                     forms, inputs, sizes, FLAGS.rounds, FLAGS.frames
                 )
             if FLAGS.compare:
                 result.setdefault("compare", {})[device] = exported.compare(
                     load_form(FLAGS.saved_model, "--saved_model"),
-                    load_form(FLAGS.compare, "--compare"), inputs, sizes, FLAGS.rounds,
+                    load_form(FLAGS.compare, "--compare"),
+                    inputs,
+                    sizes,
+                    FLAGS.rounds,
                 )
     return result
 
@@ -217,8 +235,10 @@ def _devices() -> list[str]:
     seen = [device for device in DEVICES if tf.config.list_physical_devices(device)]
     for device in FLAGS.devices:
         if device not in seen:
-            raise InputError(f"--devices={','.join(FLAGS.devices)}: TensorFlow sees no {device} "
-                             f"here, only {','.join(seen)}.")
+            raise InputError(
+                f"--devices={','.join(FLAGS.devices)}: TensorFlow sees no {device} "
+                f"here, only {','.join(seen)}."
+            )
     return FLAGS.devices or seen
 
 

@@ -26,17 +26,21 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string(
     "records", "", "Frames of one user: multi-view records, or a folder or glob of synthetic ones."
-)  # fmt: skip
+)
 flags.DEFINE_string("split", "train", "Split of multi-view records: a folder in --records.")
 flags.DEFINE_integer("camera", 1, "Camera of multi-view records; 0: each in turn.", lower_bound=0)
 flags.DEFINE_string(
-    "records_template", "", "Hand template (.npz) that synthetic records were rendered with; "
-    "empty: the model's."
-)  # fmt: skip
+    "records_template",
+    "",
+    "Hand template (.npz) that synthetic records were rendered with; empty: the model's.",
+)
 flags.DEFINE_string("weights", "", "Model folder (a run's best/, saved_models/dgn): --records.")
 flags.DEFINE_string("depth", "", "Depth images of one user, a pattern such as 'frames/*.png'.")
-flags.DEFINE_string("saved_model", "", "Exported model (folder or version): finds the hand in the "
-                    "images of --depth.")
+flags.DEFINE_string(
+    "saved_model",
+    "",
+    "Exported model (folder or version): finds the hand in the images of --depth.",
+)
 flags.DEFINE_list("intrinsics", [], "fx,fy,cx,cy of the camera of --depth, pixels.")
 flags.DEFINE_float("depth_unit", None, "mm for one step of a 16-bit image of --depth.")
 flags.DEFINE_enum(
@@ -44,12 +48,17 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_enum("hand", "right", ["right", "left"], "Which hand the images of --depth show.")
 flags.DEFINE_string("output", "", "File (.npz) for the user's template.")
-flags.DEFINE_string("bias", "", "shape_bias.npz of dgn_tf.learn_shape_bias; empty: the model "
-                    "folder's, if it has one; `none`: it is not undone.")
+flags.DEFINE_string(
+    "bias",
+    "",
+    "shape_bias.npz of dgn_tf.learn_shape_bias; empty: the model "
+    "folder's, if it has one; `none`: it is not undone.",
+)
 flags.DEFINE_integer("limit", 192, "Frames at most, evenly spread; 0: all.", lower_bound=0)
 flags.DEFINE_integer("steps", 6, "Steps of the joint fit.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 32, "Frames of --records that the network sees at once.",
-                     lower_bound=1)
+flags.DEFINE_integer(
+    "batch_size", 32, "Frames of --records that the network sees at once.", lower_bound=1
+)
 
 _OF_RECORDS = ("split", "camera", "records_template", "weights", "batch_size")
 _OF_DEPTH = ("saved_model", "intrinsics", "depth_unit", "encoding", "hand")
@@ -74,10 +83,12 @@ def main(_):
     finally:
         part.unlink(missing_ok=True)
     ratio = bone_lengths(found.template) / bone_lengths(template)
-    print(f"{output}: {len(frames.depth)} frames, bones {ratio.mean():.3f} of the model's "
-          f"({ratio.min():.3f} .. {ratio.max():.3f}), energy {found.energy[0]:.2f} -> "
-          f"{found.energy[1]:.2f} mm, hash {found.template.hash[:12]}"
-          + ("" if bias else "; the fit's bias is not known (dgn_tf.learn_shape_bias)"))
+    print(
+        f"{output}: {len(frames.depth)} frames, bones {ratio.mean():.3f} of the model's "
+        f"({ratio.min():.3f} .. {ratio.max():.3f}), energy {found.energy[0]:.2f} -> "
+        f"{found.energy[1]:.2f} mm, hash {found.template.hash[:12]}"
+        + ("" if bias else "; the fit's bias is not known (dgn_tf.learn_shape_bias)")
+    )
 
 
 def _checked_output() -> pathlib.Path:
@@ -95,8 +106,9 @@ def _checked_output() -> pathlib.Path:
             raise InputError(f"--{name} is wanted with --{source}; see --help.")
     output = pathlib.Path(FLAGS.output)
     if output.is_dir() or not output.absolute().parent.is_dir():
-        raise InputError(f"--output={output}: the name of a file in a folder that exists is "
-                         "wanted.")
+        raise InputError(
+            f"--output={output}: the name of a file in a folder that exists is wanted."
+        )
     return output
 
 
@@ -139,8 +151,10 @@ def _of_images(template):
             continue
         several.append(read(mesh, depth, intrinsics))
     if not several:
-        raise InputError(f"--depth={FLAGS.depth}: no hand was found in any of the {len(files)} "
-                         "frames; check --depth_unit and --intrinsics.")
+        raise InputError(
+            f"--depth={FLAGS.depth}: no hand was found in any of the {len(files)} "
+            "frames; check --depth_unit and --intrinsics."
+        )
     return joined(several)
 
 
@@ -160,13 +174,19 @@ def _of_records():
         template = network.template
         if FLAGS.records_template:
             template = load_template(FLAGS.records_template)
-        batches = record_dataset(FLAGS.records, template, FLAGS.batch_size, shuffle=False,
-                                 repeat=False)
+        batches = record_dataset(
+            FLAGS.records, template, FLAGS.batch_size, shuffle=False, repeat=False
+        )
     else:
         batches = view_dataset(
-            str(folder), FLAGS.batch_size, camera=FLAGS.camera, augment=None, shuffle=False,
-            repeat=False, size=network.config.image_size,
-        )  # fmt: skip
+            str(folder),
+            FLAGS.batch_size,
+            camera=FLAGS.camera,
+            augment=None,
+            shuffle=False,
+            repeat=False,
+            size=network.config.image_size,
+        )
     return seen_frames(FrameReader(network), batches)
 
 

@@ -14,8 +14,15 @@ from dgn_tf.errors import InputError
 ENCODINGS = ("u16", "nyu")
 NYU_MISSING_MM = 2001
 MAX_PIXELS = 2**23  # the largest depth cameras have 5 million
-_BITS_OF_MODE = {"1": "1-bit", "L": "8-bit grey", "P": "8-bit palette", "RGB": "8-bit RGB",
-                 "RGBA": "8-bit RGBA", "LA": "8-bit grey with alpha", "F": "float"}
+_BITS_OF_MODE = {
+    "1": "1-bit",
+    "L": "8-bit grey",
+    "P": "8-bit palette",
+    "RGB": "8-bit RGB",
+    "RGBA": "8-bit RGBA",
+    "LA": "8-bit grey with alpha",
+    "F": "float",
+}
 
 
 def read_depth(file, encoding: str = "u16", depth_unit: float | None = None) -> np.ndarray:
@@ -40,8 +47,10 @@ def read_depth(file, encoding: str = "u16", depth_unit: float | None = None) -> 
     else:
         depth = read_nyu(file, wanted_by="--encoding=nyu").astype(np.float32)
     if not depth.any():
-        raise InputError(f"{file} has no pixel with depth (0 is missing, for nyu also 2001 and "
-                         "more); leave the frame out, or check --encoding.")
+        raise InputError(
+            f"{file} has no pixel with depth (0 is missing, for nyu also 2001 and "
+            "more); leave the frame out, or check --encoding."
+        )
     return depth
 
 
@@ -61,9 +70,11 @@ def read_u16(file, wanted_by: str, nyu_by: str) -> np.ndarray:
     """
     image, pixels = _read_pixels(file)
     if pixels.ndim != 2 or not image.startswith("I"):
-        raise InputError(f"{file} is {_BITS_OF_MODE.get(image, image)}, {wanted_by} wants 16-bit "
-                         "grey; an 8-bit image has lost the depth (for NYU's frames use "
-                         f"{nyu_by}).")
+        raise InputError(
+            f"{file} is {_BITS_OF_MODE.get(image, image)}, {wanted_by} wants 16-bit "
+            "grey; an 8-bit image has lost the depth (for NYU's frames use "
+            f"{nyu_by})."
+        )
     return pixels.astype(np.uint16)
 
 
@@ -82,9 +93,11 @@ def read_nyu(file, wanted_by: str = "NYU's layout") -> np.ndarray:
     """
     image, pixels = _read_pixels(file)
     if image != "RGB":
-        raise InputError(f"{file} is {_BITS_OF_MODE.get(image, '16-bit grey')}, {wanted_by} wants "
-                         "8-bit RGB, depth = G * 256 + B mm; 16-bit grey is --encoding=u16 of "
-                         "dgn_tf.predict.")
+        raise InputError(
+            f"{file} is {_BITS_OF_MODE.get(image, '16-bit grey')}, {wanted_by} wants "
+            "8-bit RGB, depth = G * 256 + B mm; 16-bit grey is --encoding=u16 of "
+            "dgn_tf.predict."
+        )
     depth = (pixels[..., 1].astype(np.uint16) << 8) | pixels[..., 2]
     depth[depth >= NYU_MISSING_MM] = 0
     return depth
@@ -96,14 +109,20 @@ def check_encoding(encoding: str, depth_unit: float | None):
         raise InputError(f"--encoding={encoding} is not one of {', '.join(ENCODINGS)}.")
     if encoding == "nyu":
         if depth_unit not in (None, 1.0):
-            raise InputError(f"--depth_unit={depth_unit:g} with --encoding=nyu, whose images are "
-                             "in mm; leave the unit out.")
+            raise InputError(
+                f"--depth_unit={depth_unit:g} with --encoding=nyu, whose images are "
+                "in mm; leave the unit out."
+            )
     elif depth_unit is None:
-        raise InputError("--depth_unit is missing: mm for one step of the 16-bit image, such as "
-                         "0.125 for an Intel SR305, 1 for most others.")
+        raise InputError(
+            "--depth_unit is missing: mm for one step of the 16-bit image, such as "
+            "0.125 for an Intel SR305, 1 for most others."
+        )
     elif not (np.isfinite(depth_unit) and 0 < depth_unit <= 100):
-        raise InputError(f"--depth_unit={depth_unit:g} is not in (0, 100]; it is mm for one step "
-                         "of the 16-bit image, such as 0.125 or 1.")
+        raise InputError(
+            f"--depth_unit={depth_unit:g} is not in (0, 100]; it is mm for one step "
+            "of the 16-bit image, such as 0.125 or 1."
+        )
 
 
 def _read_pixels(file):
@@ -118,13 +137,16 @@ def _read_pixels(file):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file, formats=["PNG"]) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise InputError(f"{file} has {image.width} x {image.height} pixels, more "
-                                     f"than the {MAX_PIXELS} of any depth camera; shrink it.")
+                    raise InputError(
+                        f"{file} has {image.width} x {image.height} pixels, more "
+                        f"than the {MAX_PIXELS} of any depth camera; shrink it."
+                    )
                 image.load()
                 return image.mode, np.asarray(image)
     except UnidentifiedImageError:
-        raise InputError(f"{file} is not a PNG image, or its header is damaged; "
-                         "wanted a PNG depth frame.") from None
+        raise InputError(
+            f"{file} is not a PNG image, or its header is damaged; wanted a PNG depth frame."
+        ) from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{file}: {error}; shrink it.") from None
     except OSError as error:

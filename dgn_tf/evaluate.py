@@ -21,16 +21,23 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("records", "", "Folder of records, or a glob of their files.")
 flags.DEFINE_string("split", "test", "Split of multi-view records: a folder in --records.")
 flags.DEFINE_integer("camera", 1, "Camera of multi-view records; 0: each in turn.", lower_bound=0)
-flags.DEFINE_string("records_template", "", "Hand template (.npz) that synthetic records were "
-                    "rendered with, to measure a model of another; empty: the model's own.")
+flags.DEFINE_string(
+    "records_template",
+    "",
+    "Hand template (.npz) that synthetic records were "
+    "rendered with, to measure a model of another; empty: the model's own.",
+)
 flags.DEFINE_string("saved_model", "", "Exported model (folder or version) to measure.")
 flags.DEFINE_string("weights", "", "Model folder (a run's best/, saved_models/dgn) to measure.")
 flags.DEFINE_string(
-    "user_template", "", "Template of dgn_tf.calibrate: its hand, with joints that hold, is fitted "
+    "user_template",
+    "",
+    "Template of dgn_tf.calibrate: its hand, with joints that hold, is fitted "
     "to each frame from the estimate of --weights; empty: the estimate as it is.",
 )
 flags.DEFINE_string(
-    "truth", "",
+    "truth",
+    "",
     "True meshes of multi-view records: .npz with index [M], origin [M, 3] and vertices [M, V, 3], "
     "mm, camera 1; empty: surface_mm is not known.",
 )
@@ -38,7 +45,8 @@ flags.DEFINE_string(
     "truth_template", "", "Mesh of --truth: .npz with vertices [V, 3] at rest and faces [F, 3]."
 )
 flags.DEFINE_string(
-    "predictions_out", "",
+    "predictions_out",
+    "",
     "File (.txt, .txt.gz) for the 14 predicted key points of multi-view records, one line a "
     "frame: u v d in px and mm, nan for a frame without prediction; empty: none.",
 )
@@ -46,7 +54,8 @@ flags.DEFINE_string(
     "labels_out", "", "File for the true key points in the form of --predictions_out; empty: none."
 )
 flags.DEFINE_multi_string(
-    "predictions", [],
+    "predictions",
+    [],
     "Prediction files to score, FILE or NAME=FILE; repeat it or put commas for several: they share "
     "one table and one plot.",
 )
@@ -55,9 +64,11 @@ flags.DEFINE_string(
     "intrinsics", "nyu", "Camera of --predictions and --labels: `nyu`, or fx,fy,cx,cy in pixels."
 )
 flags.DEFINE_integer(
-    "subject1_frames", -1,
+    "subject1_frames",
+    -1,
     "Frames of the split, from the first on, that show subject 1; 0: one subject; -1: NYU's 2440 "
-    "for its 8252 test frames, else one subject.", lower_bound=-1,
+    "for its 8252 test frames, else one subject.",
+    lower_bound=-1,
 )
 flags.DEFINE_string("json", "", "File for the figures; empty: they are printed alone.")
 flags.DEFINE_string("plot", "", "File (.png, .pdf, .svg) for the success curve; empty: none.")
@@ -66,8 +77,18 @@ flags.DEFINE_integer("batch_size", 32, "Frames at once.", lower_bound=1)
 flags.DEFINE_bool("surface", True, "Measure surface_mm too (20 ms a frame).")
 
 _OF_RECORDS = (
-    "records", "records_template", "saved_model", "weights", "user_template", "truth",
-    "truth_template", "predictions_out", "labels_out", "split", "camera", "limit",
+    "records",
+    "records_template",
+    "saved_model",
+    "weights",
+    "user_template",
+    "truth",
+    "truth_template",
+    "predictions_out",
+    "labels_out",
+    "split",
+    "camera",
+    "limit",
 )
 _OF_VIEWS = ("split", "camera", "truth", "predictions_out", "labels_out")
 
@@ -99,8 +120,10 @@ def main(_):
     folder = find_view_records(FLAGS.records, FLAGS.split, bool(FLAGS["split"].present))
     if folder is not None:
         if FLAGS.records_template:
-            raise InputError("--records_template is for synthetic records; the key points of "
-                             "multi-view records have names.")
+            raise InputError(
+                "--records_template is for synthetic records; the key points of "
+                "multi-view records have names."
+            )
         _evaluate_views(folder)
         return
     asked = [name for name in _OF_VIEWS if FLAGS[name].present]
@@ -185,8 +208,13 @@ def _evaluate_files():
     }
     if len(scored) == 1:
         (one,) = scored.values()
-        _tell(one.errors, names, subject1_frames, _counts(one.left_out, one.labels_missing),
-              label=next(iter(scored)))
+        _tell(
+            one.errors,
+            names,
+            subject1_frames,
+            _counts(one.left_out, one.labels_missing),
+            label=next(iter(scored)),
+        )
         return
     figures = {}
     for name, one in scored.items():
@@ -215,16 +243,25 @@ def _evaluate_views(folder):
     template = predict.template
     frames = ViewFrames(folder, FLAGS.camera, template, truth)
     description = frames.description
-    print(f"{folder}, camera {FLAGS.camera or 'each'}, {hand_of(description)} hand; centres of the "
-          f"crops: {description['centre']}")
+    print(
+        f"{folder}, camera {FLAGS.camera or 'each'}, {hand_of(description)} hand; centres of the "
+        f"crops: {description['centre']}"
+    )
     kept = KeptPredictions(predict, template)
     total = min(FLAGS.limit or frames.views, frames.views)
     batches = tqdm.tqdm(
         frames.batches(FLAGS.batch_size, crop_size(FLAGS.saved_model or FLAGS.weights)),
-        desc="evaluate", unit="batch", total=-(-total // FLAGS.batch_size), disable=None,
+        desc="evaluate",
+        unit="batch",
+        total=-(-total // FLAGS.batch_size),
+        disable=None,
     )
     found = _measure(
-        kept if wants_lines else predict, batches, template, FLAGS.limit, FLAGS.surface,
+        kept if wants_lines else predict,
+        batches,
+        template,
+        FLAGS.limit,
+        FLAGS.surface,
         None if truth is None else (truth.faces, truth.wrist_loop),
     )
     if FLAGS.predictions_out:
@@ -233,12 +270,18 @@ def _evaluate_views(folder):
         kept.write_labels(FLAGS.labels_out, frames.last_frame, FLAGS.limit)
     left_out = 0 if FLAGS.limit else frames.views - len(found["joints"])
     facts = {
-        "split": description["split"], "camera": FLAGS.camera, "hand": hand_of(description),
+        "split": description["split"],
+        "camera": FLAGS.camera,
+        "hand": hand_of(description),
         "centre": description["centre"],
         **_counts(left_out, int(np.isnan(found["joints"]).sum())),
     }
-    _tell(found, evaluated_names(template),
-          _subject1_frames(None, description.get("subject1_frames")), facts)
+    _tell(
+        found,
+        evaluated_names(template),
+        _subject1_frames(None, description.get("subject1_frames")),
+        facts,
+    )
 
 
 def _subject1_frames(frames: int | None, described: int | None = None) -> int | None:

@@ -27,23 +27,31 @@ from dgn_tf.errors import InputError
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string(
-    "weights", None, "Model folder of a run (OUTPUT_DIR/best), or of an exported model.",
+    "weights",
+    None,
+    "Model folder of a run (OUTPUT_DIR/best), or of an exported model.",
     required=True,
 )
 flags.DEFINE_string(
-    "output_dir", None, "Folder of the model, such as saved_models/dgn; made where missing.",
+    "output_dir",
+    None,
+    "Folder of the model, such as saved_models/dgn; made where missing.",
     required=True,
 )
 flags.DEFINE_integer(
     "version", 1, "Version: the name of the SavedModel's folder in --output_dir.", lower_bound=1
 )
 flags.DEFINE_string(
-    "localiser", "", "What finds the hand in whole frames: the folder of a localiser, or `blob`, "
+    "localiser",
+    "",
+    "What finds the hand in whole frames: the folder of a localiser, or `blob`, "
     "the nearest blob of a hand's size; empty: the localiser that ships.",
 )
 flags.DEFINE_bool("overwrite", False, "Replace the version where it exists.")
 flags.DEFINE_enum(
-    "precision", "fp32", ["fp32", "fp16", "int8"],
+    "precision",
+    "fp32",
+    ["fp32", "fp16", "int8"],
     "How weights are stored; with --tensorrt the precision of the engines.",
 )
 flags.DEFINE_bool(
@@ -51,7 +59,8 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_list("batch_sizes", "1,8,32", "Batch sizes to build --tensorrt engines for.")
 flags.DEFINE_string(
-    "calibration_records", "",
+    "calibration_records",
+    "",
     "Folder of records that --tensorrt --precision=int8 is calibrated on; empty: synthetic frames.",
 )
 flags.DEFINE_integer("calibration_frames", 256, "Frames of the calibration.", lower_bound=8)
@@ -85,8 +94,10 @@ def main(_):
         raise InputError(f"--output_dir={output} can't be written: {error.strerror}.") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    print(f"{version}: {_megabytes(version):.1f} MiB, template {network.template.name} "
-          f"({network.template.embedding}, hash {network.template.hash[:12]})")
+    print(
+        f"{version}: {_megabytes(version):.1f} MiB, template {network.template.name} "
+        f"({network.template.embedding}, hash {network.template.hash[:12]})"
+    )
     for name in written[1:]:
         print(f"{output / name}: {_megabytes(output / name):.1f} MiB")
 
@@ -98,8 +109,10 @@ def _checked_flags() -> list[int]:
     except ValueError:
         batch_sizes = []
     if not batch_sizes or batch_sizes[0] < 1:
-        raise InputError(f"--batch_sizes={','.join(FLAGS.batch_sizes)}: wanted numbers of 1 or "
-                         "more, such as 1,8,32.")
+        raise InputError(
+            f"--batch_sizes={','.join(FLAGS.batch_sizes)}: wanted numbers of 1 or "
+            "more, such as 1,8,32."
+        )
     calibrated = FLAGS.tensorrt and FLAGS.precision == "int8"
     wanting = {
         "batch_sizes": (FLAGS.tensorrt, "--tensorrt"),
@@ -128,7 +141,10 @@ def _write(network, finder, folder: pathlib.Path, version: str, batch_sizes) -> 
     names = [version]
     if FLAGS.tensorrt:
         saving.save_model(
-            network, folder / version, finder, FLAGS.precision,
+            network,
+            folder / version,
+            finder,
+            FLAGS.precision,
             _engines(network, folder, f"{version}.tensorrt.json", batch_sizes),
         )
         names.append(f"{version}.tensorrt.json")

@@ -22,7 +22,9 @@ _INTRINSICS = flags.DEFINE_list(
     "intrinsics", None, "fx,fy,cx,cy of the depth camera in pixels of these images.", required=True
 )
 _DEPTH_UNIT = flags.DEFINE_float(
-    "depth_unit", None, "mm for one step of a 16-bit image: 1 for most cameras, 0.125 for an Intel "
+    "depth_unit",
+    None,
+    "mm for one step of a 16-bit image: 1 for most cameras, 0.125 for an Intel "
     "SR305. Wanted with --encoding=u16; nyu is in mm.",
 )
 _ENCODING = flags.DEFINE_enum(
@@ -32,16 +34,22 @@ _CENTRE = flags.DEFINE_list(
     "center_mm", None, "x,y,z of the hand's centre, mm, camera frame; empty: find the hand."
 )
 _HAND = flags.DEFINE_enum(
-    "hand", "right", ["right", "left", "auto"], "Which hand the frames show; auto: for "
+    "hand",
+    "right",
+    ["right", "left", "auto"],
+    "Which hand the frames show; auto: for "
     "each frame the one whose mesh lies nearer to the points, at twice the cost.",
 )
 _FORMAT = flags.DEFINE_enum(
-    "format", "ply", ["ply", "obj", "glb"], "Of the mesh: ply and obj are in mm, camera frame; glb "
-    "is in metres, y up (glTF).",
+    "format",
+    "ply",
+    ["ply", "obj", "glb"],
+    "Of the mesh: ply and obj are in mm, camera frame; glb is in metres, y up (glTF).",
 )
 _SKIP_WITHOUT_HAND = flags.DEFINE_bool(
-    "skip_without_hand", False, "Leave out frames in which no hand is found, and name them; "
-    "otherwise the first is an error.",
+    "skip_without_hand",
+    False,
+    "Leave out frames in which no hand is found, and name them; otherwise the first is an error.",
 )
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder for the results; made where missing.", required=True
@@ -123,8 +131,10 @@ def predict_frames(predict, frames: Frames, title: str) -> None:
             for ending, content in results.items():
                 (stage / f"{file.stem}.{ending}").write_bytes(content)
         if len(empty) == len(frames.files):
-            raise InputError(f"no hand was found in any of the {len(empty)} frames; check "
-                             "--depth_unit and --intrinsics, or give --center_mm.")
+            raise InputError(
+                f"no hand was found in any of the {len(empty)} frames; check "
+                "--depth_unit and --intrinsics, or give --center_mm."
+            )
     count = len(frames.files) - len(empty)
     print(f"{output}: {count} frames, each .{_FORMAT.value}, .json and .png")
     for file in empty:
@@ -142,8 +152,10 @@ def _written_apart(files: list[pathlib.Path]) -> list[pathlib.Path]:
     for file in files:
         other = stems.setdefault(file.stem, file)
         if other != file:
-            raise InputError(f"--depth: {other} and {file} would both be written as {file.stem}.*; "
-                             "predict them into two --output_dir.")
+            raise InputError(
+                f"--depth: {other} and {file} would both be written as {file.stem}.*; "
+                "predict them into two --output_dir."
+            )
     return files
 
 
@@ -159,8 +171,10 @@ def staged(folder: pathlib.Path):
             file.replace(folder / file.name)
         made = []
     except OSError as error:
-        raise InputError(f"--output_dir={folder} can't be written: {error.strerror}; free space "
-                         "or choose another folder.") from None
+        raise InputError(
+            f"--output_dir={folder} can't be written: {error.strerror}; free space "
+            "or choose another folder."
+        ) from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
         for path in made:  # innermost first
@@ -186,6 +200,7 @@ def frame_results(mesh, depth, intrinsics, name: str, format: str) -> dict[str, 
 
 def encode_json(description: dict) -> bytes:
     """JSON with one line for each key, and for each key of a dict inside: to read and to diff."""
+
     def text(value, depth=1):
         if not isinstance(value, dict):
             return json.dumps(value, allow_nan=False)

@@ -11,8 +11,9 @@ def find_frames(pattern: str) -> list[pathlib.Path]:
     files = sorted(pathlib.Path(name) for name in glob.glob(pattern, recursive=True))
     files = [file for file in files if not file.is_dir()]
     if not files:
-        raise InputError(f"--depth={pattern} matches no file; quote the pattern and check the "
-                         "folder.")
+        raise InputError(
+            f"--depth={pattern} matches no file; quote the pattern and check the folder."
+        )
     return files
 
 

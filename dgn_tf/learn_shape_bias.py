@@ -17,13 +17,15 @@ from dgn_tf.errors import InputError
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("weights", None, "Model folder (OUTPUT_DIR/best, saved_models/dgn).",
-                    required=True)
+flags.DEFINE_string(
+    "weights", None, "Model folder (OUTPUT_DIR/best, saved_models/dgn).", required=True
+)
 flags.DEFINE_string("config", "configs/synthetic_val.json", "JSON of the frames' sampler.")
 flags.DEFINE_integer("users", 64, "Synthetic users.", lower_bound=8)
 flags.DEFINE_integer("frames", 48, "Frames of each user.", lower_bound=8)
-flags.DEFINE_integer("steps", 6, "Steps of the joint fit, as dgn_tf.calibrate will take.",
-                     lower_bound=1)
+flags.DEFINE_integer(
+    "steps", 6, "Steps of the joint fit, as dgn_tf.calibrate will take.", lower_bound=1
+)
 flags.DEFINE_integer("seed", 100000, "Of the first user; the others follow.", lower_bound=0)
 flags.DEFINE_string("output", "", "File (.npz); empty: shape_bias.npz in the model folder.")
 
@@ -34,8 +36,9 @@ def main(_):
     folder = model_folder.find_model_folder(FLAGS.weights)
     output = pathlib.Path(FLAGS.output or folder / model_folder.SHAPE_BIAS)
     if output.is_dir() or not output.absolute().parent.is_dir():
-        raise InputError(f"--output={output}: the name of a file in a folder that exists is "
-                         "wanted.")
+        raise InputError(
+            f"--output={output}: the name of a file in a folder that exists is wanted."
+        )
     import numpy as np
     import tqdm
 
@@ -55,8 +58,10 @@ def main(_):
     bias = learn_bias(fitted, true, names, sha256, FLAGS.frames)
     bias.save(output)
     before, after = (np.sqrt(np.mean((values - true) ** 2)) for values in (fitted, bias(fitted)))
-    print(f"{output}: {FLAGS.users} users, coefficients off by {before:.2f} deviations, "
-          f"{after:.2f} with the bias undone (on the users that it was learnt on)")
+    print(
+        f"{output}: {FLAGS.users} users, coefficients off by {before:.2f} deviations, "
+        f"{after:.2f} with the bias undone (on the users that it was learnt on)"
+    )
 
 
 if __name__ == "__main__":

@@ -120,9 +120,11 @@ def load_network(path, calibrated: bool = True) -> DualGridNet:
     load_weights(network, folder / WEIGHTS)
     if calibrated and (folder / CONFIDENCE).is_file():
         network.calibration = Calibration.load(
-            folder / CONFIDENCE, weights_sha256(folder), len(template.vertices),
+            folder / CONFIDENCE,
+            weights_sha256(folder),
+            len(template.vertices),
             len(template.keypoints),
-        )  # fmt: skip
+        )
     return network
 
 

@@ -107,9 +107,7 @@ class DualGridNet(tf.keras.Model):
         correspondences, features = self.image_network(seen, training)
         extended = self.extend(correspondences, features, seen)
         coordinate_map = self.mesh_network(extended, training)
-        return self.finish(
-            inputs, mask, correspondences, extended[..., -1], coordinate_map, view
-        )
+        return self.finish(inputs, mask, correspondences, extended[..., -1], coordinate_map, view)
 
     def finish(self, inputs, mask, correspondences, occupancy, coordinate_map, view):
         """All outputs of `call` from what the networks say: sampling, Eq. 3, skinning.
@@ -256,7 +254,8 @@ class DualGridNet(tf.keras.Model):
             coords, pixels = (
                 tf.reshape(
                     tf.gather(
-                        tf.reshape(values, [-1, 4 * half * half, values.shape[-1]]), index,
+                        tf.reshape(values, [-1, 4 * half * half, values.shape[-1]]),
+                        index,
                         batch_dims=1,
                     ),
                     [-1, half, half, values.shape[-1]],
@@ -351,9 +350,7 @@ def _nearest_of_blocks(pixels):
     """
     size = pixels.shape[1]
     away = pixels[..., 2] - 4 * pixels[..., 3]  # background behind all that was measured
-    blocks = tf.transpose(
-        tf.reshape(away, [-1, size // 2, 2, size // 2, 2]), [0, 1, 3, 2, 4]
-    )
+    blocks = tf.transpose(tf.reshape(away, [-1, size // 2, 2, size // 2, 2]), [0, 1, 3, 2, 4])
     blocks = tf.reshape(blocks, [-1, size // 2, size // 2, 4])
     nearest = tf.argmin(blocks, axis=-1, output_type=tf.int32)
     corners = np.arange(size * size, dtype=np.int32).reshape(size, size)[::2, ::2]

@@ -70,7 +70,11 @@ PRESETS = {
     "default": NetworkConfig(),
     # Sec. 3.6 as far as the paper says; what it leaves open (channels, blocks) is the default's.
     "paper": NetworkConfig(
-        normalise_extension=False, extension_stride=1, points=False, normals=False, upright=False,
+        normalise_extension=False,
+        extension_stride=1,
+        points=False,
+        normals=False,
+        upright=False,
         rest_map=False,
     ),
 }

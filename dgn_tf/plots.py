@@ -98,8 +98,14 @@ def plot_budget(orders: dict[str, list[dict]], file) -> None:
         axes.errorbar(places[1:], level[1:], spread, fmt="none", ecolor="black", capsize=3)
         for place, top, value in zip(places, np.maximum(level, level + less), less, strict=True):
             text = f"{level[0]:.2f}" if place == 0 else f"{-value:+.2f}"
-            axes.annotate(text, (place, top), (0, 3), textcoords="offset points", ha="center",
-                          fontsize="small")
+            axes.annotate(
+                text,
+                (place, top),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize="small",
+            )
         axes.set_xticks(places, [row["step"] for row in rows], rotation=40, ha="right")
         axes.set(title=title, ylabel="P_r (mm)")
         axes.grid(axis="y", alpha=0.3)
@@ -124,8 +130,10 @@ def _draw_success(axes, errors):
         curve = success_curve(values, thresholds)
         axes.plot(thresholds, curve, label=f"{label}: {mean_mm(values):.2f} mm")
     axes.set(
-        xlim=(0, MAX_MM), ylim=(0, 100),
-        xlabel="largest joint error of a frame at most (mm)", ylabel="frames (%)",
+        xlim=(0, MAX_MM),
+        ylim=(0, 100),
+        xlabel="largest joint error of a frame at most (mm)",
+        ylabel="frames (%)",
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize="small")

@@ -18,11 +18,15 @@ from dgn_tf import errors, frame_command
 from dgn_tf.serving.inference_only import assume_frozen_weights
 
 _SAVED_MODEL = flags.DEFINE_string(
-    "saved_model", None, "Folder of an exported model (saved_models/dgn) or of one version of it.",
+    "saved_model",
+    None,
+    "Folder of an exported model (saved_models/dgn) or of one version of it.",
     required=True,
 )
 _USER_TEMPLATE = flags.DEFINE_string(
-    "user_template", "", "Template of dgn_tf.calibrate: that user's hand, with joints that hold, "
+    "user_template",
+    "",
+    "Template of dgn_tf.calibrate: that user's hand, with joints that hold, "
     "is fitted to each frame from the model's estimate; empty: the estimate as it is.",
 )
 

@@ -16,9 +16,7 @@ _SIGNATURES = {
     "serving_default": {"depth", "intrinsics", "left"},
     "centred": {"depth", "intrinsics", "centre", "left"},
 }
-HAND_KEYS = (
-    "keypoint_names", "part_names", "cube_mm", "grid_size", "num_layers", "confidence"
-)
+HAND_KEYS = ("keypoint_names", "part_names", "cube_mm", "grid_size", "num_layers", "confidence")
 _NEEDED = {"vertices", "keypoint_confidence"}  # the latter: of a model exported since it is there
 _FAR_MM = 15.0  # a point that far from the mesh is not its own: a forearm's, a background's
 _NEAREST_MM, _FARTHEST_MM = 100, 4000  # where the localiser looks
@@ -118,9 +116,19 @@ class HandMesh:
             np.asarray(depth_mm, np.float32), intrinsics, self.centre, self.cube_mm, panels.TILE
         )
         return panels.render_panel(
-            depth, camera, self.centre, self.vertices, self.faces, self.keypoints,
-            self.keypoint_names, self.mesh_coords, self.valid, self.grid_size,
-            self.mesh_layer if self.num_layers > 1 else None, self.cube_mm, title=title,
+            depth,
+            camera,
+            self.centre,
+            self.vertices,
+            self.faces,
+            self.keypoints,
+            self.keypoint_names,
+            self.mesh_coords,
+            self.valid,
+            self.grid_size,
+            self.mesh_layer if self.num_layers > 1 else None,
+            self.cube_mm,
+            title=title,
         )
 
 
@@ -160,8 +168,9 @@ class FrameToMesh:
         """Outputs of a signature by name, numpy [1, ...], and the description of its model."""
         raise NotImplementedError
 
-    def __call__(self, depth_mm, intrinsics=None, centre_mm=None, hand=None,
-                 name: str = "depth_mm") -> HandMesh:
+    def __call__(
+        self, depth_mm, intrinsics=None, centre_mm=None, hand=None, name: str = "depth_mm"
+    ) -> HandMesh:
         """Finds the hand in a frame and returns its mesh.
 
         Args:
@@ -246,8 +255,10 @@ class HandMeshPredictor(FrameToMesh):
         try:
             self._model = tf.saved_model.load(str(self.folder))
         except Exception as error:  # TensorFlow raises many kinds for a damaged model
-            raise InputError(f"--saved_model {self.folder} can't be loaded "
-                             f"({first_line(error)}); export it anew.") from None
+            raise InputError(
+                f"--saved_model {self.folder} can't be loaded "
+                f"({first_line(error)}); export it anew."
+            ) from None
 
     def _run(self, signature, inputs, name):
         import tensorflow as tf
@@ -291,8 +302,10 @@ def check_intrinsics(intrinsics) -> np.ndarray:
     except (TypeError, ValueError):
         values = np.zeros(0, np.float32)
     if values.shape != (4,) or not np.isfinite(values).all() or not (values[:2] > 0).all():
-        raise InputError(f"intrinsics {intrinsics!r} must be four numbers fx, fy, cx, cy in "
-                         "pixels, fx and fy positive.")
+        raise InputError(
+            f"intrinsics {intrinsics!r} must be four numbers fx, fy, cx, cy in "
+            "pixels, fx and fy positive."
+        )
     return values
 
 
@@ -303,8 +316,9 @@ def check_centre(centre_mm) -> np.ndarray:
     except (TypeError, ValueError):
         values = np.zeros(0, np.float32)
     if values.shape != (3,) or not np.isfinite(values).all() or values[2] < 10:
-        raise InputError(f"centre_mm {centre_mm!r} must be x, y, z in mm in the camera frame, "
-                         "z at least 10.")
+        raise InputError(
+            f"centre_mm {centre_mm!r} must be x, y, z in mm in the camera frame, z at least 10."
+        )
     return values
 
 
@@ -339,10 +353,14 @@ def _crop_points(outputs, depth, intrinsics):
 
 def _not_found(name, centre_mm, cube):
     if centre_mm is None:
-        return (f"{name}: no hand was found between {_NEAREST_MM} and {_FARTHEST_MM} mm; check "
-                "--depth_unit and --intrinsics, or give --center_mm.")
-    return (f"{name}: no depth within {cube / 2:g} mm of the given centre; check --center_mm "
-            "(x, y, z in mm, camera frame) and --depth_unit.")
+        return (
+            f"{name}: no hand was found between {_NEAREST_MM} and {_FARTHEST_MM} mm; check "
+            "--depth_unit and --intrinsics, or give --center_mm."
+        )
+    return (
+        f"{name}: no depth within {cube / 2:g} mm of the given centre; check --center_mm "
+        "(x, y, z in mm, camera frame) and --depth_unit."
+    )
 
 
 def _check_signatures(proto, folder):
@@ -366,8 +384,10 @@ def read_description(folder) -> HandDescription:
         for name in HAND_KEYS:
             hand[name]  # noqa: B018 (a KeyError is the answer)
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"--saved_model {folder}: {assets} lacks the hand's names and faces or "
-                         f"is damaged ({first_line(error)}); export the model anew.") from None
+        raise InputError(
+            f"--saved_model {folder}: {assets} lacks the hand's names and faces or "
+            f"is damaged ({first_line(error)}); export the model anew."
+        ) from None
     return HandDescription(hand, {"right": faces, "left": mirror_faces(faces)})
 
 

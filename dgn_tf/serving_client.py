@@ -21,12 +21,17 @@ _VERSION = flags.DEFINE_integer(
 )
 _LABEL = flags.DEFINE_string("label", "", "Label of a version, such as stable; empty: none.")
 _TIMEOUT = flags.DEFINE_float(
-    "timeout_s", 10, "Deadline of a frame's request in seconds, its retries included.",
+    "timeout_s",
+    10,
+    "Deadline of a frame's request in seconds, its retries included.",
     lower_bound=0.001,
 )
 _RETRIES = flags.DEFINE_integer(
-    "retries", 5, "How often a request is repeated while the server is unavailable (gRPC "
-    "UNAVAILABLE; HTTP 503, connection refused); 0: never.", lower_bound=0,
+    "retries",
+    5,
+    "How often a request is repeated while the server is unavailable (gRPC "
+    "UNAVAILABLE; HTTP 503, connection refused); 0: never.",
+    lower_bound=0,
 )
 _ASSETS = flags.DEFINE_string(
     "assets", "", "Folder of the exported model, for names and faces; empty: the server tells them."
@@ -35,9 +40,15 @@ _ASSETS = flags.DEFINE_string(
 
 def main(_):
     with HandMeshClient(
-        _GRPC.value, _REST.value, model_name=_MODEL_NAME.value, version=_VERSION.value,
-        label=_LABEL.value, timeout_s=_TIMEOUT.value, retries=_RETRIES.value,
-        depth_unit=frame_command.depth_unit(), assets=_ASSETS.value,
+        _GRPC.value,
+        _REST.value,
+        model_name=_MODEL_NAME.value,
+        version=_VERSION.value,
+        label=_LABEL.value,
+        timeout_s=_TIMEOUT.value,
+        retries=_RETRIES.value,
+        depth_unit=frame_command.depth_unit(),
+        assets=_ASSETS.value,
     ) as client:
         frames = frame_command.frames_of_flags()
         frame_command.predict_frames(client, frames, "serving_client")

@@ -51,9 +51,13 @@ flags.DEFINE_float(
     "labelled_fraction", 1.0, "Share of the time steps whose labels are used, evenly spread.", 0, 1
 )
 flags.DEFINE_float(
-    "held_out", 0.1, "Share of the time steps of --real_records (of the labelled ones) or "
-    "--unlabelled_records that chooses best/ instead; 0: none.", 0, 0.5
-)  # fmt: skip
+    "held_out",
+    0.1,
+    "Share of the time steps of --real_records (of the labelled ones) or "
+    "--unlabelled_records that chooses best/ instead; 0: none.",
+    0,
+    0.5,
+)
 flags.DEFINE_integer(
     "real_validation_frames", 480, "Views of the part held out that are measured.", lower_bound=1
 )
@@ -61,30 +65,47 @@ flags.DEFINE_float(
     "real_keypoint_weight", 1.0, "Of the key points of T, real frames.", lower_bound=0
 )
 flags.DEFINE_string(
-    "unlabelled_records", "", "Folder of views to learn from by the energy of Eq. 5, such as "
+    "unlabelled_records",
+    "",
+    "Folder of views to learn from by the energy of Eq. 5, such as "
     "data/nyu_records/train; labels in it are not used. Empty: none.",
-)  # fmt: skip
+)
 flags.DEFINE_integer(
-    "unlabelled_steps", 8, "Unlabelled time steps (single views with --nomulti_view) in a training "
-    "step, beside --batch_size synthetic frames.", lower_bound=1,
-)  # fmt: skip
+    "unlabelled_steps",
+    8,
+    "Unlabelled time steps (single views with --nomulti_view) in a training "
+    "step, beside --batch_size synthetic frames.",
+    lower_bound=1,
+)
 flags.DEFINE_float(
-    "unlabelled_fraction", 1.0, "Share of the unlabelled time steps to learn from, in ten runs of "
-    "neighbouring ones that --seed draws.", 0, 1,
-)  # fmt: skip
+    "unlabelled_fraction",
+    1.0,
+    "Share of the unlabelled time steps to learn from, in ten runs of "
+    "neighbouring ones that --seed draws.",
+    0,
+    1,
+)
 flags.DEFINE_bool(
-    "fit_test_split", False, "Let --unlabelled_records be the test split: the model fits the very "
+    "fit_test_split",
+    False,
+    "Let --unlabelled_records be the test split: the model fits the very "
     "frames that it will be measured on (without labels; its card says so).",
-)  # fmt: skip
+)
 flags.DEFINE_bool("multi_view", True, "Synchronised unlabelled views; false: each view alone.")
 flags.DEFINE_float(
-    "energy_weight", 1.0, "Of the energy against the supervised terms; 0: measured, not learnt "
-    "from.", lower_bound=0,
-)  # fmt: skip
+    "energy_weight",
+    1.0,
+    "Of the energy against the supervised terms; 0: measured, not learnt from.",
+    lower_bound=0,
+)
 flags.DEFINE_float(
-    "estimates_fraction", 0.0, "Share of the synthetic frames that show the network's own "
-    "estimates of the unlabelled views (active augmentation, Sec. 4.4); 0: none.", 0, 1,
-)  # fmt: skip
+    "estimates_fraction",
+    0.0,
+    "Share of the synthetic frames that show the network's own "
+    "estimates of the unlabelled views (active augmentation, Sec. 4.4); 0: none.",
+    0,
+    1,
+)
 # Defaults are those of EnergyConfig; the paper gives no value.
 flags.DEFINE_float("omega", 1.0, "Of lifting against ICP, 0: without (Eq. 6).", lower_bound=0)
 flags.DEFINE_float("lambda1", 1.0, "Of the priors: collision, arap, offset (Eq. 5).", lower_bound=0)
@@ -96,9 +117,12 @@ flags.DEFINE_float("vertex", 1.0, "Of the views' median among them (1 in Eq. 14)
 flags.DEFINE_float("eta1", 1.0, "Of ICP against the other views (Eq. 14).", lower_bound=0)
 flags.DEFINE_float("eta2", 1.0, "Of lifting against the other views (Eq. 14).", lower_bound=0)
 flags.DEFINE_float(
-    "free_space", 0.0, "Of vertices where a camera looks past the hand, in each view and the "
-    "others; 0: without, as the paper.", lower_bound=0,
-)  # fmt: skip
+    "free_space",
+    0.0,
+    "Of vertices where a camera looks past the hand, in each view and the "
+    "others; 0: without, as the paper.",
+    lower_bound=0,
+)
 flags.DEFINE_string(
     "pose_prior", "", "Poses of data_prep.fit_template, for on-line frames; empty: none."
 )
@@ -128,7 +152,9 @@ flags.DEFINE_float("ema_momentum", 0.998, "Of the weights' averages; 0: none.", 
 flags.DEFINE_integer("seed", 1, "Of the weights and the data.", lower_bound=0)
 flags.DEFINE_string("init_weights", "", "weights.h5 or model folder to start from.")
 flags.DEFINE_bool(
-    "init_other_template", False, "Take --init_weights although of another template: what the "
+    "init_other_template",
+    False,
+    "Take --init_weights although of another template: what the "
     "networks see of a depth frame carries over, the map of the mesh is learnt anew.",
 )
 flags.DEFINE_enum("loss", "robust", ["robust", "mse"], "Huber and L1 (mm), or Eq. 4's squares.")
@@ -144,22 +170,30 @@ flags.DEFINE_string(
 flags.DEFINE_bool("jit_compile", False, "XLA (slower on CPU, see BUILD.md).")
 flags.DEFINE_bool("mixed_precision", False, "float16 convolutions; for GPUs.")
 flags.DEFINE_bool(
-    "bfloat16", False, "bfloat16 convolutions and matrix products in the training step; for CPUs "
+    "bfloat16",
+    False,
+    "bfloat16 convolutions and matrix products in the training step; for CPUs "
     "with AVX-512 BF16 or AMX.",
-)  # fmt: skip
+)
 flags.DEFINE_enum(
-    "strategy", "one", ["one", "mirrored", "multiworker"], "Devices: one; all of this process, "
+    "strategy",
+    "one",
+    ["one", "mirrored", "multiworker"],
+    "Devices: one; all of this process, "
     "which share each batch; or those of every worker process that TF_CONFIG names.",
-)  # fmt: skip
+)
 flags.DEFINE_float(
-    "worker_wait_s", 300.0, "With --strategy=multiworker: longest wait for the other workers at "
-    "the start, s.", lower_bound=0,
-)  # fmt: skip
+    "worker_wait_s",
+    300.0,
+    "With --strategy=multiworker: longest wait for the other workers at the start, s.",
+    lower_bound=0,
+)
 flags.DEFINE_bool("summaries", True, "TensorBoard scalars and pictures.")
 flags.DEFINE_bool(
-    "keep_weights", False, "Keep the weights of every epoch, as model folders epochs/STEP; else "
-    "best/ and last/ alone.",
-)  # fmt: skip
+    "keep_weights",
+    False,
+    "Keep the weights of every epoch, as model folders epochs/STEP; else best/ and last/ alone.",
+)
 flags.DEFINE_bool("smoke", False, "A minute's run over every part of the trainer.")
 
 # A resumed run may be prolonged and its rate's fall moved: the steps done stay the same.
@@ -322,9 +356,7 @@ def _fit(run: _Run, model, where) -> None:
     if settings["init_weights"] and not run_folder.has_checkpoint(folder):
         from dgn_tf.model_folder import load_weights
 
-        load_weights(
-            model.network, settings["init_weights"], settings["init_other_template"]
-        )
+        load_weights(model.network, settings["init_weights"], settings["init_other_template"])
     resumed = run_folder.has_checkpoint(folder)
     if where.chief:
         # Only now: flags that are wrong so far leave no folder behind.
@@ -382,7 +414,12 @@ def _keepers(run: _Run, checkpoints) -> list:
         energies = run.unlabelled.held_out_batches(views)
     parts = [
         callbacks.Validate(
-            validation, run.folder, run.flagfile, run.info, held_out, energies,
+            validation,
+            run.folder,
+            run.flagfile,
+            run.info,
+            held_out,
+            energies,
             keep=run.values["keep_weights"],
         ),
         tf.keras.callbacks.CSVLogger(str(run.folder / "log.csv"), append=True),

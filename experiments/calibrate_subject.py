@@ -29,14 +29,19 @@ flags.DEFINE_string("bias", "", "shape_bias.npz; empty: the model folder's, if i
 flags.DEFINE_string("output", "", "JSON file for the figures; empty: they are printed alone.")
 flags.DEFINE_integer("users", 8, "Users.", lower_bound=1)
 flags.DEFINE_enum(
-    "draw", "far", ["far", "normal"], "Shapes of the users: far: each of the template's at 1.5 "
+    "draw",
+    "far",
+    ["far", "normal"],
+    "Shapes of the users: far: each of the template's at 1.5 "
     "deviations, the signs drawn; normal: standard normal, cut off at 2, as synthesis draws them.",
 )
 flags.DEFINE_integer("frames", 192, "Frames to calibrate from.", lower_bound=8)
 flags.DEFINE_integer("held_out", 64, "Others, to predict.", lower_bound=8)
 flags.DEFINE_bool(
-    "calm", True, "Users show their hand to be measured, see `calibration.users.calm`; else the "
-    "held-out frames are as hard as the config's, occluders and poses."
+    "calm",
+    True,
+    "Users show their hand to be measured, see `calibration.users.calm`; else the "
+    "held-out frames are as hard as the config's, occluders and poses.",
 )
 flags.DEFINE_integer("steps", 6, "Steps of the fits.", lower_bound=1)
 flags.DEFINE_integer("seed", 7000, "Of the first user; the others follow.", lower_bound=0)
@@ -65,8 +70,16 @@ def main(_):
         _tell(name, {column: float(of([row[column] for row in used])) for column in used[0]})
 
 
-COLUMNS = ("bones_generic", "bones_fitted", "bones_user", "network", "fitted_generic",
-           "fitted_user", "fitted_true", "less_than_best")  # fmt: skip
+COLUMNS = (
+    "bones_generic",
+    "bones_fitted",
+    "bones_user",
+    "network",
+    "fitted_generic",
+    "fitted_user",
+    "fitted_true",
+    "less_than_best",
+)
 
 
 def _tell(name, row):
@@ -79,8 +92,10 @@ def _known(asked) -> dict:
         return {}
     written = json.loads(pathlib.Path(FLAGS.output).read_text())
     if written["asked"] != asked:
-        raise InputError(f"--output={FLAGS.output} was measured with other weights or flags "
-                         f"({written['asked']}); name another file.")
+        raise InputError(
+            f"--output={FLAGS.output} was measured with other weights or flags "
+            f"({written['asked']}); name another file."
+        )
     return written["users"]
 
 
@@ -134,9 +149,7 @@ class Subject:
             off = np.abs(bone_lengths(hand) / bone_lengths(true) - 1) * 100
             figures[f"bones_{name}"] = float(off.mean())
             figures[f"bones_{name}_worst"] = float(off.max())
-        held_out = self._seen(
-            frames_of(true, self._held_out, seed, FLAGS.frames, FLAGS.held_out)
-        )
+        held_out = self._seen(frames_of(true, self._held_out, seed, FLAGS.frames, FLAGS.held_out))
         for name, hand in (("generic", template), ("user", found.template), ("true", true)):
             figures[f"fitted_{name}"] = _error(held_out, UserHand(hand, template, FLAGS.steps))
         figures["network"] = _error(held_out, None)
@@ -146,8 +159,10 @@ class Subject:
 
     def _seen(self, batches):
         """Of each batch the true vertices, the network's, and what the fit wants."""
-        return [(batch["vertices"], self._predict(batch)["vertices"], self._read(batch))
-                for batch in batches]
+        return [
+            (batch["vertices"], self._predict(batch)["vertices"], self._read(batch))
+            for batch in batches
+        ]
 
     def _drawn(self, seed):
         """[K] the user's coefficients: of the template's own shapes alone."""

@@ -30,12 +30,16 @@ from dgn_tf.serving.inference_only import assume_frozen_weights
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string(
-    "wheel", None, "The wheel of mediapipe 0.10.14, or another zip with its .tflite files.",
+    "wheel",
+    None,
+    "The wheel of mediapipe 0.10.14, or another zip with its .tflite files.",
     required=True,
 )
 flags.DEFINE_string("saved_model", "saved_models/dgn", "Exported model, folder or version.")
 flags.DEFINE_string(
-    "litert", "", "The float32 .tflite of `dgn_tf.export --litert`; empty: made of the model's "
+    "litert",
+    "",
+    "The float32 .tflite of `dgn_tf.export --litert`; empty: made of the model's "
     "weights, in memory.",
 )
 flags.DEFINE_integer("threads", 2, "Threads of every network.", lower_bound=1)
@@ -74,8 +78,10 @@ def main(_):
         print(f"{name:36}p50 {value['ms_p50']:7.2f} ms, p99 {value['ms_p99']:7.2f} ms")
     for name, value in result["ratios"].items():
         bar = "" if value["bar"] is None else f", bar {value['bar']:g}"
-        print(f"{name:36}{value['median']:.2f} ({value['quartiles'][0]:.2f} to "
-              f"{value['quartiles'][1]:.2f}{bar})")
+        print(
+            f"{name:36}{value['median']:.2f} ({value['quartiles'][0]:.2f} to "
+            f"{value['quartiles'][1]:.2f}{bar})"
+        )
     if FLAGS.json:
         write_json(result, FLAGS.json)
 

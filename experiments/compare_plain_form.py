@@ -48,8 +48,10 @@ def main(_):
     network = load_network(FLAGS.weights)
     config = data.SynthesisConfig.load(FLAGS.config)
     if config.size != network.config.image_size:
-        raise InputError(f"--config={FLAGS.config} draws crops of {config.size} pixels, the model "
-                         f"takes {network.config.image_size}.")
+        raise InputError(
+            f"--config={FLAGS.config} draws crops of {config.size} pixels, the model "
+            f"takes {network.config.image_size}."
+        )
     frames = data.synthesize_batch(network.template, config, FLAGS.seed, 0, FLAGS.frames)
     batch = {name: tf.constant(frames[name]) for name in ("depth", "intrinsics", "centre", "cube")}
     plain = plain_form(network)
@@ -63,8 +65,10 @@ def main(_):
     print(f"{'ms':18}{'plain':>10}{'shipped':>10}{'speed-up':>10} (quartiles)")
     for name, row in result["stages"].items():
         low, high = row["quartiles"]
-        print(f"{name:18}{row['plain_ms']:10.3f}{row['shipped_ms']:10.3f}{row['speed_up']:10.2f} "
-              f"({low:.2f} to {high:.2f})")
+        print(
+            f"{name:18}{row['plain_ms']:10.3f}{row['shipped_ms']:10.3f}{row['speed_up']:10.2f} "
+            f"({low:.2f} to {high:.2f})"
+        )
     print(f"paper: {result['paper_ms']:.2f} ms, {result['paper_to_shipped']:.2f} of the shipped")
     if FLAGS.json:
         write_json(result, FLAGS.json)
@@ -155,8 +159,10 @@ def stages(network) -> dict[str, tuple[Callable, tuple[str, ...]]]:
         return {"transforms": network.similarity_fit(sampled)}
 
     def skinning(transforms):
-        return {"posed": network.skinning(transforms),
-                "keypoints": network.skinning.keypoints(transforms)}
+        return {
+            "posed": network.skinning(transforms),
+            "keypoints": network.skinning.keypoints(transforms),
+        }
 
     each = (view, image_network, extension, mesh_network, sampling, similarity_fit, skinning)
     return {

@@ -34,8 +34,10 @@ def main(_):
     models: dict[str, str] = dict(part.partition("=")[::2] for part in FLAGS.models)
     for name, path in models.items():
         if not path or not pathlib.Path(path).exists():
-            raise InputError(f"--models: {name}={path} does not exist; wanted NAME=PATH of a "
-                             "SavedModel's folder or a .tflite file.")
+            raise InputError(
+                f"--models: {name}={path} does not exist; wanted NAME=PATH of a "
+                "SavedModel's folder or a .tflite file."
+            )
     first = next(iter(models.values()))
     template = _template(first)
     runs = {name: _load(path, template) for name, path in models.items()}
@@ -85,7 +87,7 @@ class _LiteRT:
 
         inputs = {name: np.asarray(batch[name], np.float32) for name in CROP_INPUTS}
         each = [
-            self._run(**{name: value[row:row + 1] for name, value in inputs.items()})
+            self._run(**{name: value[row : row + 1] for name, value in inputs.items()})
             for row in range(len(inputs["cube"]))
         ]
         return {name: np.concatenate([one[name] for one in each]) for name in each[0]}

@@ -150,9 +150,11 @@ def _measure(oracles, template, wanted):
 def report(figures: dict) -> str:
     """The figures as markdown tables, and the step that is worth most in each order."""
     titles = {
-        "keypoints14_mm": "14 key points", "keypoints36_mm": "36", "vertices_ps_mm": "P_s",
+        "keypoints14_mm": "14 key points",
+        "keypoints36_mm": "36",
+        "vertices_ps_mm": "P_s",
         "vertices_pr_mm": "P_r",
-    }  # fmt: skip
+    }
     tables = {f"order: {order}": rows for order, rows in figures["orders"].items()}
     tables["each alone"] = figures["alone"]
     lines = [f"{figures['frames']} frames; mm, 95 % intervals over frames"]
@@ -174,8 +176,9 @@ def report(figures: dict) -> str:
         lines += ["| vertices | share | mean | add to P_s |", "|---|---|---|---|"]
         lines += [
             f"| {name} | {100 * kind['share']:.1f} % | {kind['mean_mm']:.2f} | "
-            f"{kind['adds_mm']:.2f} |" for name, kind in kinds.items()
-        ]  # fmt: skip
+            f"{kind['adds_mm']:.2f} |"
+            for name, kind in kinds.items()
+        ]
     return "\n".join(lines)
 
 

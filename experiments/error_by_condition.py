@@ -49,14 +49,19 @@ def main(_):
     print(conditions.markdown(rows))
     worst = conditions.worst_frames(joints)
     index = measured.joined("index")
-    print(f"\nworst {len(worst)} of {len(joints)} frames, by number:",
-          ", ".join(f"{index[row]} ({joints[row].mean():.0f} mm)" for row in worst))
+    print(
+        f"\nworst {len(worst)} of {len(joints)} frames, by number:",
+        ", ".join(f"{index[row]} ({joints[row].mean():.0f} mm)" for row in worst),
+    )
     if _JSON.value:
         frames = [
-            {"index": int(index[row]), "mean_mm": float(joints[row].mean()),
-             **{name: float(values[row]) for name, values in known.items()}}
+            {
+                "index": int(index[row]),
+                "mean_mm": float(joints[row].mean()),
+                **{name: float(values[row]) for name, values in known.items()},
+            }
             for row in worst
-        ]  # fmt: skip
+        ]
         write_json({"frames": len(joints), "conditions": rows, "worst": frames}, _JSON.value)
     if _WORST.value:
         _write_sheet(measured, worst, joints.mean(axis=1), network.template)

@@ -44,11 +44,13 @@ def results(locate, batches) -> dict[str, np.ndarray]:
     for batch in batches:
         located = locate(tf.constant(batch["depth"]), tf.constant(batch["intrinsics"]))
         pixels = [(batch["owner"] == hand).sum(axis=(1, 2)) for hand in range(whole_frames.HANDS)]
-        parts.append({
-            **evaluation.frame_results(located, batch),
-            "score": np.asarray(located["score"])[:, 0],
-            "pixels": np.max(pixels, axis=0),
-        })  # fmt: skip
+        parts.append(
+            {
+                **evaluation.frame_results(located, batch),
+                "score": np.asarray(located["score"])[:, 0],
+                "pixels": np.max(pixels, axis=0),
+            }
+        )
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -60,9 +62,10 @@ def by_pixels(found: dict[str, np.ndarray]) -> dict[str, dict]:
         if own.any():
             error = found["error"][own]
             table[f"{low} to {high - 1}"] = {
-                "frames": int(own.sum()), "median_mm": float(np.median(error)),
+                "frames": int(own.sum()),
+                "median_mm": float(np.median(error)),
                 "within_60": float((error < 60).mean()),
-            }  # fmt: skip
+            }
     return table
 
 

@@ -80,8 +80,9 @@ def figures(found: dict[int, dict], indices, true, truth, template) -> dict[str,
         "success_20mm": float((off.max(axis=1) <= 20).mean()),
         # Of confidence against error: -1 where it ranks the frames perfectly.
         "confidence_rank_correlation": float(spearmanr(confidence, frames).statistic),
-        "mean_mm_of_surest_half": float(frames[np.argsort(-confidence)[: -(-len(frames) // 2)]]
-                                        .mean()),
+        "mean_mm_of_surest_half": float(
+            frames[np.argsort(-confidence)[: -(-len(frames) // 2)]].mean()
+        ),
     }
     if truth is not None:
         surface = surface_errors(found, indices, truth, template)

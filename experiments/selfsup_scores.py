@@ -48,21 +48,28 @@ class Scorer:
         self._test = {
             centre: list(
                 ViewFrames(
-                    records / centre / "test", 1, self._template,
+                    records / centre / "test",
+                    1,
+                    self._template,
                     mesh if centre == "true" else None,
                 ).batches(60, size)
             )
             for centre in CENTRES
-        }  # fmt: skip
+        }
         self.seen = np.concatenate([self._has_hand(batch) for batch in self._test[CENTRES[0]]])
         unlabelled = UnlabelledViews(str(records / "unlabelled" / "train"), held_out=HELD_OUT)
         self._views = unlabelled.held_out_batches(10_000)
         # One yardstick for all rows, whatever terms they learn from.
         self._energy = HeldOutEnergy(self._network, Energy(self._template, EnergyConfig()))
         labelled = view_dataset(
-            str(records / CENTRES[0] / "train"), 60, shuffle=False, repeat=False,
-            part="held_out", held_out=HELD_OUT, size=size,
-        )  # fmt: skip
+            str(records / CENTRES[0] / "train"),
+            60,
+            shuffle=False,
+            repeat=False,
+            part="held_out",
+            held_out=HELD_OUT,
+            size=size,
+        )
         self._labelled = [{k: v.numpy() for k, v in batch.items()} for batch in labelled]
 
     def score(self, weights: pathlib.Path, out: pathlib.Path) -> None:
@@ -73,9 +80,7 @@ class Scorer:
         found, frames = {}, {}
         for centre, batches in self._test.items():
             mesh = self._mesh if centre == "true" else None
-            errors = frame_errors(
-                self._predict, batches, self._template, 0, centre == "true", mesh
-            )
+            errors = frame_errors(self._predict, batches, self._template, 0, centre == "true", mesh)
             found[centre] = report(errors, evaluated_names(self._template), self._subject1)
             frames[centre] = errors["joints"]
         found["held_out"] = {"energy": self._energy(self._views), "mean_mm": self._held_out_mm()}
@@ -117,7 +122,8 @@ def ranking(scores: list[dict]) -> str:
         words.append(f"{stats.spearmanr(energy, values).statistic:.2f} on the {what}")
     return (
         f"held-out energy against true error, rank correlation over {len(energy)} models: "
-        + ", ".join(words) + "."
+        + ", ".join(words)
+        + "."
     )
 
 

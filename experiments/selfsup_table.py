@@ -77,9 +77,13 @@ ROWS = {
     MULTI_VIEW: _selfsup(paper=13.09),
     "single view": _selfsup(config="selfsup_single", paper=16.96),
     "key points": Row(
-        ("--flagfile=configs/keypoint.flags", f"--batch_size={VIEWS_A_STEP + FRAMES_A_STEP}",
-         f"--real_fraction={VIEWS_A_STEP / (VIEWS_A_STEP + FRAMES_A_STEP)}"),
-        paper=8.5, labelled=True,
+        (
+            "--flagfile=configs/keypoint.flags",
+            f"--batch_size={VIEWS_A_STEP + FRAMES_A_STEP}",
+            f"--real_fraction={VIEWS_A_STEP / (VIEWS_A_STEP + FRAMES_A_STEP)}",
+        ),
+        paper=8.5,
+        labelled=True,
     ),
     "test frames": _selfsup(config="selfsup_test_frames", paper=14.50, split="test"),
     "30 % of the frames": _selfsup("--unlabelled_fraction=0.3", paper=None),
@@ -92,14 +96,24 @@ ROWS = {
     "without arap": _selfsup(config="selfsup_without_arap", paper=14.06),
     "without offset": _selfsup(config="selfsup_without_offset", paper=14.12),
     "without augmentation": _selfsup(config="selfsup_without_augmentation", paper=14.52),
-}  # fmt: skip
+}
 PAPER_START = 23.21
 CURVES = {
-    "data": (START, "10 % of the frames", "30 % of the frames", "single view", "test frames",
-             MULTI_VIEW, "key points"),
-    "terms": (START, MULTI_VIEW,
-              *(name for name in ROWS if name.startswith("with") and "%" not in name)),
-}  # fmt: skip
+    "data": (
+        START,
+        "10 % of the frames",
+        "30 % of the frames",
+        "single view",
+        "test frames",
+        MULTI_VIEW,
+        "key points",
+    ),
+    "terms": (
+        START,
+        MULTI_VIEW,
+        *(name for name in ROWS if name.startswith("with") and "%" not in name),
+    ),
+}
 
 
 def main(_):
@@ -134,15 +148,19 @@ def _plan(records: pathlib.Path) -> dict:
     """What all rows of a table have in common: another folder holds another table."""
     hashes = {
         f"{name}/{split}": view_description(str(records / name / split))["content_hash"]
-        for name in ("unlabelled", *CENTRES) for split in SPLITS
-    }  # fmt: skip
+        for name in ("unlabelled", *CENTRES)
+        for split in SPLITS
+    }
     weights = (find_model_folder(FLAGS.init_weights) / WEIGHTS).read_bytes()
     return {
-        "steps": FLAGS.steps, "optimizer": FLAGS.optimizer,
-        "learning_rate": FLAGS.learning_rate, "records": hashes,
-        "views_a_step": VIEWS_A_STEP, "frames_a_step": FRAMES_A_STEP,
+        "steps": FLAGS.steps,
+        "optimizer": FLAGS.optimizer,
+        "learning_rate": FLAGS.learning_rate,
+        "records": hashes,
+        "views_a_step": VIEWS_A_STEP,
+        "frames_a_step": FRAMES_A_STEP,
         "init_weights_sha256": hashlib.sha256(weights).hexdigest(),
-    }  # fmt: skip
+    }
 
 
 def train_all(runs, folder: pathlib.Path, records: pathlib.Path, scorer: Scorer) -> None:
@@ -175,8 +193,13 @@ def convert(nyu_dir: pathlib.Path, records: pathlib.Path) -> None:
     _convert(nyu_dir, coarse, "--labels=none", "--center=localiser")
     for split in SPLITS:
         if not (annotated / split / "centres_1.txt").is_file():
-            run("dgn_tf.annotate", f"--records={coarse / split}", f"--weights={FLAGS.init_weights}",
-                f"--output_dir={annotated / split}", "--passes=3")  # fmt: skip
+            run(
+                "dgn_tf.annotate",
+                f"--records={coarse / split}",
+                f"--weights={FLAGS.init_weights}",
+                f"--output_dir={annotated / split}",
+                "--passes=3",
+            )
     centres = ("--center=file", f"--center_file={annotated}/{{split}}/centres_{{camera}}.txt")
     _convert(nyu_dir, records / "unlabelled", "--labels=none", *centres)
     _convert(nyu_dir, records / CENTRES[0], *centres)
@@ -187,8 +210,13 @@ def _convert(nyu_dir, folder, *how) -> None:
     if all((folder / split / "description.json").is_file() for split in SPLITS):
         return
     calibration = f"--calibration={nyu_dir / 'truth' / 'rig.json'}"
-    run("data_prep.nyu_to_tfrecord", f"--nyu_dir={nyu_dir}", f"--output_dir={folder}",
-        calibration, *how)  # fmt: skip
+    run(
+        "data_prep.nyu_to_tfrecord",
+        f"--nyu_dir={nyu_dir}",
+        f"--output_dir={folder}",
+        calibration,
+        *how,
+    )
 
 
 def train(name: str, seed: int, folder: pathlib.Path, records: pathlib.Path) -> None:
@@ -318,8 +346,11 @@ def _line(name, mark, scores, seconds, paper) -> str:
 
     cells = [name, mark, cell("seen", "mean_mm", 2)]
     for centre in CENTRES:
-        cells += [cell(centre, "mean_mm", 2), cell(centre, "success_20", 1),
-                  cell(centre, "success_30", 1)]  # fmt: skip
+        cells += [
+            cell(centre, "mean_mm", 2),
+            cell(centre, "success_20", 1),
+            cell(centre, "success_30", 1),
+        ]
     cells.append(cell(CENTRES[1], "surface_mm", 2))
     cells.append(f"{np.mean(seconds):.2f}" if seconds else "-")
     cells.append("-" if paper is None else f"{paper:.2f}")
@@ -331,11 +362,16 @@ def plot_curves(folder: pathlib.Path, seeds: list[int]) -> None:
     from dgn_tf import plots
 
     def frames(name, centre):
-        places = [folder / "start"] if name == START else [
-            run_folder(folder, name, seed) for seed in seeds
+        places = (
+            [folder / "start"]
+            if name == START
+            else [run_folder(folder, name, seed) for seed in seeds]
+        )
+        found = [
+            np.load(place / "frames.npz")[centre]
+            for place in places
+            if (place / "frames.npz").is_file()
         ]
-        found = [np.load(place / "frames.npz")[centre] for place in places
-                 if (place / "frames.npz").is_file()]  # fmt: skip
         return np.concatenate(found) if found else None
 
     for centre in CENTRES:

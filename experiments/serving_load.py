@@ -31,7 +31,9 @@ _ROUNDS = flags.DEFINE_integer("rounds", 60, "Frames for the latency.", lower_bo
 _REQUESTS = flags.DEFINE_integer("requests", 1000, "In flight at once.", lower_bound=8)
 _CLIENTS = flags.DEFINE_integer("clients", 8, "Clients that share them.", lower_bound=1)
 _MEMORY_REQUESTS = flags.DEFINE_integer(
-    "memory_requests", 10_000, "Crops over which the server's memory is watched; 0: none.",
+    "memory_requests",
+    10_000,
+    "Crops over which the server's memory is watched; 0: none.",
     lower_bound=0,
 )
 _JSON = flags.DEFINE_string("json", "", "File for the figures; empty: they are printed alone.")
@@ -45,15 +47,14 @@ def main(_):
 
     predictor = dgn_tf.HandMeshPredictor(_SAVED_MODEL.value, INTRINSICS)
     with server(_SAVED_MODEL.value, _GRPC.value) as (address, process):
-        with dgn_tf.HandMeshClient(address, intrinsics=INTRINSICS, timeout_s=600,
-                                   assets=_SAVED_MODEL.value) as client:
+        with dgn_tf.HandMeshClient(
+            address, intrinsics=INTRINSICS, timeout_s=600, assets=_SAVED_MODEL.value
+        ) as client:
             result: dict = {"load_before": os.getloadavg()[0], "processors": os.cpu_count()}
             result["latency"] = measure_latency(predictor, client, _ROUNDS.value)
         if process:
             result["rss_start_mb"] = resident_mb(process)
-        result["flight"] = measure_flight(
-            predictor, address, _REQUESTS.value, _CLIENTS.value
-        )
+        result["flight"] = measure_flight(predictor, address, _REQUESTS.value, _CLIENTS.value)
         if process and _MEMORY_REQUESTS.value:
             result["memory"] = measure_memory(
                 address, process, _MEMORY_REQUESTS.value, image_size(predictor)
@@ -72,13 +73,16 @@ def server(saved_model, address):
         return
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.serving.stand_in_server", f"--model_base_path={saved_model}"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         line = process.stdout.readline() if process.stdout else ""
         if not line:
-            raise InputError("the stand-in server did not start; run this in the checkout, with "
-                             "the extra serving installed.")
+            raise InputError(
+                "the stand-in server did not start; run this in the checkout, with "
+                "the extra serving installed."
+            )
         yield f"127.0.0.1:{json.loads(line)['grpc']}", process
     finally:
         process.terminate()
@@ -106,8 +110,11 @@ def measure_latency(predictor, client, rounds: int) -> dict:
         for _ in range(5):
             job()
     seconds = timing.alternate(jobs, rounds)
-    quantiles = {f"{name}_ms_p{q}": float(1e3 * np.percentile(values, q))
-                 for name, values in seconds.items() for q in (50, 99)}
+    quantiles = {
+        f"{name}_ms_p{q}": float(1e3 * np.percentile(values, q))
+        for name, values in seconds.items()
+        for q in (50, 99)
+    }
     ratio = quantiles["served_ms_p50"] / quantiles["in_process_ms_p50"]
     return {**quantiles, "served_to_in_process_p50": ratio}
 
@@ -123,10 +130,15 @@ def measure_flight(predictor, address, requests: int, clients: int) -> dict:
         for counted in pool.map(lambda share: _client(address, frames, expected, share), shares):
             counts.update(counted)
     seconds = time.perf_counter() - start
-    return {"requests": requests, "clients": clients, "answered": counts["answered"],
-            "wrong": counts["wrong"], "lost": requests - counts["answered"],
-            "errors": {key: n for key, n in counts.items() if key not in ("answered", "wrong")},
-            "per_second": requests / seconds}
+    return {
+        "requests": requests,
+        "clients": clients,
+        "answered": counts["answered"],
+        "wrong": counts["wrong"],
+        "lost": requests - counts["answered"],
+        "errors": {key: n for key, n in counts.items() if key not in ("answered", "wrong")},
+        "per_second": requests / seconds,
+    }
 
 
 def _client(address, frames, expected, share):
@@ -137,8 +149,10 @@ def _client(address, frames, expected, share):
     counts: collections.Counter = collections.Counter()
     with _channel(address) as channel:
         predict = _stub(channel)
-        calls = [(index % 8, predict.future(_frame_request(frames[index % 8]), timeout=900))
-                 for index in share]
+        calls = [
+            (index % 8, predict.future(_frame_request(frames[index % 8]), timeout=900))
+            for index in share
+        ]
         for which, call in calls:
             try:
                 vertices = tf.make_ndarray(call.result().outputs["vertices"])[0]
@@ -164,8 +178,11 @@ def measure_memory(address, process, requests: int, size: int) -> dict:
             if index % max(requests // 10, 1) == 0 or index == requests - 1:
                 readings.append(resident_mb(process))
     half = len(readings) // 2
-    return {"requests": requests, "rss_mb": readings,
-            "growth_second_half_mb": readings[-1] - readings[half]}
+    return {
+        "requests": requests,
+        "rss_mb": readings,
+        "growth_second_half_mb": readings[-1] - readings[half],
+    }
 
 
 def image_size(predictor) -> int:
@@ -195,8 +212,10 @@ def _stub(channel):
 
 def _frame_request(depth):
     intrinsics = np.array([INTRINSICS], np.float32)
-    return _request("serving_default", {"depth": depth[np.newaxis], "intrinsics": intrinsics,
-                                        "left": np.array([False])})
+    return _request(
+        "serving_default",
+        {"depth": depth[np.newaxis], "intrinsics": intrinsics, "left": np.array([False])},
+    )
 
 
 def _request(signature, inputs):

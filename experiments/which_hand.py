@@ -40,8 +40,10 @@ def main(_):
             lost += 1
             continue
         right.append(found.hand == hand)
-    print(f"{len(right)} frames with a find: the side is right in {100 * np.mean(right):.0f} %; "
-          f"{lost} without one")
+    print(
+        f"{len(right)} frames with a find: the side is right in {100 * np.mean(right):.0f} %; "
+        f"{lost} without one"
+    )
 
 
 if __name__ == "__main__":

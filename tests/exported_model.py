@@ -27,9 +27,7 @@ def new_network():
     from dgn_tf.network_config import NetworkConfig
 
     tf.keras.utils.set_random_seed(7)
-    config = NetworkConfig(
-        image_size=SIZE, image_channels=(8, 8), mesh_channels=(8,), features=4
-    )
+    config = NetworkConfig(image_size=SIZE, image_channels=(8, 8), mesh_channels=(8,), features=4)
     model = DualGridNet(tiny_template(), config)
     model(model.example_inputs())
     return model

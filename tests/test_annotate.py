@@ -89,8 +89,9 @@ def test_the_readers_of_views_take_the_records_and_their_labels(annotated, world
 
     assert RealFrames(str(annotated)).description(tiny_template())["labels"]
     names = [file["name"] for file in description_of(annotated)["files"]]
-    labels = [schema.parse_labels(record, 36)
-              for record in records.read_annotated(annotated, names)]
+    labels = [
+        schema.parse_labels(record, 36) for record in records.read_annotated(annotated, names)
+    ]
     for record in records.read_annotated(annotated, names):
         schema.check_example(record, "fused")
     assert len(open_views(str(annotated)).store) == STEPS
@@ -149,13 +150,21 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(annotated, tmp_path, m
         path.unlink()
     description = description_of(part)
     (part / "description.json").unlink()
-    keys = ("format_version", "kind", "source", "labels_are", "annotated_records", "annotation",
-            "frames")
+    keys = (
+        "format_version",
+        "kind",
+        "source",
+        "labels_are",
+        "annotated_records",
+        "annotation",
+        "frames",
+    )
     (part / "plan.json").write_text(json.dumps({key: description[key] for key in keys}))
     written = []
     write = records._write_shard
-    monkeypatch.setattr(records, "_write_shard", lambda path, data: (written.append(path.name),
-                                                                     write(path, data)))
+    monkeypatch.setattr(
+        records, "_write_shard", lambda path, data: (written.append(path.name), write(path, data))
+    )
     run(f"--output_dir={part}", "--refine_steps=2", "--batch_size=3")
     assert written == [path.name for path in lost] and kept.exists()
     assert description_of(part)["content_hash"] == description["content_hash"]
@@ -189,8 +198,11 @@ def test_existing_labels_are_never_overwritten(annotated, tmp_path):
         (["--output_dir=x", "--cameras=4"], "no camera 4 in these records, which have 1, 2, 3"),
         (["--output_dir=x", "--records=records"], "the folder of several splits; name one"),
         (["--output_dir=records/train"], "--output_dir=records/train is --records"),
-        (["--output_dir=fused", "--passes=1"], r"fused/description.json: the folder holds other "
-                                               r"records \(annotation differ\)"),
+        (
+            ["--output_dir=fused", "--passes=1"],
+            r"fused/description.json: the folder holds other "
+            r"records \(annotation differ\)",
+        ),
         (["--output_dir=x", "--weights=nowhere"], "nowhere is no model"),
     ],
 )

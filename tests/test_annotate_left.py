@@ -48,8 +48,14 @@ def annotated(world, flags_of_this_file):
     folder = world / "annotated"
     if not folder.exists():
         flags.FLAGS.unparse_flags()
-        flags.FLAGS(["annotate", f"--records={world / 'records' / 'train'}",
-                     f"--weights={world / 'model'}", f"--output_dir={folder}"])
+        flags.FLAGS(
+            [
+                "annotate",
+                f"--records={world / 'records' / 'train'}",
+                f"--weights={world / 'model'}",
+                f"--output_dir={folder}",
+            ]
+        )
         annotate.main([])
     return folder
 
@@ -59,8 +65,7 @@ def labels_of(annotated):
 
     described = json.loads((annotated / "description.json").read_text())
     names = [file["name"] for file in described["files"]]
-    return [schema.parse_labels(record, 36)
-            for record in records.read_annotated(annotated, names)]
+    return [schema.parse_labels(record, 36) for record in records.read_annotated(annotated, names)]
 
 
 def test_the_annotation_says_that_the_hand_is_a_left_one(annotated):
@@ -80,7 +85,8 @@ def test_key_points_and_centres_are_written_in_the_cameras_frame(annotated):
     for labels in labels_of(annotated):
         row = int(labels["index"]) - 1
         np.testing.assert_allclose(
-            written[:, row], mirror.mirror_points(labels["keypoints"]), atol=1e-3)  # mm
+            written[:, row], mirror.mirror_points(labels["keypoints"]), atol=1e-3
+        )  # mm
     for view in range(3):
         centres, _ = read_centres(annotated / f"centres_{view + 1}.txt")
         found = np.stack([labels["centre"][view] for labels in labels_of(annotated)])

@@ -70,8 +70,9 @@ def test_records_of_one_user_give_a_template_that_predicts(tmp_path, monkeypatch
     found = predict(batch)
     assert found["vertices"].shape == found["vertices_sampled"].shape
     with pytest.raises(InputError, match="is not shaped from the model's"):
-        UserHand(dataclasses.replace(user, joint_limits=user.joint_limits * 1.01),
-                 network().template)
+        UserHand(
+            dataclasses.replace(user, joint_limits=user.joint_limits * 1.01), network().template
+        )
 
 
 def test_images_of_one_user_give_a_template(tmp_path, lenient, model):

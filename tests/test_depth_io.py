@@ -51,23 +51,36 @@ def test_the_graph_reads_the_same_depth(tmp_path, ramp):
     np.testing.assert_array_equal(nyu, depth_io.read_depth(rgb_file, "nyu"))
 
 
-@pytest.mark.parametrize(("encoding", "unit", "message"), [
-    ("u16", None, "--depth_unit is missing"),
-    ("u16", 0.0, "not in"), ("u16", -1.0, "not in"), ("u16", float("nan"), "not in"),
-    ("nyu", 0.125, "leave the unit out"), ("f32", 1.0, "not one of u16, nyu"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("encoding", "unit", "message"),
+    [
+        ("u16", None, "--depth_unit is missing"),
+        ("u16", 0.0, "not in"),
+        ("u16", -1.0, "not in"),
+        ("u16", float("nan"), "not in"),
+        ("nyu", 0.125, "leave the unit out"),
+        ("f32", 1.0, "not one of u16, nyu"),
+    ],
+)
 def test_bad_units_and_encodings_are_refused(encoding, unit, message):
     with pytest.raises(InputError, match=message):
         depth_io.check_encoding(encoding, unit)
 
 
-@pytest.mark.parametrize(("make", "encoding", "message"), [
-    (lambda ramp: ramp.astype(np.uint8), "u16", "8-bit grey, --encoding=u16 wants"),
-    (lambda ramp: np.dstack([ramp.astype(np.uint8)] * 3), "u16", "8-bit RGB, --encoding=u16 wants"),
-    (lambda ramp: ramp, "nyu", "16-bit grey, --encoding=nyu"),
-    (lambda ramp: ramp * 0, "u16", "no pixel with depth"),
-    (lambda ramp: np.full([4, 4, 3], 255, np.uint8), "nyu", "no pixel with depth"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "encoding", "message"),
+    [
+        (lambda ramp: ramp.astype(np.uint8), "u16", "8-bit grey, --encoding=u16 wants"),
+        (
+            lambda ramp: np.dstack([ramp.astype(np.uint8)] * 3),
+            "u16",
+            "8-bit RGB, --encoding=u16 wants",
+        ),
+        (lambda ramp: ramp, "nyu", "16-bit grey, --encoding=nyu"),
+        (lambda ramp: ramp * 0, "u16", "no pixel with depth"),
+        (lambda ramp: np.full([4, 4, 3], 255, np.uint8), "nyu", "no pixel with depth"),
+    ],
+)
 def test_images_of_the_wrong_kind_are_refused_by_name(make, encoding, message, tmp_path, ramp):
     file = write(tmp_path / "frame.png", make(ramp))
     with pytest.raises(InputError, match=message) as error:
@@ -81,8 +94,14 @@ def test_damaged_files_are_refused_by_name(tmp_path, ramp):
     whole = buffer.getvalue()
     flipped = bytearray(whole)
     flipped[-40] ^= 0xFF
-    contents = {"empty": b"", "text": b"hello", "cut": whole[: len(whole) // 2],
-                "header": whole[:30], "flipped": bytes(flipped), "jpeg": b"\xff\xd8\xff\xe0" * 9}
+    contents = {
+        "empty": b"",
+        "text": b"hello",
+        "cut": whole[: len(whole) // 2],
+        "header": whole[:30],
+        "flipped": bytes(flipped),
+        "jpeg": b"\xff\xd8\xff\xe0" * 9,
+    }
     for name, content in contents.items():
         file = tmp_path / f"{name}.png"
         file.write_bytes(content)

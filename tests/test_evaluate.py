@@ -47,9 +47,7 @@ def test_weights_and_saved_model_give_the_same_figures(world):
         NetworkPredictions(network()),
         SavedModelPredictions(world / "model", template),
     ):
-        batches = record_dataset(
-            str(world / "records"), template, 4, shuffle=False, repeat=False
-        )
+        batches = record_dataset(str(world / "records"), template, 4, shuffle=False, repeat=False)
         found.append(frame_errors(predict, batches, template))
     weights, saved = found
     assert set(weights) == set(saved) and len(weights["joints"]) == 6
@@ -59,8 +57,13 @@ def test_weights_and_saved_model_give_the_same_figures(world):
 
 def test_command_writes_json_with_the_protocols_keys_table_and_plot(world):
     done = evaluate(
-        world, "--records=records", "--saved_model=model", "--json=out/figures.json",
-        "--plot=out/plot.png", "--limit=5", "--batch_size=2",
+        world,
+        "--records=records",
+        "--saved_model=model",
+        "--json=out/figures.json",
+        "--plot=out/plot.png",
+        "--limit=5",
+        "--batch_size=2",
     )
     assert done.returncode == 0, done.stderr
     assert "14 key points, mean" in done.stdout

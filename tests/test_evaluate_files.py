@@ -38,8 +38,12 @@ def run(*arguments):
 
 
 def test_one_file_gives_the_protocols_figures_and_table(folder, capsys):
-    run("--predictions=near.txt.gz", "--labels=labels.txt", "--json=out/f.json",
-        "--subject1_frames=2")
+    run(
+        "--predictions=near.txt.gz",
+        "--labels=labels.txt",
+        "--json=out/f.json",
+        "--subject1_frames=2",
+    )
     figures = json.loads((folder / "out" / "f.json").read_text())
     assert set(figures) == set(KEYS) | EXTRA
     assert figures["frames"] == FRAMES and figures["mean_mm"] == pytest.approx(3, abs=1e-5)
@@ -50,8 +54,12 @@ def test_one_file_gives_the_protocols_figures_and_table(folder, capsys):
 
 
 def test_several_files_give_one_table_one_plot_and_figures_by_name(folder, capsys):
-    run("--predictions=Near=near.txt.gz,far.txt", "--labels=labels.txt", "--json=c.json",
-        "--plot=c.svg")
+    run(
+        "--predictions=Near=near.txt.gz,far.txt",
+        "--labels=labels.txt",
+        "--json=c.json",
+        "--plot=c.svg",
+    )
     figures = json.loads((folder / "c.json").read_text())
     assert list(figures) == ["Near", "far"]
     assert all(set(one) == set(KEYS) | EXTRA for one in figures.values())
@@ -67,13 +75,20 @@ def test_several_files_give_one_table_one_plot_and_figures_by_name(folder, capsy
 
 def test_published_files_are_split_by_subject_without_being_told(folder, shared_data, capsys):
     nyu_data = shared_data / "nyu"
-    run(f"--predictions=A2J={nyu_data}/a2j.txt.gz", f"--labels={nyu_data}/test_uvd_14.txt.gz",
-        "--json=a2j.json")
+    run(
+        f"--predictions=A2J={nyu_data}/a2j.txt.gz",
+        f"--labels={nyu_data}/test_uvd_14.txt.gz",
+        "--json=a2j.json",
+    )
     figures = json.loads((folder / "a2j.json").read_text())
     assert f"{figures['mean_mm']:.3f}" == "8.610"
     assert figures["subject1"]["frames"] == 2440 and figures["subject2"]["frames"] == 5812
-    run(f"--predictions={nyu_data}/a2j.txt.gz", f"--labels={nyu_data}/test_uvd_14.txt.gz",
-        "--json=a2j.json", "--subject1_frames=0")
+    run(
+        f"--predictions={nyu_data}/a2j.txt.gz",
+        f"--labels={nyu_data}/test_uvd_14.txt.gz",
+        "--json=a2j.json",
+        "--subject1_frames=0",
+    )
     assert json.loads((folder / "a2j.json").read_text())["subject1"] is None
 
 
@@ -107,7 +122,11 @@ def test_scoring_files_starts_no_tensorflow(folder):
     )
     root = str(evaluate.__file__).rsplit("/dgn_tf", 1)[0]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": root},
     )
     assert done.returncode == 0, done.stderr

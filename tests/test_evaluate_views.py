@@ -49,12 +49,25 @@ def figures_of(file):
 
 
 def test_predictions_scored_as_a_file_give_the_direct_figures(capsys):
-    run(*MODEL, "--split=test", "--camera=2", "--predictions_out=p/ours.txt.gz",
-        "--labels_out=p/labels.txt", "--json=p/direct.json", "--subject1_frames=4", "--nosurface",
-        "--batch_size=4")
+    run(
+        *MODEL,
+        "--split=test",
+        "--camera=2",
+        "--predictions_out=p/ours.txt.gz",
+        "--labels_out=p/labels.txt",
+        "--json=p/direct.json",
+        "--subject1_frames=4",
+        "--nosurface",
+        "--batch_size=4",
+    )
     assert "centres of the crops: joint (oracle" in capsys.readouterr().out
-    run("--predictions=p/ours.txt.gz", "--labels=p/labels.txt", "--intrinsics=588,587,320,240",
-        "--json=p/file.json", "--subject1_frames=4")
+    run(
+        "--predictions=p/ours.txt.gz",
+        "--labels=p/labels.txt",
+        "--intrinsics=588,587,320,240",
+        "--json=p/file.json",
+        "--subject1_frames=4",
+    )
     direct, scored = figures_of("p/direct.json"), figures_of("p/file.json")
     assert set(scored) == set(KEYS) | COMMON
     assert set(direct) == set(KEYS) | COMMON | {"split", "camera", "hand", "centre"}
@@ -88,8 +101,15 @@ def test_a_left_hands_figures_are_the_mirrored_ones_and_its_files_are_not_mirror
     write_truth(tmp_path, left=True)
     truth = [f"--truth={tmp_path}/truth.npz", f"--truth_template={tmp_path}/truth_template.npz"]
     for records, name, true in (("records", "right", TRUTH), (str(tmp_path), "left", truth)):
-        run(f"--records={records}", "--weights=model", "--camera=2", f"--json=p/{name}.json",
-            f"--predictions_out=p/{name}.txt", f"--labels_out=p/{name}_labels.txt", *true)
+        run(
+            f"--records={records}",
+            "--weights=model",
+            "--camera=2",
+            f"--json=p/{name}.json",
+            f"--predictions_out=p/{name}.txt",
+            f"--labels_out=p/{name}_labels.txt",
+            *true,
+        )
     right, left = figures_of("p/right.json"), figures_of("p/left.json")
     assert right.pop("hand") == "right" and left.pop("hand") == "left"
     assert left.pop("surface_mm") == pytest.approx(right.pop("surface_mm"), abs=1e-3)  # mm

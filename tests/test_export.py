@@ -16,9 +16,7 @@ from tests.exported_model import exported_model, network
 def quick(monkeypatch):
     """Export without its slow part: the SavedModel is made once for all tests."""
     made = exported_model() / "1"
-    monkeypatch.setattr(
-        saving, "save_model", lambda _, folder, *_a: shutil.copytree(made, folder)
-    )
+    monkeypatch.setattr(saving, "save_model", lambda _, folder, *_a: shutil.copytree(made, folder))
 
 
 @pytest.fixture(scope="module")

@@ -54,11 +54,16 @@ def test_outputs_are_those_of_the_docstring():
     v, p, g = len(template.vertices), len(template.parents), template.grid_size
     shapes = {name: tuple(value.shape) for name, value in outputs.items()}
     wanted = {
-        "mesh_coords": (2, 16, 16, 2), "valid": (2, 16, 16),
-        "coordinate_map": (2, g, g, 3 * template.num_layers), "vertices_sampled": (2, v, 3),
-        "transforms": (2, p, 4, 4), "vertices": (2, v, 3), "confidence": (2, v),
-        "keypoints": (2, len(template.keypoints), 3), "joint_angles": (2, p, 3),
-    }  # fmt: skip
+        "mesh_coords": (2, 16, 16, 2),
+        "valid": (2, 16, 16),
+        "coordinate_map": (2, g, g, 3 * template.num_layers),
+        "vertices_sampled": (2, v, 3),
+        "transforms": (2, p, 4, 4),
+        "vertices": (2, v, 3),
+        "confidence": (2, v),
+        "keypoints": (2, len(template.keypoints), 3),
+        "joint_angles": (2, p, 3),
+    }
     assert wanted.items() <= shapes.items()
     confidence = outputs["confidence"].numpy()
     assert confidence.min() >= 0 and confidence.max() <= 1
@@ -70,8 +75,9 @@ def test_background_pixels_do_not_reach_the_mesh():
     batch = crops(net)
     far = tf.where(batch["depth"] == 0, 5000.0, batch["depth"])
     for name, value in net(batch).items():
-        np.testing.assert_allclose(net(batch | {"depth": far})[name], value, atol=1e-4,
-                                   err_msg=name)
+        np.testing.assert_allclose(
+            net(batch | {"depth": far})[name], value, atol=1e-4, err_msg=name
+        )
 
 
 def test_moving_hand_and_cube_along_the_ray_of_the_crop_moves_the_mesh():
@@ -103,8 +109,9 @@ def test_turning_the_camera_about_its_axis_turns_the_outputs():
 
     before = outputs(batch["depth"], direction)
     quarter = np.float32([[0, -1, 0], [1, 0, 0], [0, 0, 1]])  # x to y: clockwise in the image
-    after = outputs(tf.image.rot90(batch["depth"][..., None], 3)[..., 0],
-                    direction @ quarter[:2, :2].T)
+    after = outputs(
+        tf.image.rot90(batch["depth"][..., None], 3)[..., 0], direction @ quarter[:2, :2].T
+    )
     for name in ("vertices", "vertices_sampled", "keypoints"):
         np.testing.assert_allclose(after[name], before[name] @ quarter.T, atol=2e-2)
     coords = tf.image.rot90(before["mesh_coords"], 3)
@@ -132,25 +139,33 @@ def test_turning_the_camera_about_its_place_turns_the_outputs():
 
 def test_upright_view_turns_what_the_direction_points_at_up():
     net = network()
-    pixels = crop_geometry.normalise_crop(*(
-        tf.constant(value, tf.float32) for value in (
-            np.where(np.arange(16) == 12, 600.0, 0)[None, None].repeat(16, 1),  # a bar, right
-            [[128.0, 128, 7.5, 7.5]], [[0.0, 0, 600]], [300.0])
-    ))
+    pixels = crop_geometry.normalise_crop(
+        *(
+            tf.constant(value, tf.float32)
+            for value in (
+                np.where(np.arange(16) == 12, 600.0, 0)[None, None].repeat(16, 1),  # a bar, right
+                [[128.0, 128, 7.5, 7.5]],
+                [[0.0, 0, 600]],
+                [300.0],
+            )
+        )
+    )
     with mock.patch.object(net, "palm_direction", lambda *_, **__: tf.constant([[1.0, 0.0]])):
         seen, view = net.see(pixels, tf.constant([[0.0, 0.0, 600.0]]))
     mask = seen[0, ..., 3].numpy()
     assert mask[3].all() and mask.sum() == 16  # row 15 - 12: above the middle
     y = seen[0, 3, :, 1].numpy()
     np.testing.assert_allclose(y, -(12 - 7.5) / 128 * 600 / 150, atol=1e-5)
-    np.testing.assert_allclose(view.camera_from_view[0] @ [[0.0], [-1], [0]], [[1], [0], [0]],
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        view.camera_from_view[0] @ [[0.0], [-1], [0]], [[1], [0], [0]], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_presets_give_finite_outputs_and_gradients_also_without_a_hand_pixel(preset):
-    sizes = {f: getattr(SMALL, f) for f in ("image_size", "image_channels", "mesh_channels",
-                                            "features")}
+    sizes = {
+        f: getattr(SMALL, f) for f in ("image_size", "image_channels", "mesh_channels", "features")
+    }
     net = network(dataclasses.replace(PRESETS[preset], **sizes))
     batch = crops(net)
     empty = batch | {"depth": tf.zeros_like(batch["depth"])}
@@ -187,7 +202,10 @@ def test_model_folder_round_trip(tmp_path):
     batch = crops(net)
     np.testing.assert_array_equal(again(batch)["vertices"], net(batch)["vertices"])
     assert {p.name for p in (tmp_path / "model").iterdir()} == {
-        "weights.h5", "config.json", "template.npz", "flags.txt"
+        "weights.h5",
+        "config.json",
+        "template.npz",
+        "flags.txt",
     }
 
 
@@ -199,8 +217,7 @@ def test_a_folder_from_before_the_upright_view_still_loads(tmp_path):
     del description["network"]["upright"]
     file.write_text(json.dumps(description))
     batch = crops(net)
-    np.testing.assert_array_equal(load_network(tmp_path)(batch)["vertices"],
-                                  net(batch)["vertices"])
+    np.testing.assert_array_equal(load_network(tmp_path)(batch)["vertices"], net(batch)["vertices"])
 
 
 def test_damaged_model_folders_are_refused_by_file(tmp_path):

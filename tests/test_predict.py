@@ -38,18 +38,34 @@ def run(output, *arguments):
     from dgn_tf import predict
 
     flags.FLAGS.unparse_flags()
-    flags.FLAGS(["predict", f"--saved_model={exported_model()}", f"--intrinsics={K}",
-                 f"--output_dir={output}", *arguments])  # fmt: skip
+    flags.FLAGS(
+        [
+            "predict",
+            f"--saved_model={exported_model()}",
+            f"--intrinsics={K}",
+            f"--output_dir={output}",
+            *arguments,
+        ]
+    )
     predict.main([])
 
 
 def command(output, *arguments):
     """Runs `python -m dgn_tf.predict` as a user would."""
     return subprocess.run(
-        [sys.executable, "-m", "dgn_tf.predict", f"--saved_model={exported_model()}",
-         f"--intrinsics={K}", f"--output_dir={output}", *arguments],
-        capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[1],
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "dgn_tf.predict",
+            f"--saved_model={exported_model()}",
+            f"--intrinsics={K}",
+            f"--output_dir={output}",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        cwd=pathlib.Path(__file__).parents[1],
+    )
 
 
 def test_writes_mesh_key_points_and_picture_of_each_frame(frames, tmp_path):
@@ -100,21 +116,24 @@ def test_a_wrong_call_prints_one_line_and_writes_nothing(frames, tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ("--intrinsics=300,300,160", "--intrinsics=300,300,160 must be 4 numbers"),
-    ("--intrinsics=300,x,160,120", "must be 4 numbers, fx,fy,cx,cy"),
-    ("--intrinsics=300,-1,160,120", "positive"),
-    ("--intrinsics=300,nan,160,120", "positive"),
-    ("--intrinsics=600,600,320,240", "not near the middle"),
-    ("--intrinsics=150,150,80,60", "not near the middle"),
-    ("--depth_unit=100.0", "check --depth_unit"),
-    ("--depth_unit=1e-3", "check --depth_unit"),
-    ("--depth_unit=-1.0", "not in"),
-    ("--center_mm=1,2", "--center_mm=1,2 must be 3 numbers"),
-    ("--center_mm=0,0,-500", "z at least 10"),
-    ("--center_mm=0,0,5000", "check --center_mm"),
-    ("--saved_model=nowhere", "no such folder"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--intrinsics=300,300,160", "--intrinsics=300,300,160 must be 4 numbers"),
+        ("--intrinsics=300,x,160,120", "must be 4 numbers, fx,fy,cx,cy"),
+        ("--intrinsics=300,-1,160,120", "positive"),
+        ("--intrinsics=300,nan,160,120", "positive"),
+        ("--intrinsics=600,600,320,240", "not near the middle"),
+        ("--intrinsics=150,150,80,60", "not near the middle"),
+        ("--depth_unit=100.0", "check --depth_unit"),
+        ("--depth_unit=1e-3", "check --depth_unit"),
+        ("--depth_unit=-1.0", "not in"),
+        ("--center_mm=1,2", "--center_mm=1,2 must be 3 numbers"),
+        ("--center_mm=0,0,-500", "z at least 10"),
+        ("--center_mm=0,0,5000", "check --center_mm"),
+        ("--saved_model=nowhere", "no such folder"),
+    ],
+)
 def test_wrong_values_are_refused_and_nothing_is_written(change, message, frames, tmp_path):
     with pytest.raises(InputError, match=message):
         run(tmp_path / "out", f"--depth={frames}/*.png", UNIT, change)
@@ -188,7 +207,8 @@ def test_the_predictor_returns_a_mesh(predictor):
     assert mesh.keypoints.shape == (36, 3) == (len(mesh.keypoint_names), 3)
     assert mesh.mesh_coords.shape == (SIZE, SIZE, 2)
     assert all(
-        np.isfinite(value).all() for value in dataclasses.asdict(mesh).values()
+        np.isfinite(value).all()
+        for value in dataclasses.asdict(mesh).values()
         if isinstance(value, np.ndarray)
     )
 
@@ -196,8 +216,9 @@ def test_the_predictor_returns_a_mesh(predictor):
 def test_the_predictor_takes_integers_and_a_call_may_override_its_defaults(predictor):
     frame = np.round(blob_frame())
     expected = predictor(frame)
-    np.testing.assert_allclose(predictor(frame.astype(np.uint16)).vertices, expected.vertices,
-                               atol=1e-3)
+    np.testing.assert_allclose(
+        predictor(frame.astype(np.uint16)).vertices, expected.vertices, atol=1e-3
+    )
     moved = predictor(frame, intrinsics=(300, 300, 150, 120))
     assert abs(moved.centre[0] - expected.centre[0]) > 5
     given = predictor(frame, centre_mm=expected.centre)
@@ -215,29 +236,38 @@ def test_a_left_hand_has_outward_faces_and_a_mirrored_mesh(predictor):
     assert right.to_json()["hand"] == "right" and left.to_json()["hand"] == "left"
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda frame: frame * np.nan, "NaN"),
-    (lambda frame: np.where(frame > 0, frame, np.inf), "infinite"),
-    (lambda frame: frame - 1, "negative"),
-    (lambda frame: frame * 0, "no pixel with depth"),
-    (lambda frame: frame[None], "shape"),
-    (lambda frame: frame[:0], "shape"),
-    (lambda frame: frame > 0, "dtype bool"),
-    (lambda frame: frame.astype(str), "dtype"),
-    (lambda frame: frame[:100, :100] + 500, "principal point"),
-    (lambda frame: frame * 50, "no hand was found"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame * np.nan, "NaN"),
+        (lambda frame: np.where(frame > 0, frame, np.inf), "infinite"),
+        (lambda frame: frame - 1, "negative"),
+        (lambda frame: frame * 0, "no pixel with depth"),
+        (lambda frame: frame[None], "shape"),
+        (lambda frame: frame[:0], "shape"),
+        (lambda frame: frame > 0, "dtype bool"),
+        (lambda frame: frame.astype(str), "dtype"),
+        (lambda frame: frame[:100, :100] + 500, "principal point"),
+        (lambda frame: frame * 50, "no hand was found"),
+    ],
+)
 def test_the_predictor_refuses_frames_it_cannot_mean(change, message, predictor):
     with pytest.raises(InputError, match=message) as error:
         predictor(change(blob_frame()), name="frame 7")
     assert "frame 7" in str(error.value)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"intrinsics": (1, 2, 3)}, "four numbers"), ({"intrinsics": "abcd"}, "four numbers"),
-    ({"intrinsics": (0, 1, 2, 3)}, "positive"), ({"centre_mm": (0, 0)}, "x, y, z"),
-    ({"centre_mm": (0, 0, np.nan)}, "x, y, z"), ({"hand": "both"}, "right, left, auto"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"intrinsics": (1, 2, 3)}, "four numbers"),
+        ({"intrinsics": "abcd"}, "four numbers"),
+        ({"intrinsics": (0, 1, 2, 3)}, "positive"),
+        ({"centre_mm": (0, 0)}, "x, y, z"),
+        ({"centre_mm": (0, 0, np.nan)}, "x, y, z"),
+        ({"hand": "both"}, "right, left, auto"),
+    ],
+)
 def test_the_predictor_refuses_bad_arguments(arguments, message, predictor):
     with pytest.raises(InputError, match=message):
         predictor(blob_frame(), **arguments)
@@ -280,6 +310,8 @@ def test_intrinsics_must_come_from_somewhere():
 
 @pytest.mark.parametrize("module", ["predict", "export", "serving_client"])
 def test_importing_the_package_and_what_one_runs_loads_no_tensorflow(module):
-    script = (f"import sys, dgn_tf, dgn_tf.{module}; "
-              "sys.exit(bool({'tensorflow', 'trimesh', 'numba'} & set(sys.modules)))")
+    script = (
+        f"import sys, dgn_tf, dgn_tf.{module}; "
+        "sys.exit(bool({'tensorflow', 'trimesh', 'numba'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

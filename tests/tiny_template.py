@@ -27,15 +27,33 @@ def tiny_template(embedding: str = "layered") -> HandTemplate:
     limits[1:, 0] = [-0.2, 1.2]
     limits[1, 1] = [-0.3, 0.3]
     return HandTemplate(
-        name="tiny", licence="CC0", source="tests", embedding=embedding, grid_size=GRID,
-        vertices=vertices, faces=faces, wrist_loop=np.arange(AROUND), skinning_weights=weights,
-        part_names=("palm", "finger1", "finger2", "finger3"), parents=[0, 0, 1, 1],
-        bone_from_template=bones, joint_limits=limits, keypoints=keypoints,
-        keypoint_weights=_weights(keypoints), keypoint_names=nyu_keypoint_names(),
-        evaluated=EVALUATED, shape_names=("long", "wide"), shape_basis=shapes,
-        shape_joints=rng.normal(size=[2, 4, 3]), shape_keypoints=rng.normal(size=[2, 36, 3]),
-        face_part=weights[faces].sum(axis=1).argmax(axis=-1), stub_vertices=stub,
-        stub_faces=stub_faces, stub_ring=np.ones(AROUND), embeddings=_embeddings(vertices, faces))
+        name="tiny",
+        licence="CC0",
+        source="tests",
+        embedding=embedding,
+        grid_size=GRID,
+        vertices=vertices,
+        faces=faces,
+        wrist_loop=np.arange(AROUND),
+        skinning_weights=weights,
+        part_names=("palm", "finger1", "finger2", "finger3"),
+        parents=[0, 0, 1, 1],
+        bone_from_template=bones,
+        joint_limits=limits,
+        keypoints=keypoints,
+        keypoint_weights=_weights(keypoints),
+        keypoint_names=nyu_keypoint_names(),
+        evaluated=EVALUATED,
+        shape_names=("long", "wide"),
+        shape_basis=shapes,
+        shape_joints=rng.normal(size=[2, 4, 3]),
+        shape_keypoints=rng.normal(size=[2, 36, 3]),
+        face_part=weights[faces].sum(axis=1).argmax(axis=-1),
+        stub_vertices=stub,
+        stub_faces=stub_faces,
+        stub_ring=np.ones(AROUND),
+        embeddings=_embeddings(vertices, faces),
+    )
 
 
 def _tube_faces():
@@ -45,8 +63,9 @@ def _tube_faces():
             a, b = ring * AROUND + i, ring * AROUND + (i + 1) % AROUND
             faces += [[a, b, b + AROUND], [a, b + AROUND, a + AROUND]]
     last = (RINGS - 1) * AROUND
-    return np.array(faces + [[last + i, last + (i + 1) % AROUND, RINGS * AROUND]
-                             for i in range(AROUND)])
+    return np.array(
+        faces + [[last + i, last + (i + 1) % AROUND, RINGS * AROUND] for i in range(AROUND)]
+    )
 
 
 def _weights(points):
@@ -54,15 +73,20 @@ def _weights(points):
     first = np.clip((points[:, 2] - 35) / 20, 0, 1)
     second = np.clip((points[:, 2] - 80) / 20, 0, 1)
     right = np.clip(points[:, 0] / 10 + 0.5, 0, 1)
-    return np.stack([1 - first, first * (1 - second), first * second * right,
-                     first * second * (1 - right)], axis=-1)
+    return np.stack(
+        [1 - first, first * (1 - second), first * second * right, first * second * (1 - right)],
+        axis=-1,
+    )
 
 
 def _bones():
     bones = np.tile(np.eye(4), [4, 1, 1])
     tilt = 0.3
-    bones[2:, :3, :3] = [[np.cos(tilt), 0, -np.sin(tilt)], [0, 1, 0],
-                         [np.sin(tilt), 0, np.cos(tilt)]]
+    bones[2:, :3, :3] = [
+        [np.cos(tilt), 0, -np.sin(tilt)],
+        [0, 1, 0],
+        [np.sin(tilt), 0, np.cos(tilt)],
+    ]
     joints = np.array([[0, 0, 0], [0, 0, 45], [10, 0, 90], [-10, 0, 90]])
     bones[:, :3, 3] = -np.einsum("pij,pj->pi", bones[:, :3, :3], joints)
     return bones
@@ -78,8 +102,16 @@ def _embeddings(vertices, faces):
 
     def embedding(coords, layer):
         seam = np.ptp(layer[faces], axis=1) > 0
-        return Embedding(mesh_coords=coords, vertex_layer=layer, face_coords=coords[faces],
-                         face_layer=layer[faces[:, 0]], face_is_seam=seam)
+        return Embedding(
+            mesh_coords=coords,
+            vertex_layer=layer,
+            face_coords=coords[faces],
+            face_layer=layer[faces[:, 0]],
+            face_is_seam=seam,
+        )
 
-    return {"layered": embedding(flat, back), "atlas": embedding(atlas, none),
-            "mds": embedding(flat, none)}
+    return {
+        "layered": embedding(flat, back),
+        "atlas": embedding(atlas, none),
+        "mds": embedding(flat, none),
+    }

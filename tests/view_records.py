@@ -15,8 +15,12 @@ def camera_from_rig(camera: int) -> np.ndarray:
     """[4, 4] mm: camera 1 is the rig's frame, others stand 40 degrees to its sides."""
     angle = np.deg2rad(40.0) * [0, 1, -1][camera % 3]
     transform = np.eye(4)
-    transform[[0, 0, 2, 2], [0, 2, 0, 2]] = [np.cos(angle), np.sin(angle), -np.sin(angle),
-                                             np.cos(angle)]
+    transform[[0, 0, 2, 2], [0, 2, 0, 2]] = [
+        np.cos(angle),
+        np.sin(angle),
+        -np.sin(angle),
+        np.cos(angle),
+    ]
     pivot = np.array([0, 0, 800.0])
     transform[:3, 3] = pivot - transform[:3, :3] @ pivot
     return transform

@@ -112,8 +112,7 @@ def _read_intrinsics(path, given, cameras, exactly):
     for number, one in enumerate(listed[:cameras], 1):
         try:
             rows.append([float(one[key]) for key in ("fx", "fy", "cx", "cy")])
-            sizes.add((int(one.get("width", FRAME_SIZE[0])),
-                       int(one.get("height", FRAME_SIZE[1]))))
+            sizes.add((int(one.get("width", FRAME_SIZE[0])), int(one.get("height", FRAME_SIZE[1]))))
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(
                 f"--calibration={path}: intrinsics of camera {number} want the numbers fx, fy, cx, "

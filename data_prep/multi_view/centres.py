@@ -151,7 +151,8 @@ class FoundCentres:
 def check_choice(center: str, center_file: str, localiser: str) -> None:
     """Raises InputError where --center_file or --localiser are given for another --center."""
     for flag, value, wanted in (
-        ("center_file", center_file, "file"), ("localiser", localiser, "localiser"),
-    ):  # fmt: skip
+        ("center_file", center_file, "file"),
+        ("localiser", localiser, "localiser"),
+    ):
         if value and center != wanted:
             raise InputError(f"--{flag} with --center={center}; add --center={wanted}.")

@@ -104,9 +104,15 @@ def write_views(
         }
 
     return write_set(
-        folder, plan, prefix, batches, details, workers, progress,
+        folder,
+        plan,
+        prefix,
+        batches,
+        details,
+        workers,
+        progress,
         frames_per_record=len(made.cameras),
-    )  # fmt: skip
+    )
 
 
 def refuse_bad(root: pathlib.Path, bad: list[dict]) -> None:

@@ -124,8 +124,9 @@ class Steps:
             why = "no centre: its label is masked, its line says so or nothing was found"
             if np.isfinite(centre[view]).all():
                 why = NO_HAND
-                window = window_around(centre[view], self.cube_mm * WINDOW_PER_CUBE,
-                                       intrinsics[view], depth.shape)
+                window = window_around(
+                    centre[view], self.cube_mm * WINDOW_PER_CUBE, intrinsics[view], depth.shape
+                )
                 if self._sees(depth, centre[view], intrinsics[view]):
                     left, top, width, height = windows[view] = window
                     views[view] = depth[top : top + height, left : left + width]

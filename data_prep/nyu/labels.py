@@ -144,8 +144,10 @@ def _check_names(path, names):
     if found is None:
         return
     # A cell array of strings, [1, 36].
-    listed = tuple(str(np.asarray(name).reshape(-1)[0]).strip() if np.size(name) else ""
-                   for name in np.asarray(found).reshape(-1))
+    listed = tuple(
+        str(np.asarray(name).reshape(-1)[0]).strip() if np.size(name) else ""
+        for name in np.asarray(found).reshape(-1)
+    )
     if listed != names:
         other = [name for name, right in zip(listed, names, strict=False) if name != right]
         raise InputError(

@@ -84,9 +84,14 @@ class Annotator:
             rig = np.tile(np.eye(4, dtype=np.float32), [count, cameras, 1, 1])
         for turn in range(self._config.passes):
             depth, intrinsics = _crops(self._crop, windows, steps, centre)
-            batch = {"depth": depth, "intrinsics": intrinsics, "centre": centre,
-                     "cube": np.repeat(cube[:, None], cameras, 1), "camera_from_rig": rig,
-                     "valid": valid & self._used}
+            batch = {
+                "depth": depth,
+                "intrinsics": intrinsics,
+                "centre": centre,
+                "cube": np.repeat(cube[:, None], cameras, 1),
+                "camera_from_rig": rig,
+                "valid": valid & self._used,
+            }
             batch = {name: tf.constant(self._grouped(value)) for name, value in batch.items()}
             found = self._estimate(batch)
             if turn + 1 < self._config.passes:
@@ -121,8 +126,10 @@ class Annotator:
             **labels,
             "keypoints_valid": np.repeat(sure[..., None], joints, axis=2).astype(np.int64),
             "annotated": good.astype(np.int64),
-            **{name: np.where(found["usable"] & np.isfinite(found[name]), found[name], -1)
-               for name in ("view_distance", "pixel_distance")},
+            **{
+                name: np.where(found["usable"] & np.isfinite(found[name]), found[name], -1)
+                for name in ("view_distance", "pixel_distance")
+            },
             "energy": found["energy"],
             "centre": centre,
         }
@@ -160,8 +167,10 @@ class Annotator:
             views |= {f"sight_{name}": value for name, value in sight._asdict().items()}
         measured = tf.reduce_sum(tf.cast(outputs["valid"], tf.int32), axis=[1, 2])
         views["usable"] = finite & (measured >= config.min_pixels) & flat_views(batch["valid"])
-        views = {name: tf.reshape(value, [-1, cameras, *value.shape[1:]])
-                 for name, value in views.items()}
+        views = {
+            name: tf.reshape(value, [-1, cameras, *value.shape[1:]])
+            for name, value in views.items()
+        }
         usable = views["usable"]
         explained = fusion.explanation(
             views["vertices"], views["normals"], views["points"], views["counted"], rig, usable
@@ -289,7 +298,8 @@ class Annotator:
 
         layer = outputs.get("mesh_layer")
         return corresponding_vertex(
-            pick(outputs["mesh_coords"]), None if layer is None else pick(layer),
+            pick(outputs["mesh_coords"]),
+            None if layer is None else pick(layer),
             self._network.template,
         )
 
@@ -303,9 +313,7 @@ def _shifted(transforms, offset):
 def _from_middle(transforms, middle):
     """Transforms [B, C, 4, 4] of points that are given relative to `middle` [B, 3]."""
     place = multi_view.moved(middle[:, tf.newaxis, tf.newaxis], transforms)  # [B, C, 1, 3]
-    upper = tf.concat(
-        [transforms[..., :3, :3], tf.linalg.matrix_transpose(place)], axis=-1
-    )
+    upper = tf.concat([transforms[..., :3, :3], tf.linalg.matrix_transpose(place)], axis=-1)
     return tf.concat([upper, transforms[..., 3:, :]], axis=-2)
 
 
@@ -351,12 +359,18 @@ def _crops(crop, windows, steps, centre):
     found = []
     for step, views, centres in zip(steps, windows, centre, strict=True):
         for view, window in enumerate(views):
-            found.append(crop(
-                window, step["window"][view, :2].astype(np.float32), step["intrinsics"][view],
-                centres[view].astype(np.float32), step["cube"],
-            ))  # fmt: skip
-    depth, intrinsics = (np.stack([values.numpy() for values in part])
-                         for part in zip(*found, strict=True))
+            found.append(
+                crop(
+                    window,
+                    step["window"][view, :2].astype(np.float32),
+                    step["intrinsics"][view],
+                    centres[view].astype(np.float32),
+                    step["cube"],
+                )
+            )
+    depth, intrinsics = (
+        np.stack([values.numpy() for values in part]) for part in zip(*found, strict=True)
+    )
     shape = centre.shape[:2]
     return depth.reshape(*shape, *depth.shape[1:]), intrinsics.reshape(*shape, 4)
 
@@ -364,6 +378,4 @@ def _crops(crop, windows, steps, centre):
 def _can_move(centre, valid):
     """[B, C] bool: views that may be cropped anew around `centre` [B, C, 3]."""
     depth = centre[..., 2]
-    return (
-        valid & np.isfinite(centre).all(axis=-1) & (depth > _NEAREST_MM) & (depth < _FARTHEST_MM)
-    )
+    return valid & np.isfinite(centre).all(axis=-1) & (depth > _NEAREST_MM) & (depth < _FARTHEST_MM)

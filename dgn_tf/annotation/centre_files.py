@@ -40,10 +40,11 @@ def write_centres(folder, centres: dict[int, np.ndarray]) -> None:
     for camera, places in centres.items():
         file = pathlib.Path(folder) / f"centres_{camera}.txt"
         lines = [
-            "{:.3f} {:.3f} {:.3f}".format(*place) if np.isfinite(place).all()
+            "{:.3f} {:.3f} {:.3f}".format(*place)
+            if np.isfinite(place).all()
             else "invalid invalid invalid"
             for place in places
-        ]  # fmt: skip
+        ]
         beside = file.with_name(file.name + ".part")
         try:
             beside.write_text("\n".join(lines) + "\n")

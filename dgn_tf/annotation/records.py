@@ -112,9 +112,12 @@ def _write_missing(records, annotator, folder, shards, batch_size):
     missing = {name: rows for name, rows in shards.items() if not (folder / name).exists()}
     total = sum(map(len, shards.values()))
     bar = tqdm.tqdm(
-        total=total, initial=total - sum(map(len, missing.values())), desc="annotate", unit="step",
+        total=total,
+        initial=total - sum(map(len, missing.values())),
+        desc="annotate",
+        unit="step",
         disable=None,
-    )  # fmt: skip
+    )
     with bar:
         for name, rows in missing.items():
             annotated: list[bytes] = []

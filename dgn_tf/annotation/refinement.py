@@ -146,9 +146,7 @@ class HandEnergy:
                 skinning.skin_by_basis(transforms, self._keypoints), config.collision_distance
             ),
             "arap": priors.arap_loss(vertices, seen.fused),
-            "offset": priors.offset_loss(
-                transforms, template.bone_from_template, template.parents
-            ),
+            "offset": priors.offset_loss(transforms, template.bone_from_template, template.parents),
             "vertex": of_views(tf.reduce_mean(apart, axis=-1)),
         }
         if self.config.free_space:

@@ -55,8 +55,11 @@ class Tally:
 
 def warnings(residuals: dict[str, dict]) -> list[str]:
     """Lines about cameras whose place seems wrong, from `Tally.facts`' residuals."""
-    found = {camera: entry["view_distance_mm"] for camera, entry in residuals.items()
-             if entry["view_distance_mm"] is not None}
+    found = {
+        camera: entry["view_distance_mm"]
+        for camera, entry in residuals.items()
+        if entry["view_distance_mm"] is not None
+    }
     lines = []
     if len(found) == 2:
         (first, one), (second, other) = found.items()

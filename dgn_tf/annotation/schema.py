@@ -109,14 +109,18 @@ def parse_labels(serialized: bytes, keypoints: int) -> dict[str, np.ndarray]:
     def wholes(name, *shape):
         return np.array(features[name].int64_list.value, np.int64).reshape(cameras, *shape)
 
-    offsets = [np.frombuffer(zlib.decompress(data), "<i2").reshape(-1, 3)
-               for data in features["vertices"].bytes_list.value]
+    offsets = [
+        np.frombuffer(zlib.decompress(data), "<i2").reshape(-1, 3)
+        for data in features["vertices"].bytes_list.value
+    ]
     vertices = np.stack(offsets) * VERTEX_UNIT_MM + reals("origin", 1, 3)
     annotated = wholes("annotated")
     return {
         "index": np.int64(features["index"].int64_list.value[0]),
-        **{name: np.int64(sum(features[name].int64_list.value))  # absent: 0
-           for name in view_schema.mirror_spec()},
+        **{
+            name: np.int64(sum(features[name].int64_list.value))  # absent: 0
+            for name in view_schema.mirror_spec()
+        },
         "keypoints": reals("keypoints", keypoints, 3),
         "keypoints_valid": wholes("keypoints_valid", keypoints),
         "intrinsics": reals("intrinsics", 4),

@@ -42,9 +42,11 @@ class LibrarySession:
         self._graph = _Pointer(self._library.TF_NewGraph())
         options = _Pointer(self._library.TF_NewSessionOptions())
         tags = (ctypes.c_char_p * 1)(b"serve")
-        self._session = _Pointer(self._library.TF_LoadSessionFromSavedModel(
-            options, None, str(version).encode(), tags, 1, self._graph, None, self._status
-        ))
+        self._session = _Pointer(
+            self._library.TF_LoadSessionFromSavedModel(
+                options, None, str(version).encode(), tags, 1, self._graph, None, self._status
+            )
+        )
         self._check()
         self._library.TF_DeleteSessionOptions(options)
         self._names = list(inputs)
@@ -60,9 +62,19 @@ class LibrarySession:
         fed = (_Pointer * len(self._names))(*(self._tensor(given[name]) for name in self._names))
         fetched = (_Pointer * len(self._outputs))()
         self._library.TF_SessionRun(
-            self._session, None, self._inputs, fed, len(fed), self._outputs, fetched,
-            len(fetched), None, 0, None, self._status,
-        )  # fmt: skip
+            self._session,
+            None,
+            self._inputs,
+            fed,
+            len(fed),
+            self._outputs,
+            fetched,
+            len(fetched),
+            None,
+            0,
+            None,
+            self._status,
+        )
         for tensor in (*fed, *fetched):
             if tensor:
                 self._library.TF_DeleteTensor(_Pointer(tensor))
@@ -85,8 +97,9 @@ class LibrarySession:
         tensor = self._library.TF_AllocateTensor(
             _TYPES[array.dtype.name], shape, array.ndim, ctypes.c_size_t(array.nbytes)
         )
-        ctypes.memmove(self._library.TF_TensorData(_Pointer(tensor)), array.ctypes.data,
-                       array.nbytes)
+        ctypes.memmove(
+            self._library.TF_TensorData(_Pointer(tensor)), array.ctypes.data, array.nbytes
+        )
         return tensor
 
 

@@ -82,14 +82,18 @@ def compare(first, second, inputs: Inputs, sizes, rounds: int) -> dict:
     result: dict = {}
     for kind in [kind for kind in first.kinds if kind in second.kinds]:
         for size in [size for size in sizes if size == 1 or first.batches and second.batches]:
-            work = {name: _work(name, form, kind, size, inputs, counted=False)
-                    for name, form in (("first", first), ("second", second))}
+            work = {
+                name: _work(name, form, kind, size, inputs, counted=False)
+                for name, form in (("first", first), ("second", second))
+            }
             apart = np.linalg.norm(work["first"].job() - work["second"].job(), axis=-1)
             seconds = timing.alternate(
                 {name: timing.repeated(one.job, one.repeats) for name, one in work.items()}, rounds
             )
-            a_frame = {name: taken / one.repeats / size
-                       for (name, taken), one in zip(seconds.items(), work.values(), strict=True)}
+            a_frame = {
+                name: taken / one.repeats / size
+                for (name, taken), one in zip(seconds.items(), work.values(), strict=True)
+            }
             result.setdefault(kind, {})[f"batch_{size}"] = {
                 **{f"{name}_ms": 1e3 * float(np.median(taken)) for name, taken in a_frame.items()},
                 "second_to_first": timing.spread(seconds["second"], seconds["first"]),

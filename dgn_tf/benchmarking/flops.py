@@ -8,9 +8,15 @@ import tensorflow as tf
 from dgn_tf.benchmarking.shapes import Shape, static_shape
 
 _PRODUCTS = {
-    "Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv2DBackpropFilter", "MatMul",
-    "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3",
-}  # fmt: skip
+    "Conv2D",
+    "DepthwiseConv2dNative",
+    "Conv2DBackpropInput",
+    "Conv2DBackpropFilter",
+    "MatMul",
+    "BatchMatMul",
+    "BatchMatMulV2",
+    "BatchMatMulV3",
+}
 
 
 def count_flops(function, shape: Callable[[tf.Tensor], Shape] = static_shape) -> int:

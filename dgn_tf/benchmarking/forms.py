@@ -25,8 +25,10 @@ def check_form(path: str, flag: str = "--forms") -> pathlib.Path:
     file = pathlib.Path(path)
     if file.suffix == ".tflite":
         if not file.is_file():
-            raise InputError(f"{flag}: {path} does not exist; python -m dgn_tf.export --litert "
-                             "writes such files.")
+            raise InputError(
+                f"{flag}: {path} does not exist; python -m dgn_tf.export --litert "
+                "writes such files."
+            )
         return file
     from dgn_tf.serving.allow_list import find_version, read_saved_model
 
@@ -53,7 +55,8 @@ class SavedModelForm:
     def __init__(self, folder):
         self._model = tf.saved_model.load(str(folder))
         self._signatures = {
-            CROP: self._model.signatures["crop"], FRAME: self._model.signatures["serving_default"]
+            CROP: self._model.signatures["crop"],
+            FRAME: self._model.signatures["serving_default"],
         }
         self.megabytes = _megabytes(folder)
 
@@ -72,8 +75,10 @@ class SavedModelForm:
         """Operations and bytes of the signature's graph for such a batch."""
         signature = self._signatures[kind]
         left = tf.TensorSpec([len(inputs["depth"])], tf.bool, name="left")
-        specs = {name: tf.TensorSpec(value.shape, value.dtype, name=name)
-                 for name, value in inputs.items()}
+        specs = {
+            name: tf.TensorSpec(value.shape, value.dtype, name=name)
+            for name, value in inputs.items()
+        }
         traced = tf.function(lambda **given: signature(**given)).get_concrete_function(
             **specs, left=left
         )

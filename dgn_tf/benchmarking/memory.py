@@ -35,12 +35,18 @@ def measure_serving(saved_model, inputs: Inputs, requests: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         request, plan = pathlib.Path(folder, "request.npz"), pathlib.Path(folder, "plan.json")
         np.savez(request, left=np.zeros(1, bool), **inputs.frame_batch(1))
-        plan.write_text(json.dumps({
-            "version": str(version), "request": str(request), "requests": requests,
-            "signature": _SIGNATURE,
-            "inputs": {name: value.name for name, value in spec.inputs.items()},
-            "outputs": {name: value.name for name, value in spec.outputs.items()},
-        }))  # fmt: skip
+        plan.write_text(
+            json.dumps(
+                {
+                    "version": str(version),
+                    "request": str(request),
+                    "requests": requests,
+                    "signature": _SIGNATURE,
+                    "inputs": {name: value.name for name, value in spec.inputs.items()},
+                    "outputs": {name: value.name for name, value in spec.outputs.items()},
+                }
+            )
+        )
         result: dict = {"bar_mb": BAR_MB}
         for how in serving_memory.HOWS:
             steps = _child("serving_memory", how, str(plan))

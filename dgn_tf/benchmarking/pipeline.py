@@ -89,9 +89,14 @@ def synthesis(settings: Settings) -> Work:
 
 def records(settings: Settings) -> Work:
     """Reads batches of records, shuffled, with the per-pixel targets."""
-    return _batches_work(settings, iter(data.record_dataset(
-        settings.records, settings.template, settings.batch_size, seed=settings.seed
-    )))
+    return _batches_work(
+        settings,
+        iter(
+            data.record_dataset(
+                settings.records, settings.template, settings.batch_size, seed=settings.seed
+            )
+        ),
+    )
 
 
 def online(settings: Settings) -> Work:
@@ -101,15 +106,18 @@ def online(settings: Settings) -> Work:
 
 def online_batches(settings: Settings):
     """An iterator over the on-line dataset."""
-    return iter(data.online_dataset(
-        settings.template, settings.config, settings.seed, settings.batch_size
-    ))
+    return iter(
+        data.online_dataset(settings.template, settings.config, settings.seed, settings.batch_size)
+    )
 
 
 WORKS = {
-    "renderer": renderer, "whole_frames": whole_frames, "synthesis": synthesis,
-    "input_pipeline": records, "online_pipeline": online,
-}  # fmt: skip
+    "renderer": renderer,
+    "whole_frames": whole_frames,
+    "synthesis": synthesis,
+    "input_pipeline": records,
+    "online_pipeline": online,
+}
 
 
 def measure_pipeline(settings: Settings, rounds: int) -> dict:
@@ -126,13 +134,17 @@ def measure_pipeline(settings: Settings, rounds: int) -> dict:
     probe = machine.memory_sweep()
     repeats = {name: _BATCHES if "pipeline" in name else 1 for name in works}
     seconds = timing.alternate(
-        {"memory_sweep": probe.job,
-         **{name: timing.repeated(work.job, repeats[name]) for name, work in works.items()}},
+        {
+            "memory_sweep": probe.job,
+            **{name: timing.repeated(work.job, repeats[name]) for name, work in works.items()},
+        },
         rounds,
-    )  # fmt: skip
+    )
     rate = probe.amount / seconds["memory_sweep"]
-    result: dict = {"batch_size": settings.batch_size,
-                    "memory_gbytes_per_s": float(np.median(rate)) / 1e9}
+    result: dict = {
+        "batch_size": settings.batch_size,
+        "memory_gbytes_per_s": float(np.median(rate)) / 1e9,
+    }
     for name, work in works.items():
         taken = seconds[name] / repeats[name]
         least = work.bytes / rate
@@ -153,13 +165,19 @@ def write_records(settings: Settings, folder) -> Settings:
     (folder / "config.json").write_text(settings.config.to_json())
     subprocess.run(
         [
-            sys.executable, "-m", "data_prep.synthetic_to_tfrecord",
-            f"--output_dir={folder / 'records'}", f"--template={folder / 'template.npz'}",
-            f"--config={folder / 'config.json'}", f"--count={RECORDS}", "--shards=1",
+            sys.executable,
+            "-m",
+            "data_prep.synthetic_to_tfrecord",
+            f"--output_dir={folder / 'records'}",
+            f"--template={folder / 'template.npz'}",
+            f"--config={folder / 'config.json'}",
+            f"--count={RECORDS}",
+            "--shards=1",
             f"--seed={settings.seed}",
         ],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+    )
     return settings._replace(records=str(folder / "records"))
 
 

@@ -48,8 +48,9 @@ def inference_stages(network, finder, depth, intrinsics) -> dict[str, Stage]:
     stages = {}
     for name, (function, inputs, outputs) in functions.table().items():
         given = {key: known[key] for key in inputs}
-        specs = {key: tf.TensorSpec(value.shape, value.dtype, name=key)
-                 for key, value in given.items()}
+        specs = {
+            key: tf.TensorSpec(value.shape, value.dtype, name=key) for key, value in given.items()
+        }
         stages[name] = Stage(frozen(_picked(function, outputs), specs, outputs), given)
         if name != WHOLE:
             known |= stages[name].function(**given)
@@ -79,9 +80,13 @@ def measure_model(saved_model, inputs, sizes, rounds: int) -> dict:
     for size in sizes:
         frames = inputs.frame_batch(size)
         result[f"batch_{size}"] = measure_stages(
-            network, finder, frames["depth"], frames["intrinsics"], rounds,
+            network,
+            finder,
+            frames["depth"],
+            frames["intrinsics"],
+            rounds,
             repeats=max(1, 8 // size),
-        )  # fmt: skip
+        )
     return result
 
 
@@ -146,12 +151,11 @@ class _Functions:
             "crop": (self.crop, ("frame", "camera", "centre"), CROP_INPUTS),
             "view": (self.view, CROP_INPUTS, ("seen", *turned)),
             "image_network": (self.image_network, ("seen",), ("correspondences", "features")),
-            "extension": (
-                self.extension, ("correspondences", "features", "seen"), ("extended",)
-            ),
+            "extension": (self.extension, ("correspondences", "features", "seen"), ("extended",)),
             "mesh_network": (self.mesh_network, ("extended",), ("coordinate_map",)),
             "sampling": (
-                self.sampling, ("coordinate_map", "extended", *CROP_INPUTS[2:], *turned[1:]),
+                self.sampling,
+                ("coordinate_map", "extended", *CROP_INPUTS[2:], *turned[1:]),
                 ("vertices_sampled", "occupancy"),
             ),
             "similarity_fit": (self.fit, ("vertices_sampled",), ("transforms",)),
@@ -196,8 +200,10 @@ class _Functions:
         return {"transforms": self.network.similarity_fit(vertices_sampled)}
 
     def skinning(self, transforms):
-        return {"vertices": self.network.skinning(transforms),
-                "keypoints": self.network.skinning.keypoints(transforms)}
+        return {
+            "vertices": self.network.skinning(transforms),
+            "keypoints": self.network.skinning.keypoints(transforms),
+        }
 
     def confidence(self, **known):
         """Joint angles and confidence, from what the stages before have left."""

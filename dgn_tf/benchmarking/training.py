@@ -117,7 +117,9 @@ def profile_training(model, batch, rounds: int) -> dict:
         "gflops_per_s": None,
     }
     result["whole_step"] = {
-        "ms": 1e3 * np.median(whole), "share_of_step": 1.0, "gflops_per_s": None
+        "ms": 1e3 * np.median(whole),
+        "share_of_step": 1.0,
+        "gflops_per_s": None,
     }
     return result
 
@@ -177,7 +179,8 @@ def _stages(model, batch):
         "sampling": (network.sampling, [coordinate_map]),
         "similarity_fit": (network.similarity_fit, [sampled]),
         "skinning": (
-            lambda t: [network.skinning(t), network.skinning.keypoints(t)], [outputs[refined[0]]]
+            lambda t: [network.skinning(t), network.skinning.keypoints(t)],
+            [outputs[refined[0]]],
         ),
         "losses": (loss, list(losses.values())),
     }

@@ -54,9 +54,13 @@ class ShapeBias:
         """
         values = read_fields(cls, file, "python -m dgn_tf.learn_shape_bias makes it anew")
         found = cls(
-            values["matrix"], values["offset"], tuple(map(str, values["names"])),
-            str(values["weights_sha256"]), int(values["users"]), int(values["frames"]),
-        )  # fmt: skip
+            values["matrix"],
+            values["offset"],
+            tuple(map(str, values["names"])),
+            str(values["weights_sha256"]),
+            int(values["users"]),
+            int(values["frames"]),
+        )
         if found.weights_sha256 != sha256 or found.names != names:
             raise InputError(
                 f"{file} belongs to other weights or shapes; make it anew with "

@@ -77,8 +77,12 @@ def all_equations(
     for n in range(len(energy)):
         pose_hand(hand, rest, joints, rotation[n], place[n], angles[n], posed)
         frame = SeenFrame(
-            frames.sampled[n], frames.points[n], frames.counted[n], frames.vertex[n],
-            frames.depth[n], frames.intrinsics[n],
+            frames.sampled[n],
+            frames.points[n],
+            frames.counted[n],
+            frames.vertex[n],
+            frames.depth[n],
+            frames.intrinsics[n],
         )
         energy[n] = frame_equations(
             hand, weights, posed, angles[n], frame, rows, square[n], right[n]
@@ -175,8 +179,14 @@ def _network_rows(hand, weights, posed, frame, rows):
     count = (len(posed.vertices) - 1) // _EVERY + 1
     for v in range(0, len(posed.vertices), _EVERY):
         more, used = _add(
-            hand, posed, v, frame.sampled[v], weights.sampled / count, weights.sampled_delta,
-            rows, used,
+            hand,
+            posed,
+            v,
+            frame.sampled[v],
+            weights.sampled / count,
+            weights.sampled_delta,
+            rows,
+            used,
         )
         energy += more
     return energy, used
@@ -194,8 +204,14 @@ def _pixel_rows(hand, weights, posed, frame, facing, normals, rows, used):
             continue
         if weights.lifting > 0.0:
             more, used = _add(
-                hand, posed, frame.vertex[k], frame.points[k], weights.lifting / count,
-                weights.delta, rows, used,
+                hand,
+                posed,
+                frame.vertex[k],
+                frame.points[k],
+                weights.lifting / count,
+                weights.delta,
+                rows,
+                used,
             )
             energy += more
         if weights.icp > 0.0:
@@ -257,9 +273,14 @@ def _outside_rows(hand, weights, posed, frame, facing, rows, used):
         if facing[v] and _seen_through(frame, posed.vertices[v]):
             # Half of all vertices or so face the camera.
             more, used = _add(
-                hand, posed, v,
+                hand,
+                posed,
+                v,
                 frame.points[_nearest(posed.vertices[v], frame.points, frame.counted)],
-                2 * weights.outside / count, weights.delta, rows, used,
+                2 * weights.outside / count,
+                weights.delta,
+                rows,
+                used,
             )
             energy += more
     return energy, used

@@ -83,9 +83,15 @@ class HandReader:
             pick(outputs["mesh_coords"], 2), None if layer is None else pick(layer), self._template
         )
         return SeenFrames(
-            outputs["transforms"], outputs["vertices_sampled"], pick(points, 3), counted, vertex,
-            depth, intrinsics, tf.reduce_mean(outputs["confidence"], axis=1),
-        )  # fmt: skip
+            outputs["transforms"],
+            outputs["vertices_sampled"],
+            pick(points, 3),
+            counted,
+            vertex,
+            depth,
+            intrinsics,
+            tf.reduce_mean(outputs["confidence"], axis=1),
+        )
 
 
 class FrameReader:

@@ -66,9 +66,12 @@ def empty_pose(hand: FitHand) -> PosedHand:
     """Room for `pose_hand`."""
     parts, shapes = len(hand.joints), hand.shape_joints.shape[-1]
     return PosedHand(
-        np.empty([parts, 3, 3]), np.empty([parts, 3]), np.empty_like(hand.vertices),
-        np.empty([parts, 3, 3]), np.empty([parts, 3, shapes]),
-    )  # fmt: skip
+        np.empty([parts, 3, 3]),
+        np.empty([parts, 3]),
+        np.empty_like(hand.vertices),
+        np.empty([parts, 3, 3]),
+        np.empty([parts, 3, shapes]),
+    )
 
 
 @kernel

@@ -62,9 +62,13 @@ class JointFitter:
         self.hand = hand_kernels.fit_hand(template, shapes)
 
     def __call__(
-        self, seen: SeenFrames, steps: int, shape: np.ndarray | None = None, fit_shape: bool = True,
+        self,
+        seen: SeenFrames,
+        steps: int,
+        shape: np.ndarray | None = None,
+        fit_shape: bool = True,
         poses: Poses | None = None,
-    ) -> JointFit:  # fmt: skip
+    ) -> JointFit:
         """Fits frames.
 
         Args:
@@ -77,9 +81,9 @@ class JointFitter:
         shapes = self.hand.shape_joints.shape[-1]
         shape = np.zeros(shapes) if shape is None else np.asarray(shape, np.float64)
         poses = self.start(seen) if poses is None else poses
-        frames = SeenFrame(*(
-            np.ascontiguousarray(getattr(seen, name)) for name in SeenFrame._fields
-        ))
+        frames = SeenFrame(
+            *(np.ascontiguousarray(getattr(seen, name)) for name in SeenFrame._fields)
+        )
         square, right, energy = self._equations(shape, poses, frames)
         begun, least, kept = energy, energy.copy(), poses
         for _ in range(steps):
@@ -125,8 +129,16 @@ class JointFitter:
         energy = np.empty(len(square))
         rows = room_for_rows(len(self.hand.vertices), frames.points.shape[1], parameters)
         all_equations(
-            self.hand, self._weights, shape, *poses, frames, hand_kernels.empty_pose(self.hand),
-            rows, square, right, energy,
+            self.hand,
+            self._weights,
+            shape,
+            *poses,
+            frames,
+            hand_kernels.empty_pose(self.hand),
+            rows,
+            square,
+            right,
+            energy,
         )
         return square, right, energy
 
@@ -165,10 +177,12 @@ def _moved(poses: Poses, change) -> Poses:
 
 def _where(chosen, poses, others) -> Poses:
     """Of each frame the first of two poses, or the second."""
-    return Poses(*(
-        np.where(chosen.reshape([-1] + [1] * (a.ndim - 1)), a, b)
-        for a, b in zip(poses, others, strict=True)
-    ))
+    return Poses(
+        *(
+            np.where(chosen.reshape([-1] + [1] * (a.ndim - 1)), a, b)
+            for a, b in zip(poses, others, strict=True)
+        )
+    )
 
 
 def _trust(energy, confidence):

@@ -22,9 +22,15 @@ class MeshReader:
         """`mesh` is a HandMesh of a frame [H, W] mm with intrinsics [4]; left ones are mirrored."""
         outputs = {
             name: getattr(mesh, name)
-            for name in ("transforms", "vertices", "vertices_sampled", "confidence", "valid",
-                         "mesh_coords")
-        }  # fmt: skip
+            for name in (
+                "transforms",
+                "vertices",
+                "vertices_sampled",
+                "confidence",
+                "valid",
+                "mesh_coords",
+            )
+        }
         if mesh.num_layers > 1:
             outputs["mesh_layer"] = mesh.mesh_layer
         depth = crop_depth(mesh, depth_mm, intrinsics)
@@ -32,8 +38,9 @@ class MeshReader:
         if mesh.hand == "left":
             outputs = turned(outputs)
             depth, camera[2] = depth[:, ::-1], depth.shape[1] - 1 - camera[2]
-        outputs = {name: tf.constant(np.array(value)[np.newaxis])
-                   for name, value in outputs.items()}
+        outputs = {
+            name: tf.constant(np.array(value)[np.newaxis]) for name, value in outputs.items()
+        }
         seen = self._read(outputs, tf.constant(np.array(depth)[np.newaxis]), camera[np.newaxis])
         return SeenFrames(*(np.asarray(value) for value in seen))
 

@@ -12,8 +12,14 @@ SIZE_SIGMA = 0.05  # of the whole hand, beyond the template's own shapes
 STRETCH_SIGMA = 0.04  # of each finger bone's length, likewise
 # What a personal template has of its own; all else is its parent's.
 OF_THE_USER = (
-    "name", "source", "embedding", "vertices", "bone_from_template", "keypoints", "stub_vertices",
-)  # fmt: skip
+    "name",
+    "source",
+    "embedding",
+    "vertices",
+    "bone_from_template",
+    "keypoints",
+    "stub_vertices",
+)
 
 
 class Shapes(NamedTuple):
@@ -124,9 +130,7 @@ def personal_template(template, shapes: Shapes, coefficients, frames: int) -> Ha
         f"parent {template.hash}",
         vertices=np.round(vertices, 4),
         bone_from_template=np.round(bones, 6),
-        keypoints=np.round(
-            template.keypoints + np.tensordot(coefficients, shapes.keypoints, 1), 4
-        ),
+        keypoints=np.round(template.keypoints + np.tensordot(coefficients, shapes.keypoints, 1), 4),
         stub_vertices=np.round(
             template.stub_vertices + (vertices[near] - template.vertices[near]), 4
         ),

@@ -17,9 +17,19 @@ from dgn_tf.npz_file import read_fields, write_fields
 
 WITHIN_MM = 10.0
 FEATURES = (
-    "occupancy", "agreement", "disparity", "measured", "before", "behind",
-    "palm_direction", "layer", "pixels", "mean_disparity", "mean_residual", "scale_spread",
-)  # fmt: skip
+    "occupancy",
+    "agreement",
+    "disparity",
+    "measured",
+    "before",
+    "behind",
+    "palm_direction",
+    "layer",
+    "pixels",
+    "mean_disparity",
+    "mean_residual",
+    "scale_spread",
+)
 _NEIGHBOURS = 12  # vertices around a key point that speak for it
 _RAW_SCALE_MM = 10.0  # |P_s - P_r| at which the uncalibrated confidence falls to 1/e
 

@@ -62,9 +62,12 @@ def fit(cases: Cases, neighbours: np.ndarray, weights_sha256: str) -> Calibratio
     near = (logits @ neighbours.T)[..., np.newaxis]
     keypoint_weight, keypoint_bias = _logistic(near, cases.keypoints_right)
     return Calibration(
-        weights.astype(np.float32), bias.astype(np.float32), float(keypoint_weight[0]),
-        keypoint_bias.astype(np.float32), weights_sha256,
-    )  # fmt: skip
+        weights.astype(np.float32),
+        bias.astype(np.float32),
+        float(keypoint_weight[0]),
+        keypoint_bias.astype(np.float32),
+        weights_sha256,
+    )
 
 
 def _logistic(seen, right):

@@ -37,8 +37,10 @@ def calibration_crops(network, records: str, count: int, seed: int = 0) -> dict[
         found += len(kept["cube"][-1])
         if found >= count:
             return {name: np.concatenate(parts)[:count] for name, parts in kept.items()}
-    raise InputError(f"--calibration_records={records} hold {found} frames, {count} are wanted; "
-                     "write more, or lower --calibration_frames.")
+    raise InputError(
+        f"--calibration_records={records} hold {found} frames, {count} are wanted; "
+        "write more, or lower --calibration_frames."
+    )
 
 
 def _batches(network, records, size=32):

@@ -15,8 +15,14 @@ import tensorflow as tf
 from dgn_tf.conversion.accelerator import for_accelerator
 from dgn_tf.serving.module import frozen_forward, input_specs
 
-OUTPUTS = ("vertices", "keypoints", "transforms", "joint_angles", "confidence",
-           "keypoint_confidence")
+OUTPUTS = (
+    "vertices",
+    "keypoints",
+    "transforms",
+    "joint_angles",
+    "confidence",
+    "keypoint_confidence",
+)
 AGREEMENT_MM = 0.05  # of the float32 file's vertices with the network's
 _SMALLEST = 1024  # values of a kernel
 
@@ -137,5 +143,7 @@ def _check(network, content):
     expected = network({name: tf.constant(value) for name, value in inputs.items()})
     difference = np.abs(runner(content)(**inputs)["vertices"] - expected["vertices"].numpy()).max()
     if not difference <= AGREEMENT_MM:
-        raise RuntimeError(f"the LiteRT file's vertices differ by {difference:.3g} mm from the "
-                           "network's; nothing was written.")
+        raise RuntimeError(
+            f"the LiteRT file's vertices differ by {difference:.3g} mm from the "
+            "network's; nothing was written."
+        )

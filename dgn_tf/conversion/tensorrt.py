@@ -82,7 +82,9 @@ def summary(graph_def) -> dict:
             body = functions[segment].node_def if segment in functions else []
             engines[node.name] = _count(body)
     apart = [
-        node for name, function in functions.items() if name not in of_engines
+        node
+        for name, function in functions.items()
+        if name not in of_engines
         for node in function.node_def
     ]
     outside = [node for node in graph_def.node if node.op != "TRTEngineOp"]

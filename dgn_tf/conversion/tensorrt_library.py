@@ -45,12 +45,16 @@ def require_tensorrt() -> tuple[int, int, int]:
     """
     wanted = linked_version()
     if not any(wanted):
-        raise InputError("--tensorrt: this TensorFlow was built without TensorRT; install the "
-                         "tensorflow 2.15 wheel for Linux x86-64, or leave --tensorrt out.")
+        raise InputError(
+            "--tensorrt: this TensorFlow was built without TensorRT; install the "
+            "tensorflow 2.15 wheel for Linux x86-64, or leave --tensorrt out."
+        )
     version = ".".join(map(str, wanted))
-    remedy = (f"pip install 'tensorflow[and-cuda]==2.15.*' tensorrt=={version}.* on a host with an "
-              "NVIDIA GPU and put the folder of its libraries into LD_LIBRARY_PATH, or leave "
-              "--tensorrt out")
+    remedy = (
+        f"pip install 'tensorflow[and-cuda]==2.15.*' tensorrt=={version}.* on a host with an "
+        "NVIDIA GPU and put the folder of its libraries into LD_LIBRARY_PATH, or leave "
+        "--tensorrt out"
+    )
     found = (0, 0, 0)
     for library in _LIBRARIES:
         name = f"{library}.{wanted[0]}"
@@ -60,11 +64,15 @@ def require_tensorrt() -> tuple[int, int, int]:
             ctypes.CDLL(name)
         except (OSError, AttributeError) as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"--tensorrt wants {name} (TensorRT {version}, which this TensorFlow "
-                             f"was built against); found none ({reason}): {remedy}.") from None
+            raise InputError(
+                f"--tensorrt wants {name} (TensorRT {version}, which this TensorFlow "
+                f"was built against); found none ({reason}): {remedy}."
+            ) from None
     if found < wanted or found[0] != wanted[0]:
-        raise InputError(f"--tensorrt wants {_LIBRARIES[0]}.{wanted[0]} of TensorRT {version} or a "
-                         f"later {wanted[0]}; found {'.'.join(map(str, found))}: {remedy}.")
+        raise InputError(
+            f"--tensorrt wants {_LIBRARIES[0]}.{wanted[0]} of TensorRT {version} or a "
+            f"later {wanted[0]}; found {'.'.join(map(str, found))}: {remedy}."
+        )
     _require_gpu(remedy)
     return found
 
@@ -73,5 +81,7 @@ def _require_gpu(remedy):
     import tensorflow as tf
 
     if not tf.config.list_physical_devices("GPU"):
-        raise InputError("--tensorrt builds its engines on the GPU that they are for, and "
-                         f"TensorFlow sees none here: {remedy}.")
+        raise InputError(
+            "--tensorrt builds its engines on the GPU that they are for, and "
+            f"TensorFlow sees none here: {remedy}."
+        )

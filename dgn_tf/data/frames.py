@@ -48,9 +48,7 @@ def render_frame(
     stream = seed + (config.salt << 32)
     drawn = drawn_hand(hand, config, stream, index)
     vertices, keypoints = drawn.vertices, drawn.keypoints
-    depth, face, barycentric = render_mesh(
-        vertices, hand.faces, intrinsics, width, height, NEAR_MM
-    )
+    depth, face, barycentric = render_mesh(vertices, hand.faces, intrinsics, width, height, NEAR_MM)
     face[face >= hand.hand_faces] = -1
     solids = np.zeros([MAX_SOLIDS, SOLID_FIELDS])
     elbow = vertices[len(hand.vertices) :][hand.stub_along > 0.97 * hand.stub_along.max()]
@@ -62,8 +60,17 @@ def render_frame(
     observed_face = np.empty_like(face)
     observed_barycentric = np.empty_like(barycentric)
     observe(
-        config.sensor, stream, index, 1.0, camera[0], depth, face, barycentric,
-        observed, observed_face, observed_barycentric,
+        config.sensor,
+        stream,
+        index,
+        1.0,
+        camera[0],
+        depth,
+        face,
+        barycentric,
+        observed,
+        observed_face,
+        observed_barycentric,
     )
     return {
         "depth": np.rint(observed.clip(0, 65535)).astype(np.uint16),

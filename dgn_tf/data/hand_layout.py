@@ -49,8 +49,11 @@ def _fingers(template):
     """Finger and segment of each part, from the chains that hang on the palm: on the root, or on
     one of the metacarpals, 'index0' .. 'little0', that some templates have."""
     parents = np.asarray(template.parents)
-    palm = {part for part, parent in enumerate(parents) if parent == part
-            or (parents[parent] == parent and template.part_names[part].endswith("0"))}
+    palm = {
+        part
+        for part, parent in enumerate(parents)
+        if parent == part or (parents[parent] == parent and template.part_names[part].endswith("0"))
+    }
     finger = np.full(len(parents), -1, np.int32)
     segment = np.zeros(len(parents), np.int32)
     chains = [p for p, parent in enumerate(parents) if p not in palm and parent in palm]
@@ -74,9 +77,7 @@ def _collision_balls(template, joints, finger):
         flesh = vertices[owner == part]
         if finger[part] < 0 or len(flesh) < 3:
             continue
-        children = [
-            c for c, parent in enumerate(template.parents) if parent == part and c != part
-        ]
+        children = [c for c, parent in enumerate(template.parents) if parent == part and c != part]
         direction = flesh.mean(axis=0) - joints[part]
         if children:
             end = joints[children[0]]

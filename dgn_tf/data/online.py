@@ -68,8 +68,14 @@ def online_dataset(
     def synthesize(step):
         given = hands(int(step)) if hands else None
         batch = synthesize_batch(
-            template, config, seed, int(step) * batch_size + rows.start, len(rows), threads,
-            given, prior,
+            template,
+            config,
+            seed,
+            int(step) * batch_size + rows.start,
+            len(rows),
+            threads,
+            given,
+            prior,
         )
         return [batch[name] for name in spec]
 

@@ -178,8 +178,18 @@ def _given_rotation(state, settings, view_from_template, target, rotation):
 
 @kernel
 def place_hands(
-    hand, settings, given, cube, seed, rows, indices, attempts, vertices, keypoints, cameras,
-    forearm
+    hand,
+    settings,
+    given,
+    cube,
+    seed,
+    rows,
+    indices,
+    attempts,
+    vertices,
+    keypoints,
+    cameras,
+    forearm,
 ):
     """Moves hands from the template's into the camera's frame and draws the camera.
 
@@ -250,6 +260,4 @@ def _move(rotation, middle, target, points):
         y = points[k, 1] - middle[1]
         z = points[k, 2] - middle[2]
         for i in range(3):
-            points[k, i] = (
-                rotation[i, 0] * x + rotation[i, 1] * y + rotation[i, 2] * z + target[i]
-            )
+            points[k, i] = rotation[i, 0] * x + rotation[i, 1] * y + rotation[i, 2] * z + target[i]

@@ -20,12 +20,23 @@ from dgn_tf.errors import InputError
 
 FORMAT = "dgn_tf pose prior 1"
 WHOLE_TRAINING = "NYU's training split"
-EXPERIMENT = "experiment: poses of labels that are not NYU's training split; what learns from " \
+EXPERIMENT = (
+    "experiment: poses of labels that are not NYU's training split; what learns from "
     "them is not to be shipped"
+)
 _REMEDY = "give a file that python -m data_prep.fit_template wrote"
 # What is read, and its kind of dtype.
-_FIELDS = {"format": "U", "part_names": "U", "joint_limits": "f", "joint_angles": "f",
-           "observed": "b", "usable": "b", "template_hash": "U", "status": "U", "source": "U"}
+_FIELDS = {
+    "format": "U",
+    "part_names": "U",
+    "joint_limits": "f",
+    "joint_angles": "f",
+    "observed": "b",
+    "usable": "b",
+    "template_hash": "U",
+    "status": "U",
+    "source": "U",
+}
 _KINDS = {"U": "text", "f": "floating-point numbers", "b": "truth values"}
 
 
@@ -65,11 +76,17 @@ class PosePrior:
             raise InputError(f"--pose_prior={path}: holds NaN or infinity; {_REMEDY}.")
         usable = fields["usable"].astype(bool)
         if not usable.any():
-            raise InputError(f"--pose_prior={path}: none of its {len(usable)} poses is usable; fit "
-                             "again with a larger --max_residual_mm.")
+            raise InputError(
+                f"--pose_prior={path}: none of its {len(usable)} poses is usable; fit "
+                "again with a larger --max_residual_mm."
+            )
         known = np.where(fields["observed"].astype(bool)[..., None], angles, np.nan)
-        return cls(names, limits.astype(np.float64), known[usable].astype(np.float64),
-                   *(str(fields[name]) for name in ("template_hash", "status", "source")))
+        return cls(
+            names,
+            limits.astype(np.float64),
+            known[usable].astype(np.float64),
+            *(str(fields[name]) for name in ("template_hash", "status", "source")),
+        )
 
     @functools.cached_property
     def content_hash(self) -> str:
@@ -81,8 +98,13 @@ class PosePrior:
 
     def facts(self) -> dict:
         """What records' descriptions and models' `config.json` are to say of it."""
-        return {"content_hash": self.content_hash, "poses": len(self.angles),
-                "template_hash": self.template_hash, "source": self.source, "status": self.status}
+        return {
+            "content_hash": self.content_hash,
+            "poses": len(self.angles),
+            "template_hash": self.template_hash,
+            "source": self.source,
+            "status": self.status,
+        }
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - a process has one or two priors
     def angles_for(self, template) -> np.ndarray:
@@ -104,9 +126,11 @@ class PosePrior:
             shift = (low[part] + high[part] - self.joint_limits[own].sum(axis=-1)) / 2
             result[:, part] = np.clip(self.angles[:, own] + shift, low[part], high[part])
         if not shared:
-            raise InputError(f"--pose_prior: its parts ({', '.join(self.part_names[:4])}, ...) are "
-                             f"not those of template {template.name}; fit one whose bones have "
-                             "the same names.")
+            raise InputError(
+                f"--pose_prior: its parts ({', '.join(self.part_names[:4])}, ...) are "
+                f"not those of template {template.name}; fit one whose bones have "
+                "the same names."
+            )
         return result
 
 
@@ -123,33 +147,45 @@ def load_for(config, path: str | os.PathLike | None) -> PosePrior | None:
     if not path:
         return None
     if config.pose.prior_share <= 0:
-        raise InputError(f"--pose_prior={path}: the sampler takes no pose from it (pose.prior_share"
-                         f" is {config.pose.prior_share:g}); leave the flag out or raise the share "
-                         "in the sampler's file.")
+        raise InputError(
+            f"--pose_prior={path}: the sampler takes no pose from it (pose.prior_share"
+            f" is {config.pose.prior_share:g}); leave the flag out or raise the share "
+            "in the sampler's file."
+        )
     return PosePrior.load(path)
 
 
 def _check(fields, path):
     hands = fields["joint_angles"].shape[:1] or (1,)
     parts = (fields["part_names"].size,)
-    shapes = {"part_names": parts, "joint_limits": (*parts, 3, 2), "observed": hands + parts,
-              "usable": hands, "joint_angles": (*hands, *parts, 3)}
+    shapes = {
+        "part_names": parts,
+        "joint_limits": (*parts, 3, 2),
+        "observed": hands + parts,
+        "usable": hands,
+        "joint_angles": (*hands, *parts, 3),
+    }
     for name, kind in _FIELDS.items():
         array, shape = fields[name], shapes.get(name, ())
         if array.dtype.kind != kind:
-            raise InputError(f"--pose_prior={path}: {name} holds {array.dtype}, wanted "
-                             f"{_KINDS[kind]}; {_REMEDY}.")
+            raise InputError(
+                f"--pose_prior={path}: {name} holds {array.dtype}, wanted "
+                f"{_KINDS[kind]}; {_REMEDY}."
+            )
         if array.shape != shape:
-            raise InputError(f"--pose_prior={path}: {name} is {list(array.shape)}, wanted "
-                             f"{list(shape)}; {_REMEDY}.")
+            raise InputError(
+                f"--pose_prior={path}: {name} is {list(array.shape)}, wanted "
+                f"{list(shape)}; {_REMEDY}."
+            )
 
 
 def _read(path):
     try:
         with np.load(path, allow_pickle=False) as archive:
             if "format" not in archive or str(archive["format"]) != FORMAT:
-                raise InputError(f"--pose_prior={path}: is no pose prior of format '{FORMAT}'; "
-                                 f"{_REMEDY}.")
+                raise InputError(
+                    f"--pose_prior={path}: is no pose prior of format '{FORMAT}'; {_REMEDY}."
+                )
             missing = [name for name in _FIELDS if name not in archive]
             if missing:
                 raise InputError(f"--pose_prior={path}: has no field '{missing[0]}'; {_REMEDY}.")
@@ -157,9 +193,19 @@ def _read(path):
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"--pose_prior={path}: cannot be read ({error.strerror or error}); "
-                         f"{_REMEDY}.") from None
+        raise InputError(
+            f"--pose_prior={path}: cannot be read ({error.strerror or error}); {_REMEDY}."
+        ) from None
     # A .npy comes as an array, which is no context; zipfile raises RuntimeError on encryption.
-    except (ValueError, KeyError, EOFError, AttributeError, TypeError, MemoryError, RuntimeError,
-            zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError,
+        KeyError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        MemoryError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise InputError(f"--pose_prior={path}: damaged or no .npz ({error}); {_REMEDY}.") from None

@@ -137,9 +137,7 @@ def _draw_background(state, settings, hand, solids):
         for k in range(0, hand.shape[0], 3):
             lowest = min(lowest, hand[k, 0] * x + hand[k, 1] * y + hand[k, 2] * z)
         lowest -= gap
-        _solid(
-            solids[count], _PLANE, lowest * x, lowest * y, lowest * z, rotation, 0.0, 0.0, 0.0
-        )
+        _solid(solids[count], _PLANE, lowest * x, lowest * y, lowest * z, rotation, 0.0, 0.0, 0.0)
         count += 1
     return count
 
@@ -179,9 +177,7 @@ def draw_occluder(settings, seed: int, index: int, hand: np.ndarray, solids: np.
 
 def draw_background(settings, seed: int, index: int, hand: np.ndarray, solids: np.ndarray) -> int:
     """Fills `solids` with what stands behind a hand [V, 3] mm in crops; returns how many."""
-    return _draw_background(
-        rng.stream(seed, index, 1, _STREAM_SCENE), settings, hand, solids
-    )
+    return _draw_background(rng.stream(seed, index, 1, _STREAM_SCENE), settings, hand, solids)
 
 
 def capsule(row: np.ndarray, middle, axis, radius: float, half: float) -> None:
@@ -331,8 +327,16 @@ def render_solids(solids, count, intrinsics, columns, rows, depth, face):
             for i in range(first_column, last_column + 1):
                 dx = (columns[i] - cx) / fx
                 z = _hit(
-                    solid[0], solid[13], solid[14], solid[15], ox, oy, oz,
-                    solid[4] * dx + row_x, solid[5] * dx + row_y, solid[6] * dx + row_z,
+                    solid[0],
+                    solid[13],
+                    solid[14],
+                    solid[15],
+                    ox,
+                    oy,
+                    oz,
+                    solid[4] * dx + row_x,
+                    solid[5] * dx + row_y,
+                    solid[6] * dx + row_z,
                 )
                 if z < depth[j, i]:
                     depth[j, i] = z

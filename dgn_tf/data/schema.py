@@ -94,8 +94,10 @@ def encode_example(sample: dict[str, np.ndarray], index: int, left: bool = False
         "vertices": _packed(_rounded(vertices, VERTEX_UNIT_MM, np.int16, "vertices")),
     }
     whole = {"index": index} | ({"left": 1} if left else {})
-    features = {name: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-                for name, value in whole.items()}
+    features = {
+        name: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        for name, value in whole.items()
+    }
     for name, data in packed.items():
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
     for name in ("intrinsics", "centre", "cube", "keypoints"):

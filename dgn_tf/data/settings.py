@@ -75,9 +75,11 @@ def _checked(values, defaults, name):
     """`values` as keyword arguments of the type of `defaults`, coerced to its fields' types."""
     if not isinstance(values, dict):
         raise InputError(f"{name}: wanted an object of settings, got {type(values).__name__}.")
-    known = defaults._asdict() if hasattr(defaults, "_asdict") else {
-        f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)
-    }
+    known = (
+        defaults._asdict()
+        if hasattr(defaults, "_asdict")
+        else {f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)}
+    )
     result = {}
     for key, value in values.items():
         if key not in known:

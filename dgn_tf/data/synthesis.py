@@ -47,8 +47,20 @@ def _crop_rays(camera, intrinsics, columns, rows, column_seen, row_seen):
 
 @kernel
 def _render_crop(
-    vertices, faces, hand_faces, face_count, camera, centre, cube, solids, count, scratch,
-    depth, face, barycentric, intrinsics_out
+    vertices,
+    faces,
+    hand_faces,
+    face_count,
+    camera,
+    centre,
+    cube,
+    solids,
+    count,
+    scratch,
+    depth,
+    face,
+    barycentric,
+    intrinsics_out,
 ):
     """Renders one crop without noise; returns visible hand pixels and the sum of their xyz."""
     size = depth.shape[0]
@@ -68,8 +80,17 @@ def _render_crop(
             depth[j, i] = np.inf
             face[j, i] = -1
     rasterize(
-        vertices, faces[:face_count], intrinsics, columns, rows, snap, NEAR_MM, scratch,
-        depth, face, barycentric,
+        vertices,
+        faces[:face_count],
+        intrinsics,
+        columns,
+        rows,
+        snap,
+        NEAR_MM,
+        scratch,
+        depth,
+        face,
+        barycentric,
     )
     render_solids(solids, count, intrinsics, columns, rows, depth, face)
     x, y, z = 0.0, 0.0, 0.0
@@ -96,9 +117,29 @@ def _render_crop(
 
 @kernel
 def _render_crops(
-    vertices, hand_vertices, faces, hand_faces, cameras, forearm, solids, counts, size, cube,
-    jitter, large_jitter, large_share, seed, rows, indices, attempts,
-    depth, face, barycentric, intrinsics, centres, pixels
+    vertices,
+    hand_vertices,
+    faces,
+    hand_faces,
+    cameras,
+    forearm,
+    solids,
+    counts,
+    size,
+    cube,
+    jitter,
+    large_jitter,
+    large_share,
+    seed,
+    rows,
+    indices,
+    attempts,
+    depth,
+    face,
+    barycentric,
+    intrinsics,
+    centres,
+    pixels,
 ):
     """Finds each crop's centre from a coarse rendering, then renders the crop itself."""
     scratch = np.empty(vertices.shape[1:])
@@ -115,8 +156,20 @@ def _render_crops(
                 centre[i] += vertices[n, k, i]
             centre[i] /= hand_vertices
         seen, x, y, z = _render_crop(
-            vertices[n], faces, hand_faces, face_count, cameras[n], centre, cube, solids[n],
-            counts[n, 0], scratch, coarse_depth, coarse_face, coarse_barycentric, intrinsics[n],
+            vertices[n],
+            faces,
+            hand_faces,
+            face_count,
+            cameras[n],
+            centre,
+            cube,
+            solids[n],
+            counts[n, 0],
+            scratch,
+            coarse_depth,
+            coarse_face,
+            coarse_barycentric,
+            intrinsics[n],
         )
         if seen > 0:
             centre[0], centre[1], centre[2] = x / seen, y / seen, z / seen
@@ -127,20 +180,50 @@ def _render_crops(
         for i in range(3):
             centres[n, i] = centre[i]
         pixels[n], x, y, z = _render_crop(
-            vertices[n], faces, hand_faces, face_count, cameras[n], centre, cube, solids[n],
-            counts[n, 1], scratch, depth[n], face[n], barycentric[n], intrinsics[n],
+            vertices[n],
+            faces,
+            hand_faces,
+            face_count,
+            cameras[n],
+            centre,
+            cube,
+            solids[n],
+            counts[n, 1],
+            scratch,
+            depth[n],
+            face[n],
+            barycentric[n],
+            intrinsics[n],
         )
 
 
 @kernel
 def _observe_crops(
-    settings, seed, indices, cameras, intrinsics, clean, clean_face, clean_barycentric,
-    depth, face, barycentric
+    settings,
+    seed,
+    indices,
+    cameras,
+    intrinsics,
+    clean,
+    clean_face,
+    clean_barycentric,
+    depth,
+    face,
+    barycentric,
 ):
     for n in range(indices.shape[0]):
         observe(
-            settings, seed, indices[n], cameras[n, 0] / intrinsics[n, 0], intrinsics[n, 0],
-            clean[n], clean_face[n], clean_barycentric[n], depth[n], face[n], barycentric[n],
+            settings,
+            seed,
+            indices[n],
+            cameras[n, 0] / intrinsics[n, 0],
+            intrinsics[n, 0],
+            clean[n],
+            clean_face[n],
+            clean_barycentric[n],
+            depth[n],
+            face[n],
+            barycentric[n],
         )
 
 
@@ -167,16 +250,41 @@ class _Workspace:
     ):
         """Poses hands and puts them before cameras, with what surrounds them."""
         pose_hands(
-            hand, config.pose, given, prior, seed, rows, indices, attempts, self.vertices,
+            hand,
+            config.pose,
+            given,
+            prior,
+            seed,
+            rows,
+            indices,
+            attempts,
+            self.vertices,
             self.keypoints,
         )
         place_hands(
-            hand, config.place, given, config.cube_mm, seed, rows, indices, attempts, self.vertices,
-            self.keypoints, self.cameras, self.forearm,
+            hand,
+            config.place,
+            given,
+            config.cube_mm,
+            seed,
+            rows,
+            indices,
+            attempts,
+            self.vertices,
+            self.keypoints,
+            self.cameras,
+            self.forearm,
         )
         draw_scenes(
-            config.scene, len(hand.vertices), seed, rows, indices, attempts, self.vertices,
-            self.solids, self.solid_counts,
+            config.scene,
+            len(hand.vertices),
+            seed,
+            rows,
+            indices,
+            attempts,
+            self.vertices,
+            self.solids,
+            self.solid_counts,
         )
 
 
@@ -219,7 +327,13 @@ def drawn_hand(
     space = _Workspace(hand, config.size, 1)
     given, prior = _none(hand), _no_prior(hand)
     space.draw_hands(
-        hand, config, given, prior, stream, np.zeros(1, np.int64), np.array([index], np.int64),
+        hand,
+        config,
+        given,
+        prior,
+        stream,
+        np.zeros(1, np.int64),
+        np.array([index], np.int64),
         np.array([attempt], np.int64),
     )
     return DrawnHand(
@@ -240,11 +354,29 @@ def _synthesize(hand: HandArrays, config: SynthesisConfig, given, prior, seed, i
         attempts = np.full(count, draw, np.int64)
         space.draw_hands(hand, config, given, prior, seed, rows, indices, attempts)
         _render_crops(
-            space.vertices, len(hand.vertices), hand.faces, hand.hand_faces, space.cameras,
-            space.forearm, space.solids, space.solid_counts, config.size, config.cube_mm,
-            config.centre_jitter_mm, config.large_jitter_mm, config.large_jitter_share, seed, rows,
-            indices, attempts, space.depth, space.face, space.barycentric, space.intrinsics,
-            space.centres, space.pixels,
+            space.vertices,
+            len(hand.vertices),
+            hand.faces,
+            hand.hand_faces,
+            space.cameras,
+            space.forearm,
+            space.solids,
+            space.solid_counts,
+            config.size,
+            config.cube_mm,
+            config.centre_jitter_mm,
+            config.large_jitter_mm,
+            config.large_jitter_share,
+            seed,
+            rows,
+            indices,
+            attempts,
+            space.depth,
+            space.face,
+            space.barycentric,
+            space.intrinsics,
+            space.centres,
+            space.pixels,
         )
         rows = rows[space.pixels[rows] < config.min_hand_pixels]
         if not len(rows):  # else drawn again; the last draw stands
@@ -254,8 +386,17 @@ def _synthesize(hand: HandArrays, config: SynthesisConfig, given, prior, seed, i
     out["intrinsics"][:] = space.intrinsics[:count]
     out["centre"][:] = space.centres[:count]
     _observe_crops(
-        config.sensor, seed, indices, space.cameras, space.intrinsics, space.depth, space.face,
-        space.barycentric, out["depth"], out["face"], out["barycentric"],
+        config.sensor,
+        seed,
+        indices,
+        space.cameras,
+        space.intrinsics,
+        space.depth,
+        space.face,
+        space.barycentric,
+        out["depth"],
+        out["face"],
+        out["barycentric"],
     )
 
 
@@ -335,8 +476,9 @@ def synthesize_batch(
         part = slice(first, min(first + _CHUNK, count))
         indices = np.arange(start_index + part.start, start_index + part.stop, dtype=np.int64)
         hands = given.rows(part)
-        _synthesize(hand, config, hands, poses, stream, indices,
-                    {k: v[part] for k, v in out.items()})
+        _synthesize(
+            hand, config, hands, poses, stream, indices, {k: v[part] for k, v in out.items()}
+        )
 
     threads = threads or os.cpu_count() or 1
     if threads == 1 or count <= _CHUNK:

@@ -81,9 +81,7 @@ def roll_matrix(angle: tf.Tensor) -> tf.Tensor:
     """Returns [3, 3] rolled_from_camera: Rz(angle), from +x (right) towards +y (down)."""
     cosine, sine = tf.cos(angle), tf.sin(angle)
     zero, one = tf.zeros_like(angle), tf.ones_like(angle)
-    return tf.reshape(
-        tf.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one]), [3, 3]
-    )
+    return tf.reshape(tf.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one]), [3, 3])
 
 
 def move_points(points: tf.Tensor, motion: Motion) -> tf.Tensor:

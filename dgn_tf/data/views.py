@@ -83,9 +83,7 @@ def open_views(folder: str) -> ViewRecords:
     Raises:
         InputError: no records, not all of them, damaged ones or of another kind.
     """
-    splits = [
-        name for name in ("train", "test") if os.path.isdir(os.path.join(folder, name))
-    ]
+    splits = [name for name in ("train", "test") if os.path.isdir(os.path.join(folder, name))]
     if splits:
         raise InputError(
             f"{folder}: the folder of several splits; name one, {os.path.join(folder, splits[0])}."
@@ -122,8 +120,9 @@ def steps_of_part(steps: int, part: str = "all", held_out: float = 0.1) -> np.nd
         held_out: share that is held out.
     """
     if part not in PARTS or not 0 <= held_out < 1:
-        raise ValueError(f"steps_of_part wants one of {PARTS} and a share of [0, 1), got {part!r}, "
-                         f"{held_out}.")
+        raise ValueError(
+            f"steps_of_part wants one of {PARTS} and a share of [0, 1), got {part!r}, {held_out}."
+        )
     if part == "all":
         return np.arange(steps)
     out = np.zeros(steps, bool)
@@ -156,9 +155,11 @@ def runs_of_steps(steps: np.ndarray, fraction: float, seed: int = 0) -> np.ndarr
     bounds = np.arange(blocks + 1) * len(steps) // blocks
     # A step's order: how long the run of its block must be to have it, as a share of the block.
     order = np.concatenate(
-        [_run_order(length, place) / length
-         for length, place in zip(np.diff(bounds), drawn, strict=True)]
-    )  # fmt: skip
+        [
+            _run_order(length, place) / length
+            for length, place in zip(np.diff(bounds), drawn, strict=True)
+        ]
+    )
     return steps[np.sort(np.argsort(order, kind="stable")[:total])]
 
 
@@ -262,8 +263,17 @@ def view_dataset(
 
     examples = endless_order(len(steps), shuffle, seed)
     return _batches(
-        len(steps), examples, load, (tf.string, tf.int64), make,
-        batch_size, start_step, repeat, prefetch, threads, share,
+        len(steps),
+        examples,
+        load,
+        (tf.string, tf.int64),
+        make,
+        batch_size,
+        start_step,
+        repeat,
+        prefetch,
+        threads,
+        share,
     )
 
 
@@ -334,8 +344,16 @@ def step_dataset(
 
     examples = endless_order(len(steps), shuffle, seed)
     return _batches(
-        len(steps), examples, load, (tf.string, tf.float32), make,
-        batch_size, start_step, repeat, prefetch, threads,
+        len(steps),
+        examples,
+        load,
+        (tf.string, tf.float32),
+        make,
+        batch_size,
+        start_step,
+        repeat,
+        prefetch,
+        threads,
     )
 
 

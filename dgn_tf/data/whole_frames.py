@@ -115,9 +115,18 @@ def _render(hand, config, settings, stream, index):
     observed, owned = np.empty_like(depth), np.empty_like(owner)
     unused = np.zeros([2, HEIGHT, WIDTH, 2])
     observe(
-        config.sensor, stream, index, native, camera[0], depth, owner, unused[0], observed, owned,
+        config.sensor,
+        stream,
+        index,
+        native,
+        camera[0],
+        depth,
+        owner,
+        unused[0],
+        observed,
+        owned,
         unused[1],
-    )  # fmt: skip
+    )
     sample = {
         "depth": observed.astype(np.float32),
         "intrinsics": np.array(camera, np.float32),
@@ -167,9 +176,18 @@ def _add_arm(hand, arm, mirrored, hidden, camera, columns, rows, number, depth, 
         np.abs(columns - np.arange(WIDTH)).max(), np.abs(rows - np.arange(HEIGHT)).max()
     )
     rasterize(
-        arm.vertices, faces, camera, columns, rows, snap, NEAR_MM, np.empty_like(arm.vertices),
-        depth, face, np.empty([HEIGHT, WIDTH, 2]),
-    )  # fmt: skip
+        arm.vertices,
+        faces,
+        camera,
+        columns,
+        rows,
+        snap,
+        NEAR_MM,
+        np.empty_like(arm.vertices),
+        depth,
+        face,
+        np.empty([HEIGHT, WIDTH, 2]),
+    )
     nearest = face >= 0
     owner[nearest] = NOBODY
     owner[nearest & (face + first < hand.hand_faces)] = number

@@ -30,13 +30,20 @@ def _ranges(title, unit, edges):
 
 CONDITIONS = {
     "view_degrees": Condition(
-        "Angle between the palm's normal and the way to the camera", (0, 45, 90, 135, 180),
+        "Angle between the palm's normal and the way to the camera",
+        (0, 45, 90, 135, 180),
         ("palm seen, 0 to 45 degrees", "45 to 90", "90 to 135", "back seen, 135 to 180"),
     ),
     "axis_degrees": Condition(
-        "Angle between the palm's axis and the way to the camera", (0, 45, 70, 110, 135, 180),
-        ("fingers to the camera, 0 to 45 degrees", "45 to 70", "across, 70 to 110", "110 to 135",
-         "wrist to the camera, 135 to 180"),
+        "Angle between the palm's axis and the way to the camera",
+        (0, 45, 70, 110, 135, 180),
+        (
+            "fingers to the camera, 0 to 45 degrees",
+            "45 to 70",
+            "across, 70 to 110",
+            "110 to 135",
+            "wrist to the camera, 135 to 180",
+        ),
     ),
     "hidden_pixels": _ranges(
         "Share of the hand's own pixels that do not show it", "%", (0, 10, 25, 50, 100)
@@ -49,14 +56,16 @@ CONDITIONS = {
     ),
     "distance_mm": _ranges("Distance", "mm", (0, 475, 650, 825, math.inf)),
     "shape_mm": _ranges(
-        "Hand shape: mean distance of the vertices at rest from the template's", "mm",
+        "Hand shape: mean distance of the vertices at rest from the template's",
+        "mm",
         (0, 3, 5, 7, math.inf),
     ),
     "uniform_angles": Condition(
-        "Articulation", (0, 0.5, 1),
+        "Articulation",
+        (0, 0.5, 1),
         ("synergies", "uniform within the joint limits"),
     ),
-}  # fmt: skip
+}
 
 
 def frame_conditions(batch: dict, template) -> dict[str, np.ndarray]:
@@ -132,12 +141,19 @@ def breakdown(conditions: dict, joints: np.ndarray, means: dict) -> dict[str, li
         for place, label in enumerate((*condition.labels, "not known")):
             here = places == place
             if here.any():
-                rows.append({
-                    "label": label, "frames": int(here.sum()), "mean_mm": mean_mm(joints[here]),
-                    "interval_mm": list(mean_interval_mm(joints[here])),
-                    "success_30": success_rate(joints[here], 30.0),
-                    **{key: mean_mm(column[here][:, np.newaxis]) for key, column in means.items()},
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "label": label,
+                        "frames": int(here.sum()),
+                        "mean_mm": mean_mm(joints[here]),
+                        "interval_mm": list(mean_interval_mm(joints[here])),
+                        "success_30": success_rate(joints[here], 30.0),
+                        **{
+                            key: mean_mm(column[here][:, np.newaxis])
+                            for key, column in means.items()
+                        },
+                    }
+                )
         result[name] = rows
     return result
 

@@ -89,8 +89,12 @@ def _batch_errors(outputs, truth, template, rest_surface, surface, true_mesh):
             layer = (outputs["mesh_layer"] > 0.5).astype(int)
         if template.num_layers == 1 or layer is not None:
             errors["correspondence_mm"] = correspondence_errors_mm(
-                rest_surface, outputs["mesh_coords"], layer, truth["face"],
-                truth["barycentric"], truth["correspondence_mask"],
+                rest_surface,
+                outputs["mesh_coords"],
+                layer,
+                truth["face"],
+                truth["barycentric"],
+                truth["correspondence_mask"],
             )
     return errors
 

@@ -113,7 +113,7 @@ def longest_border(faces: np.ndarray) -> np.ndarray:
             path.append(vertex)
             vertex = following[vertex]
         if vertex in path:  # else the path ran into another one, or ended
-            loop = path[path.index(vertex):]
+            loop = path[path.index(vertex) :]
             longest = max(longest, loop, key=len)
     return np.asarray(longest, np.int64)
 

@@ -38,14 +38,16 @@ def in_order(batch: dict, columns: np.ndarray) -> dict:
     """
     keypoints = np.asarray(batch["keypoints"])
     valid = np.asarray(batch.get("keypoints_valid", np.ones(keypoints.shape[:2], np.float32)))
-    return {**batch, "keypoints": keypoints[:, columns],
-            "keypoints_valid": np.where(columns >= 0, valid[:, columns], 0)}
+    return {
+        **batch,
+        "keypoints": keypoints[:, columns],
+        "keypoints_valid": np.where(columns >= 0, valid[:, columns], 0),
+    }
 
 
 def of_other_template(batches: Iterable[dict], columns: np.ndarray) -> Iterator[dict]:
     """Yields batches of another template's records: its mesh is another one's (other_vertices)."""
     for batch in batches:
-        arrays = {name: np.asarray(value) for name, value in batch.items()
-                  if name not in _OF_MESH}
+        arrays = {name: np.asarray(value) for name, value in batch.items() if name not in _OF_MESH}
         arrays["other_vertices"] = arrays.pop("vertices")
         yield in_order(arrays, columns)

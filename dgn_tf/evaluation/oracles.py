@@ -130,8 +130,10 @@ class Oracles:
         config, grid = self.network.config, self.template.grid_size
         size = batch["depth"].shape[1]
         pixels = self._true_pixels(batch, None)
-        flat = {name: tf.reshape(value, [-1, size * size, value.shape[-1]])
-                for name, value in pixels.items()}  # fmt: skip
+        flat = {
+            name: tf.reshape(value, [-1, size * size, value.shape[-1]])
+            for name, value in pixels.items()
+        }
         layer = tf.reshape(batch["mesh_layer"], [-1, size * size])
         maps, weights = [], []
         for number in range(self.template.num_layers):
@@ -149,8 +151,9 @@ class Oracles:
 
     def _true_pixels(self, batch, view):
         """Truth of the pixels as the image network sees them, [B, S, S, ...]."""
-        corners = tf.gather(tf.constant(self.template.faces), tf.maximum(
-            tf.cast(batch["face"], tf.int32), 0))  # [B, S, S, 3]
+        corners = tf.gather(
+            tf.constant(self.template.faces), tf.maximum(tf.cast(batch["face"], tf.int32), 0)
+        )  # [B, S, S, 3]
         points = tf.gather(batch["vertices"], corners, axis=1, batch_dims=1)  # [B, S, S, 3, 3]
         weights = batch["barycentric"]
         weights = tf.concat([1 - tf.reduce_sum(weights, -1, keepdims=True), weights], axis=-1)
@@ -158,11 +161,15 @@ class Oracles:
         centre = batch["centre"][:, tf.newaxis, tf.newaxis]
         points = (points - centre) / _half_cube(batch)[:, tf.newaxis]
         hand = (batch["face"] >= 0) & (batch["depth"] > 0)
-        pixels = tf.concat([
-            points, batch["mesh_coords"],
-            tf.cast(batch["correspondence_mask"], tf.float32)[..., tf.newaxis],
-            tf.cast(hand, tf.float32)[..., tf.newaxis],
-        ], axis=-1)  # fmt: skip
+        pixels = tf.concat(
+            [
+                points,
+                batch["mesh_coords"],
+                tf.cast(batch["correspondence_mask"], tf.float32)[..., tf.newaxis],
+                tf.cast(hand, tf.float32)[..., tf.newaxis],
+            ],
+            axis=-1,
+        )
         if view is not None:
             size = pixels.shape[1]
             turned_from_crop = tf.linalg.matrix_transpose(view.crop_from_turned)
@@ -174,9 +181,11 @@ class Oracles:
             )
             pixels = tf.concat([points, pixels[..., 3:5], pixels[..., 5:] * inside], axis=-1)
         return {
-            "points": pixels[..., :3], "coords": pixels[..., 3:5],
-            "counted": pixels[..., 5:6] > 0.5, "hand": pixels[..., 6:7] > 0.5,
-        }  # fmt: skip
+            "points": pixels[..., :3],
+            "coords": pixels[..., 3:5],
+            "counted": pixels[..., 5:6] > 0.5,
+            "hand": pixels[..., 6:7] > 0.5,
+        }
 
 
 class _Truth:
@@ -189,9 +198,9 @@ class _Truth:
         self.keypoints = np.asarray(batch["keypoints"], np.float64)
         template = oracles.template
         pixels = (np.asarray(batch[name]) for name in ("depth", "face", "barycentric"))
-        self._shown = np.stack([
-            visibility(template, *frame) for frame in zip(*pixels, strict=True)
-        ])  # fmt: skip
+        self._shown = np.stack(
+            [visibility(template, *frame) for frame in zip(*pixels, strict=True)]
+        )
         centre = np.asarray(batch["centre"], np.float64)[:, np.newaxis]
         self._best = oracles._floor(self.vertices - centre) + centre
         self._residuals = self._of_refit()

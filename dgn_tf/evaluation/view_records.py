@@ -36,12 +36,17 @@ def find_view_records(records: str, split: str, split_asked: bool) -> pathlib.Pa
             raise InputError(f"--records={records} is the split {own}, --split={split} is wanted.")
         return folder
     if not folder.is_dir() and _kind(folder.parent) == KIND:
-        raise InputError(f"--records={records}: multi-view records are named by their folder, "
-                         f"--records={folder.parent}.")
+        raise InputError(
+            f"--records={records}: multi-view records are named by their folder, "
+            f"--records={folder.parent}."
+        )
     if _kind(folder / split) == KIND:
         return folder / split
-    splits = sorted(part.parent.name for part in folder.glob(f"*/{DESCRIPTION_FILE}")
-                    if _kind(part.parent) == KIND)
+    splits = sorted(
+        part.parent.name
+        for part in folder.glob(f"*/{DESCRIPTION_FILE}")
+        if _kind(part.parent) == KIND
+    )
     if (folder / split).is_dir():
         raise InputError(
             f"{folder / split}: no {DESCRIPTION_FILE}, which is written when all records are; let "
@@ -96,12 +101,16 @@ class ViewFrames:
     def batches(self, batch_size: int, size: int) -> Iterator[dict[str, np.ndarray]]:
         """One pass in the records' order, crops of side `size`; see `frame_errors`."""
         dataset = view_dataset(
-            str(self.folder), batch_size, camera=self.camera, augment=None, shuffle=False,
-            repeat=False, size=size,
+            str(self.folder),
+            batch_size,
+            camera=self.camera,
+            augment=None,
+            shuffle=False,
+            repeat=False,
+            size=size,
         )
         for batch in dataset:
-            arrays = in_order({name: value.numpy() for name, value in batch.items()},
-                              self._columns)
+            arrays = in_order({name: value.numpy() for name, value in batch.items()}, self._columns)
             if self._truth is not None:
                 arrays[self._truth_name] = self._truth.vertices_mm(
                     arrays["index"], arrays["camera_from_rig"], arrays["left"]
@@ -121,8 +130,11 @@ class ViewFrames:
         Frames beyond the labels don't count: the field's files have no line for them.
         """
         skipped = self.description.get("skipped") or []
-        numbers = [re.search(r"(\d+)\.png$", entry["file"]) for entry in skipped
-                   if not entry["why"].startswith(WITHOUT_LABEL)]
+        numbers = [
+            re.search(r"(\d+)\.png$", entry["file"])
+            for entry in skipped
+            if not entry["why"].startswith(WITHOUT_LABEL)
+        ]
         return max([self.description["frames"], *(int(found[1]) for found in numbers if found)])
 
 

@@ -33,14 +33,20 @@ def fit_palm(rig: KeypointRig, keypoints: np.ndarray, valid: np.ndarray) -> np.n
         if pattern.sum() < MIN_PALM_KEYPOINTS:
             continue
         rows, which = np.flatnonzero(group.reshape(-1) == number), palm[pattern]
-        fitted = fit_similarity(keypoints[rows][:, which], rig.keypoints[which],
-                                np.ones([len(which), 1]))
+        fitted = fit_similarity(
+            keypoints[rows][:, which], rig.keypoints[which], np.ones([len(which), 1])
+        )
         result[rows] = fitted[:, 0].numpy()
     return result
 
 
-def fit_chains(rig: KeypointRig, root: np.ndarray, keypoints: np.ndarray, valid: np.ndarray,
-               log_scales: np.ndarray | None = None) -> Pose:
+def fit_chains(
+    rig: KeypointRig,
+    root: np.ndarray,
+    keypoints: np.ndarray,
+    valid: np.ndarray,
+    log_scales: np.ndarray | None = None,
+) -> Pose:
     """Turns each bone to its own key points, parents first, and scales the fingers.
 
     Args:
@@ -78,8 +84,9 @@ def fit_chains(rig: KeypointRig, root: np.ndarray, keypoints: np.ndarray, valid:
     return Pose(tf.constant(root), tf.constant(angles), tf.constant(log_scales))
 
 
-def bone_scales(rig: KeypointRig, root: np.ndarray, keypoints: np.ndarray,
-                valid: np.ndarray) -> np.ndarray:
+def bone_scales(
+    rig: KeypointRig, root: np.ndarray, keypoints: np.ndarray, valid: np.ndarray
+) -> np.ndarray:
     """Logarithm of each finger's scale relative to the palm's, from points of the same bone.
 
     Args, shapes: as `fit_chains`.

@@ -33,8 +33,14 @@ class Fit(NamedTuple):
     observed: np.ndarray
 
 
-def fit_keypoints(template, keypoints: np.ndarray, names=None, finger_scales: str = "frame",
-                  subjects: np.ndarray | None = None, config: RefineConfig | None = None) -> Fit:
+def fit_keypoints(
+    template,
+    keypoints: np.ndarray,
+    names=None,
+    finger_scales: str = "frame",
+    subjects: np.ndarray | None = None,
+    config: RefineConfig | None = None,
+) -> Fit:
     """Fits the template to key points.
 
     Args:
@@ -52,8 +58,10 @@ def fit_keypoints(template, keypoints: np.ndarray, names=None, finger_scales: st
     rig = KeypointRig.of(template, tuple(names or ()), finger_scales != "palm")
     keypoints = np.asarray(keypoints, np.float64)
     if keypoints.shape[1:] != rig.keypoints.shape or finger_scales not in FINGER_SCALES:
-        raise ValueError(f"fit_keypoints wants key points [N, {len(rig.keypoints)}, 3] and one of "
-                         f"{FINGER_SCALES}, got {keypoints.shape} and {finger_scales!r}.")
+        raise ValueError(
+            f"fit_keypoints wants key points [N, {len(rig.keypoints)}, 3] and one of "
+            f"{FINGER_SCALES}, got {keypoints.shape} and {finger_scales!r}."
+        )
     valid = np.isfinite(keypoints).all(axis=-1)
     fitted = valid[:, rig.palm_keypoints].sum(axis=1) >= MIN_PALM_KEYPOINTS
     used = valid & fitted[:, None]
@@ -67,8 +75,9 @@ def fit_keypoints(template, keypoints: np.ndarray, names=None, finger_scales: st
             if own.any():
                 known[subjects == subject] = np.median(known[own], axis=0)
     start = fit_chains(rig, root, keypoints, used, known)
-    pose = refine(rig, start, keypoints, used, config or RefineConfig(),
-                  fixed_scales=finger_scales != "frame")
+    pose = refine(
+        rig, start, keypoints, used, config or RefineConfig(), fixed_scales=finger_scales != "frame"
+    )
     transforms = rig.transforms(pose)
     palm = np.full(valid.shape, np.nan)
     carried = np.einsum("nik,jk->nji", root[:, :3, :3], rig.keypoints) + root[:, None, :3, 3]
@@ -96,6 +105,7 @@ def _observed(rig, used):
     for part in reversed(range(len(rig.parents))):
         own = rig.own_keypoints(part)
         children = np.flatnonzero((rig.parents == part) & (np.arange(len(rig.parents)) != part))
-        observed[:, part] = (used[:, own].any(axis=1) if len(own)
-                             else observed[:, children].any(axis=1))
+        observed[:, part] = (
+            used[:, own].any(axis=1) if len(own) else observed[:, children].any(axis=1)
+        )
     return observed

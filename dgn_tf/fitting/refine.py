@@ -41,9 +41,15 @@ class RefineConfig:
     scale_weight: float = 0.5
 
 
-def refine(rig: KeypointRig, start: Pose, keypoints: np.ndarray, valid: np.ndarray,
-           config: RefineConfig = RefineConfig(), fixed_scales: bool = False,
-           chunk: int = 512) -> Pose:
+def refine(
+    rig: KeypointRig,
+    start: Pose,
+    keypoints: np.ndarray,
+    valid: np.ndarray,
+    config: RefineConfig = RefineConfig(),
+    fixed_scales: bool = False,
+    chunk: int = 512,
+) -> Pose:
     """Minimises key-point residuals and the config's terms, frame by frame, in batches.
 
     Levenberg's and Marquardt's damping, by frame: a step that does not lower a frame's sum is not
@@ -79,8 +85,15 @@ def refine(rig: KeypointRig, start: Pose, keypoints: np.ndarray, valid: np.ndarr
 @functools.lru_cache(maxsize=8)
 def _solver(rig, config, fixed_scales):
     """One round for any number of frames, compiled; tracing takes longer than a few frames."""
-    shapes = [[], [None, 4, 4], [None, len(rig.parents), 3], [None, len(rig.scaled)],
-              [None, len(rig.scaled)], [None, len(rig.keypoints), 3], [None, len(rig.keypoints)]]
+    shapes = [
+        [],
+        [None, 4, 4],
+        [None, len(rig.parents), 3],
+        [None, len(rig.scaled)],
+        [None, len(rig.scaled)],
+        [None, len(rig.keypoints), 3],
+        [None, len(rig.keypoints)],
+    ]
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float64) for shape in shapes])
     def solve(times, root, angles, log_scales, *problem):
@@ -187,14 +200,14 @@ def _normal_equations(problem, pose):
     columns.append(tf.reshape(turned, [count, -1, *points.shape[1:]]))
     columns.append(tf.gather(lever, rig.scaled, axis=1) * (0.0 if problem.fixed_scales else 1.0))
     jacobian = tf.concat(columns, axis=1) * told[:, None, :, None]  # [N, D, J, 3]
-    jacobian = tf.reshape(jacobian, [count, _ROOT + 3 * (len(rig.parents) - 1) + len(rig.scaled),
-                                     3 * points.shape[1]])
+    jacobian = tf.reshape(
+        jacobian, [count, _ROOT + 3 * (len(rig.parents) - 1) + len(rig.scaled), 3 * points.shape[1]]
+    )
     residual = tf.reshape((posed - points) * told[..., None], [count, -1])
     gradient = tf.linalg.matvec(jacobian, residual)
     hessian = tf.linalg.matmul(jacobian, jacobian, transpose_b=True)
     extra, curvature = _priors(problem, pose)
-    return gradient + extra, tf.linalg.set_diag(hessian,
-                                                tf.linalg.diag_part(hessian) + curvature)
+    return gradient + extra, tf.linalg.set_diag(hessian, tf.linalg.diag_part(hessian) + curvature)
 
 
 def _priors(problem, pose):
@@ -210,8 +223,7 @@ def _priors(problem, pose):
     count = tf.shape(angles)[0]
     root = tf.zeros([count, _ROOT], tf.float64)
     gradient = [root, tf.reshape(slope, [count, -1]), weight * _grown(problem, pose)]
-    curvature = [root, tf.reshape(bend, [count, -1]),
-                 tf.zeros_like(pose.log_scales) + weight]
+    curvature = [root, tf.reshape(bend, [count, -1]), tf.zeros_like(pose.log_scales) + weight]
     return tf.concat(gradient, axis=1), tf.concat(curvature, axis=1)
 
 

@@ -76,5 +76,7 @@ def rays(depth: tf.Tensor, intrinsics: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
 
 def _check(function, name, points, intrinsics):
     if points.shape[-1] != 3 or intrinsics.shape[-1] != 4:
-        raise ValueError(f"{function} wants {name} [..., P, 3] and intrinsics [..., 4], "
-                         f"got {points.shape} and {intrinsics.shape}.")
+        raise ValueError(
+            f"{function} wants {name} [..., P, 3] and intrinsics [..., 4], "
+            f"got {points.shape} and {intrinsics.shape}."
+        )

@@ -28,8 +28,9 @@ def crop_camera(intrinsics: tf.Tensor, centre: tf.Tensor, cube: tf.Tensor, size:
     return tf.concat([focal * scale, principal * scale + offset], axis=-1)
 
 
-def crop_from_frame(intrinsics: tf.Tensor, centre: tf.Tensor, cube: tf.Tensor,
-                    size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def crop_from_frame(
+    intrinsics: tf.Tensor, centre: tf.Tensor, cube: tf.Tensor, size: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns scale [B, 2] and offset [B, 2]: crop pixel = scale * frame pixel + offset."""
     focal, principal = tf.split(intrinsics, 2, axis=-1)
     window_centre = principal + focal * centre[:, :2] / centre[:, 2:]  # frame pixels
@@ -38,8 +39,9 @@ def crop_from_frame(intrinsics: tf.Tensor, centre: tf.Tensor, cube: tf.Tensor,
     return scale, (size - 1) / 2 - scale * window_centre
 
 
-def crop_depth(depth: tf.Tensor, intrinsics: tf.Tensor, centre: tf.Tensor, cube: tf.Tensor,
-               size: int = 64) -> tuple[tf.Tensor, tf.Tensor]:
+def crop_depth(
+    depth: tf.Tensor, intrinsics: tf.Tensor, centre: tf.Tensor, cube: tf.Tensor, size: int = 64
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Cuts the window around the hand out of full frames, by nearest neighbour.
 
     Interpolation would invent surfaces between the hand and what lies behind it. Depth outside
@@ -78,8 +80,9 @@ def crop_depth(depth: tf.Tensor, intrinsics: tf.Tensor, centre: tf.Tensor, cube:
     return crop, crop_camera(intrinsics, centre, cube, size)
 
 
-def normalise_crop(depth_mm: tf.Tensor, crop_intrinsics: tf.Tensor, centre: tf.Tensor,
-                   cube: tf.Tensor) -> tf.Tensor:
+def normalise_crop(
+    depth_mm: tf.Tensor, crop_intrinsics: tf.Tensor, centre: tf.Tensor, cube: tf.Tensor
+) -> tf.Tensor:
     """Turns a crop into what the network reads: every pixel's point in cube units.
 
     Cube units are (xyz - centre) / (cube / 2): -1 to 1 inside the cube.
@@ -98,8 +101,9 @@ def normalise_crop(depth_mm: tf.Tensor, crop_intrinsics: tf.Tensor, centre: tf.T
     return tf.stack([x, y, z + (1 - valid), valid], axis=-1)
 
 
-def crop_planes(depth_mm: tf.Tensor, crop_intrinsics: tf.Tensor, centre: tf.Tensor,
-                cube: tf.Tensor) -> tf.Tensor:
+def crop_planes(
+    depth_mm: tf.Tensor, crop_intrinsics: tf.Tensor, centre: tf.Tensor, cube: tf.Tensor
+) -> tf.Tensor:
     """`normalise_crop` as [B, 4, S, S] and with (0, 0, 0, 0) for background.
 
     Whole planes are many times faster to compute with than pixels of a few numbers.

@@ -30,8 +30,9 @@ def similarity_inverse(transforms: tf.Tensor) -> tf.Tensor:
     return affine(inverse, -(inverse @ translation))
 
 
-def local_from_global(transforms: tf.Tensor, bone_from_template: np.ndarray,
-                      parents: np.ndarray) -> tf.Tensor:
+def local_from_global(
+    transforms: tf.Tensor, bone_from_template: np.ndarray, parents: np.ndarray
+) -> tf.Tensor:
     """Recovers the local motions L of Eq. (12) from the global transforms T.
 
     Args:
@@ -55,8 +56,9 @@ def local_from_global(transforms: tf.Tensor, bone_from_template: np.ndarray,
     return bone @ relative @ bone_inverse
 
 
-def global_from_local(local: tf.Tensor, bone_from_template: np.ndarray,
-                      parents: np.ndarray) -> tf.Tensor:
+def global_from_local(
+    local: tf.Tensor, bone_from_template: np.ndarray, parents: np.ndarray
+) -> tf.Tensor:
     """Poses the hand: the transforms T of Eq. (12) from the local motions L.
 
     Args, Returns: as `local_from_global`, the other way round.
@@ -78,9 +80,11 @@ def rotation_from_angles(angles: tf.Tensor) -> tf.Tensor:
     """Turns intrinsic angles [..., 3] (x, y, z; radians) into R = Rx Ry Rz, [..., 3, 3]."""
     (sx, sy, sz) = tf.unstack(tf.sin(angles), axis=-1)
     (cx, cy, cz) = tf.unstack(tf.cos(angles), axis=-1)
-    rows = [[cy * cz, -cy * sz, sy],
-            [cx * sz + sx * sy * cz, cx * cz - sx * sy * sz, -sx * cy],
-            [sx * sz - cx * sy * cz, sx * cz + cx * sy * sz, cx * cy]]
+    rows = [
+        [cy * cz, -cy * sz, sy],
+        [cx * sz + sx * sy * cz, cx * cz - sx * sy * sz, -sx * cy],
+        [sx * sz - cx * sy * cz, sx * cz + cx * sy * sz, cx * cy],
+    ]
     return tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)
 
 
@@ -96,13 +100,14 @@ def angles_from_rotation(rotation: tf.Tensor) -> tf.Tensor:
         everywhere.
     """
     r = rotation
-    cos_y_squared = r[..., 0, 0]**2 + r[..., 0, 1]**2
+    cos_y_squared = r[..., 0, 0] ** 2 + r[..., 0, 1] ** 2
     locked = cos_y_squared < 1e-6
     one, zero = tf.ones_like(cos_y_squared), tf.zeros_like(cos_y_squared)
     cos_y = tf.where(locked, zero, tf.sqrt(tf.where(locked, one, cos_y_squared)))
     y = _angle(r[..., 0, 2], cos_y)
-    x = _angle(tf.where(locked, r[..., 2, 1], -r[..., 1, 2]),
-               tf.where(locked, r[..., 1, 1], r[..., 2, 2]))
+    x = _angle(
+        tf.where(locked, r[..., 2, 1], -r[..., 1, 2]), tf.where(locked, r[..., 1, 1], r[..., 2, 2])
+    )
     z = _angle(tf.where(locked, zero, -r[..., 0, 1]), tf.where(locked, one, r[..., 0, 0]))
     return tf.stack([x, y, z], axis=-1)
 
@@ -110,12 +115,15 @@ def angles_from_rotation(rotation: tf.Tensor) -> tf.Tensor:
 def _angle(sine, cosine):
     """atan2, with 0 and a zero gradient at (0, 0): the arguments, not the results, are chosen."""
     nowhere = sine**2 + cosine**2 < 1e-12
-    return tf.atan2(tf.where(nowhere, tf.zeros_like(sine), sine),
-                    tf.where(nowhere, tf.ones_like(cosine), cosine))
+    return tf.atan2(
+        tf.where(nowhere, tf.zeros_like(sine), sine),
+        tf.where(nowhere, tf.ones_like(cosine), cosine),
+    )
 
 
-def joint_angles(transforms: tf.Tensor, bone_from_template: np.ndarray,
-                 parents: np.ndarray) -> tf.Tensor:
+def joint_angles(
+    transforms: tf.Tensor, bone_from_template: np.ndarray, parents: np.ndarray
+) -> tf.Tensor:
     """Finds the angles of every joint, and of the wrist, in its bone's frame.
 
     Args:
@@ -151,8 +159,10 @@ def _squared_scale(linear):
 def _constants(bone_from_template, parents, dtype):
     parents = np.asarray(parents)
     if parents[0] != 0 or np.any(parents[1:] >= np.arange(1, len(parents))):
-        raise ValueError("Parents must precede their children and the root be its own parent, "
-                         f"got {parents.tolist()}.")
+        raise ValueError(
+            "Parents must precede their children and the root be its own parent, "
+            f"got {parents.tolist()}."
+        )
     bone = np.asarray(bone_from_template, np.float64)
     return parents, tf.constant(bone, dtype), tf.constant(rigid_inverse(bone), dtype)
 
@@ -162,5 +172,6 @@ def _levels(parents):
     depth = [0]
     for part in range(1, len(parents)):
         depth.append(depth[parents[part]] + 1)
-    return [[part for part, at in enumerate(depth) if at == level]
-            for level in range(max(depth) + 1)]
+    return [
+        [part for part, at in enumerate(depth) if at == level] for level in range(max(depth) + 1)
+    ]

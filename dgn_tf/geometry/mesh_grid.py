@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 
-def axis_weights(coords: tf.Tensor, grid_size: int, kernel: int = 8,
-                 sigma: float = 0.5) -> tf.Tensor:
+def axis_weights(
+    coords: tf.Tensor, grid_size: int, kernel: int = 8, sigma: float = 0.5
+) -> tf.Tensor:
     """The softmax of Eq. (2) along one axis.
 
     Args:
@@ -57,16 +58,22 @@ def _axis_weights(coords, grid_size, kernel, sigma):
     coords = tf.clip_by_value(coords, -half, last + half - 1)[..., tf.newaxis]
     first = tf.floor(coords) - (half - 1)
     inside = (cells >= first) & (cells <= first + (2 * half - 1))
-    distance = (cells - coords)**2
+    distance = (cells - coords) ** 2
     # Relative to the nearest cell, so that the largest exponential is 1.
-    nearest = (coords - tf.clip_by_value(tf.round(coords), 0, last))**2
+    nearest = (coords - tf.clip_by_value(tf.round(coords), 0, last)) ** 2
     weights = tf.where(inside, tf.exp(sigma * (nearest - distance)), tf.zeros_like(distance))
     return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
 
 
-def extend(coords: tf.Tensor, features: tf.Tensor, mask: tf.Tensor, grid_size: int = 16,
-           kernel: int = 8, sigma: float = 0.5,
-           chunk: int | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+def extend(
+    coords: tf.Tensor,
+    features: tf.Tensor,
+    mask: tf.Tensor,
+    grid_size: int = 16,
+    kernel: int = 8,
+    sigma: float = 0.5,
+    chunk: int | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Extension (Eq. 1): spreads pixels' features over the mesh grid and sums them up.
 
     Args:
@@ -99,8 +106,14 @@ def extend(coords: tf.Tensor, features: tf.Tensor, mask: tf.Tensor, grid_size: i
     return sums[..., :-1], sums[..., -1]
 
 
-def extend_packed(coords: tf.Tensor, features: tf.Tensor, mask: tf.Tensor, grid_size: int = 16,
-                  kernel: int = 8, sigma: float = 0.5) -> tuple[tf.Tensor, tf.Tensor]:
+def extend_packed(
+    coords: tf.Tensor,
+    features: tf.Tensor,
+    mask: tf.Tensor,
+    grid_size: int = 16,
+    kernel: int = 8,
+    sigma: float = 0.5,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """`extend` at twice the speed on a CPU, without gradients and not for XLA.
 
     The pixels on the hand are picked out of the whole batch first, in numbers that depend on the
@@ -124,8 +137,11 @@ def extend_packed(coords: tf.Tensor, features: tf.Tensor, mask: tf.Tensor, grid_
         # This order of the factors is twice as fast as the transposed one.
         return tf.matmul(values[part], weights, transpose_a=True)
 
-    sums = tf.map_fn(spread, (first, last),
-                     fn_output_signature=tf.TensorSpec([count, grid_size**2], values.dtype))
+    sums = tf.map_fn(
+        spread,
+        (first, last),
+        fn_output_signature=tf.TensorSpec([count, grid_size**2], values.dtype),
+    )
     sums = tf.reshape(tf.linalg.matrix_transpose(sums), [-1, grid_size, grid_size, count])
     return sums[..., :-1], sums[..., -1]
 
@@ -168,8 +184,7 @@ class _Window:
     def product(self, columns, rows):
         """The outer products [N, G*G] of [..., G] weights per axis."""
         # [N, G, 1] times [N, 1, G]: fewer dimensions broadcast faster.
-        window = (tf.reshape(rows, [-1, self.size, 1])
-                  * tf.reshape(columns, [-1, 1, self.size]))
+        window = tf.reshape(rows, [-1, self.size, 1]) * tf.reshape(columns, [-1, 1, self.size])
         return tf.reshape(window, [-1, self.size**2])
 
     def _shape(self, coords, *split):
@@ -199,16 +214,18 @@ def _extend_by_chunks(window, coords, features, mask, chunk):
     slots = tf.where(mask, place, chunks * chunk)
     examples = tf.broadcast_to(tf.range(tf.shape(mask)[0])[:, tf.newaxis], tf.shape(mask))
     numbers = tf.where(mask, tf.range(pixels), 0)
-    order = tf.scatter_nd(tf.stack([examples, slots], axis=-1), numbers,
-                          [tf.shape(mask)[0], chunks * chunk + 1])
+    order = tf.scatter_nd(
+        tf.stack([examples, slots], axis=-1), numbers, [tf.shape(mask)[0], chunks * chunk + 1]
+    )
 
     def pick(both, order, total, step):
         chosen = tf.gather(both, tf.slice(order, [step * chunk], [chunk]))  # [chunk, 2 + F]
         return chosen[:, :2], chosen[:, 2:], step * chunk + tf.range(chunk) < total
 
     def loop(total, body, state):
-        return tf.while_loop(lambda step, _: step * chunk < total, body, (0, state),
-                             maximum_iterations=chunks)[1]
+        return tf.while_loop(
+            lambda step, _: step * chunk < total, body, (0, state), maximum_iterations=chunks
+        )[1]
 
     @tf.custom_gradient
     def run(coords, features):
@@ -234,15 +251,19 @@ def _extend_by_chunks(window, coords, features, mask, chunk):
                 return tf.reshape(loop(total, body, parts).stack(), [-1, count + 2])
 
             by_place = tf.map_fn(
-                spread_gradient, (both, order, total, upstream),
-                fn_output_signature=tf.TensorSpec([chunks * chunk, count + 2], both.dtype))
+                spread_gradient,
+                (both, order, total, upstream),
+                fn_output_signature=tf.TensorSpec([chunks * chunk, count + 2], both.dtype),
+            )
             by_both = tf.gather(by_place, tf.minimum(place, pixels - 1), axis=1, batch_dims=1)
             by_both = tf.where(mask[..., tf.newaxis], by_both, tf.zeros_like(by_both))
             return by_both[..., :2], by_both[..., 2:]
 
         sums = tf.map_fn(
-            spread, (both, order, total),
-            fn_output_signature=tf.TensorSpec([count + 1, window.size**2], both.dtype))
+            spread,
+            (both, order, total),
+            fn_output_signature=tf.TensorSpec([count + 1, window.size**2], both.dtype),
+        )
         return sums, gradient
 
     return run(coords, features)
@@ -266,8 +287,9 @@ def sample(grid: tf.Tensor, coords: tf.Tensor, kernel: int = 8, sigma: float = 0
     return tf.reduce_sum(lines * weights[..., 0, :, tf.newaxis], axis=2)
 
 
-def sampling_matrix(coords: np.ndarray, grid_size: int, kernel: int = 8,
-                    sigma: float = 0.5) -> np.ndarray:
+def sampling_matrix(
+    coords: np.ndarray, grid_size: int, kernel: int = 8, sigma: float = 0.5
+) -> np.ndarray:
     """The weights of `sample` at constant coordinates.
 
     Args:

@@ -15,8 +15,14 @@ import numpy as np
 POINTS = frozenset(["vertices", "vertices_sampled", "keypoints", "centre", "origin"])
 TRANSFORMS = frozenset(["transforms", "camera_from_rig"])
 # The axis of the columns, from the end.
-IMAGES = {"depth": -1, "mesh_layer": -1, "valid": -1, "face": -1, "mesh_coords": -2,
-          "barycentric": -2}  # fmt: skip
+IMAGES = {
+    "depth": -1,
+    "mesh_layer": -1,
+    "valid": -1,
+    "face": -1,
+    "mesh_coords": -2,
+    "barycentric": -2,
+}
 NAMED = POINTS | TRANSFORMS | frozenset(IMAGES)
 
 

@@ -20,8 +20,9 @@ _SQUARINGS = 24
 _DAMPING = 5e-4
 
 
-def fit_similarity(points: tf.Tensor, template_vertices: np.ndarray, weights: np.ndarray,
-                   scale: str = "umeyama") -> tf.Tensor:
+def fit_similarity(
+    points: tf.Tensor, template_vertices: np.ndarray, weights: np.ndarray, scale: str = "umeyama"
+) -> tf.Tensor:
     """Fits the template's parts to points, Eq. (3).
 
     Args:
@@ -58,21 +59,28 @@ def similarity_basis(template_vertices: np.ndarray, weights: np.ndarray) -> dict
     vertices = np.asarray(template_vertices, np.float64)
     weights = np.asarray(weights, np.float64)
     if vertices.ndim != 2 or vertices.shape[1] != 3 or len(weights) != len(vertices):
-        raise ValueError("A similarity fit wants template vertices [V, 3] and weights [V, P], "
-                         f"got {vertices.shape} and {weights.shape}.")
+        raise ValueError(
+            "A similarity fit wants template vertices [V, 3] and weights [V, P], "
+            f"got {vertices.shape} and {weights.shape}."
+        )
     weights = weights / np.maximum(weights.sum(axis=0), 1e-12)  # [V, P]
     means = weights.T @ vertices  # [P, 3]
     centred = vertices[:, None] - means  # [V, P, 3]
     spread = np.sum(weights[..., None] * centred**2, axis=(0, 2))  # [P]
     moments = weights[..., None] * centred / np.maximum(spread, 1e-12)[:, None]  # [V, P, 3]
     matrix = np.concatenate([moments, weights[..., None]], axis=-1)  # [V, P, 4]
-    constants = {"matrix": matrix.reshape(len(vertices), -1), "means": means,
-                 "part_weights": weights, "spread": spread}
+    constants = {
+        "matrix": matrix.reshape(len(vertices), -1),
+        "means": means,
+        "part_weights": weights,
+        "spread": spread,
+    }
     return {name: value.astype(np.float32) for name, value in constants.items()}
 
 
-def fit_similarity_by_basis(points: tf.Tensor, basis: dict[str, np.ndarray],
-                            scale: str = "umeyama") -> tf.Tensor:
+def fit_similarity_by_basis(
+    points: tf.Tensor, basis: dict[str, np.ndarray], scale: str = "umeyama"
+) -> tf.Tensor:
     """`fit_similarity` with the constants of `similarity_basis`."""
     if scale not in ("umeyama", "symmetric", "none"):
         raise ValueError(f"scale wants umeyama, symmetric or none, got {scale!r}.")
@@ -91,7 +99,7 @@ def fit_similarity_by_basis(points: tf.Tensor, basis: dict[str, np.ndarray],
         linear = rotation * tf.reduce_sum(rotation * covariance, axis=[-2, -1], keepdims=True)
     elif scale == "symmetric":
         square = tf.reduce_sum(points**2, axis=1) @ basis["part_weights"]  # [B, P]
-        variance = square - tf.reduce_sum(mean[..., 0]**2, axis=-1)
+        variance = square - tf.reduce_sum(mean[..., 0] ** 2, axis=-1)
         ratio = tf.maximum(variance, 1e-6) / np.maximum(basis["spread"], 1e-6)
         linear = rotation * tf.sqrt(ratio)[..., tf.newaxis, tf.newaxis]
     template_mean = tf.constant(basis["means"])[..., tf.newaxis]  # [P, 3, 1]
@@ -135,8 +143,9 @@ def polar_rotation(matrix: tf.Tensor) -> tf.Tensor:
             symmetric = _transposed_product(rotation, unit)
             turn = _vee(_transposed_product(rotation, upstream))
             turn = _solve_damped(symmetric, turn, steps=3)
-            by_unit = tf.linalg.cross(tf.broadcast_to(turn[..., tf.newaxis, :], tf.shape(unit)),
-                                      -rotation)  # the rows of R [turn]x
+            by_unit = tf.linalg.cross(
+                tf.broadcast_to(turn[..., tf.newaxis, :], tf.shape(unit)), -rotation
+            )  # the rows of R [turn]x
             # 1 / size, but bounded where the points have collapsed onto each other.
             return by_unit * (size / (size**2 + 1e-12))
 
@@ -167,12 +176,20 @@ def _horn_quaternion(m):
     # makes them all >= 0 and the one wanted the largest in magnitude.
     shift = tf.sqrt(3 * tf.reduce_sum(m**2, axis=[-2, -1]) + 1e-30)
     shift = tf.reshape(shift, [-1])
-    power = tf.stack([
-        xx + yy + zz + shift, zy - yz, xz - zx, yx - xy,
-        xx - yy - zz + shift, xy + yx, xz + zx,
-        yy - xx - zz + shift, yz + zy,
-        zz - xx - yy + shift,
-    ])  # fmt: skip
+    power = tf.stack(
+        [
+            xx + yy + zz + shift,
+            zy - yz,
+            xz - zx,
+            yx - xy,
+            xx - yy - zz + shift,
+            xy + yx,
+            xz + zx,
+            yy - xx - zz + shift,
+            yz + zy,
+            zz - xx - yy + shift,
+        ]
+    )
     for step in range(_SQUARINGS):
         if step % 4 == 0:  # after four squarings the largest eigenvalue is still > 4^-16
             power = power / tf.reduce_sum(tf.gather(power, np.diag(_PLACE)), axis=0)
@@ -212,8 +229,7 @@ def _solve_damped(symmetric, right, steps):
     system = trace * eye - symmetric
     damped = system + _DAMPING * eye
     first, second, third = tf.unstack(damped, axis=-2)
-    rows = [vectors.cross(second, third), vectors.cross(third, first),
-            vectors.cross(first, second)]
+    rows = [vectors.cross(second, third), vectors.cross(third, first), vectors.cross(first, second)]
     determinant = tf.reduce_sum(first * rows[0], axis=-1)[..., tf.newaxis, tf.newaxis]
     # Rounding may leave a determinant of the wrong sign; its least value is delta^3.
     inverse = tf.stack(rows, axis=-2) / tf.maximum(determinant, _DAMPING**3)
@@ -234,8 +250,10 @@ def _transposed_product(a, b):
 
 def _vee(m):
     """(m - m^T) as a vector."""
-    return tf.stack([m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0],
-                     m[..., 1, 0] - m[..., 0, 1]], axis=-1)
+    return tf.stack(
+        [m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]],
+        axis=-1,
+    )
 
 
 def _unit(vector):
@@ -251,7 +269,9 @@ def _multiply(quaternion, half_turn):
 
 def _rotation_from_quaternion(quaternion):
     w, x, y, z = tf.unstack(quaternion, axis=-1)
-    rows = [[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]]
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
     return tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)

@@ -39,8 +39,9 @@ def skin_by_basis(transforms: tf.Tensor, basis: tf.Tensor) -> tf.Tensor:
     # The hand is far from the camera and small: relative to its own place, float32 keeps
     # another two digits (and reduced-precision products of a GPU keep theirs).
     origin = transforms[:, :1, :3, 3]  # [B, 1, 3]
-    columns = tf.concat([transforms[:, :, :3, :3],
-                         (transforms[:, :, :3, 3] - origin)[..., tf.newaxis]], axis=-1)
+    columns = tf.concat(
+        [transforms[:, :, :3, :3], (transforms[:, :, :3, 3] - origin)[..., tf.newaxis]], axis=-1
+    )
     rows = tf.transpose(columns, [0, 2, 1, 3])  # [B, 3, P, 4]
     rows = tf.reshape(rows, [-1, basis.shape[0]])  # [B*3, P*4]
     posed = tf.reshape(rows @ basis, [-1, 3, basis.shape[1]])  # [B, 3, V]

@@ -6,5 +6,15 @@ from dgn_tf.layers.palm_direction import PalmDirection
 from dgn_tf.layers.pixel_shuffle import DepthToSpace, SpaceToDepth
 from dgn_tf.layers.posed_template import SimilarityFit, Skinning
 
-__all__ = ["ConvNorm", "DepthToSpace", "Extension", "Hourglass", "PalmDirection", "ResidualBlock",
-           "Sampling", "SimilarityFit", "Skinning", "SpaceToDepth"]
+__all__ = [
+    "ConvNorm",
+    "DepthToSpace",
+    "Extension",
+    "Hourglass",
+    "PalmDirection",
+    "ResidualBlock",
+    "Sampling",
+    "SimilarityFit",
+    "Skinning",
+    "SpaceToDepth",
+]

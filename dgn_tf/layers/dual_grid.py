@@ -29,8 +29,15 @@ class Extension(tf.keras.layers.Layer):
     computes as `geometry.mesh_grid.extend_packed`, twice as fast but without gradients.
     """
 
-    def __init__(self, grid_size: int = 16, kernel: int = 8, sigma: float = 0.5,
-                 normalise: bool = True, chunk: int | None = None, **kwargs):
+    def __init__(
+        self,
+        grid_size: int = 16,
+        kernel: int = 8,
+        sigma: float = 0.5,
+        normalise: bool = True,
+        chunk: int | None = None,
+        **kwargs,
+    ):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.grid_size, self.kernel, self.sigma = grid_size, kernel, sigma
         self.normalise, self.chunk, self.packed = normalise, chunk, False
@@ -58,8 +65,14 @@ class Extension(tf.keras.layers.Layer):
         return tf.concat([sums, occupancy], axis=-1)
 
     def get_config(self):
-        return {**super().get_config(), "grid_size": self.grid_size, "kernel": self.kernel,
-                "sigma": self.sigma, "normalise": self.normalise, "chunk": self.chunk}
+        return {
+            **super().get_config(),
+            "grid_size": self.grid_size,
+            "kernel": self.kernel,
+            "sigma": self.sigma,
+            "normalise": self.normalise,
+            "chunk": self.chunk,
+        }
 
 
 @tf.keras.utils.register_keras_serializable("dgn_tf")
@@ -76,14 +89,16 @@ class Sampling(tf.keras.layers.Layer):
         [B, V, 3] in the same unit.
     """
 
-    def __init__(self, template: HandTemplate | dict, kernel: int = 8, sigma: float = 0.5,
-                 **kwargs):
+    def __init__(
+        self, template: HandTemplate | dict, kernel: int = 8, sigma: float = 0.5, **kwargs
+    ):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.template = HandTemplate.from_config(template)
         self.kernel, self.sigma = kernel, sigma
         self.layers_per_cell = int(self.template.num_layers)
-        matrix = mesh_grid.sampling_matrix(self.template.mesh_coords, self.template.grid_size,
-                                           kernel, sigma)  # [V, G*G]
+        matrix = mesh_grid.sampling_matrix(
+            self.template.mesh_coords, self.template.grid_size, kernel, sigma
+        )  # [V, G*G]
         self._cells = np.ascontiguousarray(matrix.T)  # [G*G, V]
         layer = np.asarray(self.template.vertex_layer)
         # The vertices of each layer by themselves: one matrix for all is half zeros.
@@ -120,8 +135,12 @@ class Sampling(tf.keras.layers.Layer):
         Returns:
             [B, N, 3] in the map's unit. Gradients reach all three.
         """
-        sampled = mesh_grid.sample(tf.cast(coordinate_map, tf.float32),
-                                   tf.cast(coords, tf.float32), self.kernel, self.sigma)
+        sampled = mesh_grid.sample(
+            tf.cast(coordinate_map, tf.float32),
+            tf.cast(coords, tf.float32),
+            self.kernel,
+            self.sigma,
+        )
         if self.layers_per_cell == 1:
             return sampled
         if layer is None:
@@ -130,5 +149,9 @@ class Sampling(tf.keras.layers.Layer):
         return (1 - layer) * sampled[..., :3] + layer * sampled[..., 3:6]
 
     def get_config(self):
-        return {**super().get_config(), "template": self.template.to_config(),
-                "kernel": self.kernel, "sigma": self.sigma}
+        return {
+            **super().get_config(),
+            "template": self.template.to_config(),
+            "kernel": self.kernel,
+            "sigma": self.sigma,
+        }

@@ -30,20 +30,37 @@ class ResidualBlock(tf.keras.layers.Layer):
             raise ValueError(f"block wants plain or bottleneck, got {block!r}.")
         self.filters, self.block, self.norm = filters, block, norm
         half = max(filters // 2, 1)
-        sizes = [(filters, 3), (filters, 3)] if block == "plain" else [
-            (half, 1), (half, 3), (filters, 1)]
+        sizes = (
+            [(filters, 3), (filters, 3)]
+            if block == "plain"
+            else [(half, 1), (half, 3), (filters, 1)]
+        )
         last = len(sizes) - 1
         # Branches that start at zero keep the activations' size over the depth.
-        self._units = [ConvNorm(count, size, norm=norm, relu=index < last,
-                                zero_start=index == last,
-                                dtype=self.dtype_policy, name=f"conv_{index}")
-                       for index, (count, size) in enumerate(sizes)]
+        self._units = [
+            ConvNorm(
+                count,
+                size,
+                norm=norm,
+                relu=index < last,
+                zero_start=index == last,
+                dtype=self.dtype_policy,
+                name=f"conv_{index}",
+            )
+            for index, (count, size) in enumerate(sizes)
+        ]
         self._shortcut: ConvNorm | None = None
 
     def build(self, input_shape):
         if input_shape[-1] != self.filters:
-            self._shortcut = ConvNorm(self.filters, 1, norm=self.norm, relu=False,
-                                      dtype=self.dtype_policy, name="shortcut")
+            self._shortcut = ConvNorm(
+                self.filters,
+                1,
+                norm=self.norm,
+                relu=False,
+                dtype=self.dtype_policy,
+                name="shortcut",
+            )
         super().build(input_shape)
 
     def call(self, inputs, training=None):
@@ -54,8 +71,12 @@ class ResidualBlock(tf.keras.layers.Layer):
         return tf.nn.relu(outputs + shortcut)
 
     def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "block": self.block,
-                "norm": self.norm}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "block": self.block,
+            "norm": self.norm,
+        }
 
 
 @tf.keras.utils.register_keras_serializable("dgn_tf")
@@ -65,22 +86,39 @@ class ConvNorm(tf.keras.layers.Layer):
     `zero_start` begins with an output of zeros, for the last convolution of a residual branch.
     """
 
-    def __init__(self, filters: int, kernel_size: int = 3, strides: int = 1, norm: str = "batch",
-                 relu: bool = True, zero_start: bool = False, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int = 3,
+        strides: int = 1,
+        norm: str = "batch",
+        relu: bool = True,
+        zero_start: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if norm not in ("batch", "none"):
             raise ValueError(f"norm wants batch or none, got {norm!r}.")
         self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
         self.norm, self.relu, self.zero_start = norm, relu, zero_start
         self.conv = tf.keras.layers.Conv2D(
-            filters, kernel_size, strides, padding="same", use_bias=norm == "none",
+            filters,
+            kernel_size,
+            strides,
+            padding="same",
+            use_bias=norm == "none",
             kernel_initializer="zeros" if zero_start and norm == "none" else "he_normal",
-            dtype=self.dtype_policy, name="conv")
+            dtype=self.dtype_policy,
+            name="conv",
+        )
         self.batch_norm = None
         if norm == "batch":
             self.batch_norm = BatchNorm(
-                momentum=0.98, gamma_initializer="zeros" if zero_start else "ones",
-                dtype=self.dtype_policy, name="norm")
+                momentum=0.98,
+                gamma_initializer="zeros" if zero_start else "ones",
+                dtype=self.dtype_policy,
+                name="norm",
+            )
 
     def call(self, inputs, training=None):
         outputs = self.conv(inputs)
@@ -89,9 +127,15 @@ class ConvNorm(tf.keras.layers.Layer):
         return tf.nn.relu(outputs) if self.relu else outputs
 
     def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "kernel_size": self.kernel_size,
-                "strides": self.strides, "norm": self.norm, "relu": self.relu,
-                "zero_start": self.zero_start}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "norm": self.norm,
+            "relu": self.relu,
+            "zero_start": self.zero_start,
+        }
 
 
 @tf.keras.utils.register_keras_serializable("dgn_tf")
@@ -108,38 +152,71 @@ class Hourglass(tf.keras.layers.Layer):
         [B, H, W, channels[0]].
     """
 
-    def __init__(self, channels: Sequence[int] = (64, 96, 128), blocks: int = 1,
-                 block: str = "plain", norm: str = "batch", **kwargs):
+    def __init__(
+        self,
+        channels: Sequence[int] = (64, 96, 128),
+        blocks: int = 1,
+        block: str = "plain",
+        norm: str = "batch",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.channels = tuple(int(count) for count in channels)
         if not self.channels or blocks < 1:
-            raise ValueError("An hourglass wants at least one level and one block, got channels="
-                             f"{self.channels}, blocks={blocks}.")
+            raise ValueError(
+                "An hourglass wants at least one level and one block, got channels="
+                f"{self.channels}, blocks={blocks}."
+            )
         self.blocks, self.block, self.norm = blocks, block, norm
 
         def residual(level, side):
-            return [ResidualBlock(self.channels[level], block, norm, dtype=self.dtype_policy,
-                                  name=f"{side}_{level}_{i}") for i in range(blocks)]
+            return [
+                ResidualBlock(
+                    self.channels[level],
+                    block,
+                    norm,
+                    dtype=self.dtype_policy,
+                    name=f"{side}_{level}_{i}",
+                )
+                for i in range(blocks)
+            ]
 
         levels = range(len(self.channels))
-        self._stem = ConvNorm(self.channels[0], 3, norm=norm, dtype=self.dtype_policy,
-                              name="stem")
+        self._stem = ConvNorm(self.channels[0], 3, norm=norm, dtype=self.dtype_policy, name="stem")
         self._encoders = [residual(level, "encoder") for level in levels]
-        self._downs = [ConvNorm(self.channels[level + 1], 3, strides=2, norm=norm,
-                                dtype=self.dtype_policy, name=f"down_{level}")
-                       for level in levels[:-1]]
-        self._ups = [ConvNorm(4 * self.channels[level], 1, norm=norm, relu=False,
-                              dtype=self.dtype_policy, name=f"up_{level}")
-                     for level in levels[:-1]]
+        self._downs = [
+            ConvNorm(
+                self.channels[level + 1],
+                3,
+                strides=2,
+                norm=norm,
+                dtype=self.dtype_policy,
+                name=f"down_{level}",
+            )
+            for level in levels[:-1]
+        ]
+        self._ups = [
+            ConvNorm(
+                4 * self.channels[level],
+                1,
+                norm=norm,
+                relu=False,
+                dtype=self.dtype_policy,
+                name=f"up_{level}",
+            )
+            for level in levels[:-1]
+        ]
         self._decoders = [residual(level, "decoder") for level in levels[:-1]]
         # `save_weights` to *.weights.h5 misses layers in lists of lists, silently.
         self._blocks = [block for stage in (*self._encoders, *self._decoders) for block in stage]
 
     def build(self, input_shape):
-        factor = 2**(len(self.channels) - 1)
+        factor = 2 ** (len(self.channels) - 1)
         if any(side is not None and side % factor for side in input_shape[1:3]):
-            raise ValueError(f"An hourglass of {len(self.channels)} levels wants sides divisible "
-                             f"by {factor}, got {tuple(input_shape)}.")
+            raise ValueError(
+                f"An hourglass of {len(self.channels)} levels wants sides divisible "
+                f"by {factor}, got {tuple(input_shape)}."
+            )
         super().build(input_shape)
 
     def call(self, inputs, training=None):
@@ -159,5 +236,10 @@ class Hourglass(tf.keras.layers.Layer):
         return outputs
 
     def get_config(self):
-        return {**super().get_config(), "channels": list(self.channels), "blocks": self.blocks,
-                "block": self.block, "norm": self.norm}
+        return {
+            **super().get_config(),
+            "channels": list(self.channels),
+            "blocks": self.blocks,
+            "block": self.block,
+            "norm": self.norm,
+        }

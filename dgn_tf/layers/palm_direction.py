@@ -32,8 +32,14 @@ class PalmDirection(tf.keras.layers.Layer):
         self._convs = []
         for level, count in enumerate(self.channels):
             self._convs.append(
-                ConvNorm(count, 3, strides=1 if level == 0 else 2, norm="none", dtype=policy,
-                         name=f"down_{level}")
+                ConvNorm(
+                    count,
+                    3,
+                    strides=1 if level == 0 else 2,
+                    norm="none",
+                    dtype=policy,
+                    name=f"down_{level}",
+                )
             )
             self._convs.append(
                 ResidualBlock(count, norm="none", dtype=policy, name=f"block_{level}")

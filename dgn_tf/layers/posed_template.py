@@ -23,15 +23,15 @@ class SimilarityFit(tf.keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.template = HandTemplate.from_config(template)
         self.scale = scale
-        self._basis = similarity.similarity_basis(self.template.vertices,
-                                                  self.template.skinning_weights)
+        self._basis = similarity.similarity_basis(
+            self.template.vertices, self.template.skinning_weights
+        )
 
     def call(self, points_mm):
         return similarity.fit_similarity_by_basis(points_mm, self._basis, self.scale)
 
     def get_config(self):
-        return {**super().get_config(), "template": self.template.to_config(),
-                "scale": self.scale}
+        return {**super().get_config(), "template": self.template.to_config(), "scale": self.scale}
 
 
 @tf.keras.utils.register_keras_serializable("dgn_tf")
@@ -48,10 +48,12 @@ class Skinning(tf.keras.layers.Layer):
     def __init__(self, template: HandTemplate | dict, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.template = HandTemplate.from_config(template)
-        self._vertices = skinning.skinning_basis(self.template.vertices,
-                                                 self.template.skinning_weights)
-        self._keypoints = skinning.skinning_basis(self.template.keypoints,
-                                                  self.template.keypoint_weights)
+        self._vertices = skinning.skinning_basis(
+            self.template.vertices, self.template.skinning_weights
+        )
+        self._keypoints = skinning.skinning_basis(
+            self.template.keypoints, self.template.keypoint_weights
+        )
 
     def call(self, transforms):
         return skinning.skin_by_basis(tf.cast(transforms, tf.float32), self._vertices)

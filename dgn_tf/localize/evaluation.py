@@ -62,9 +62,7 @@ def evaluate(locate, batches) -> dict[str, float]:
         batches: as `render_whole_frames` makes them.
     """
     results = [
-        frame_results(
-            locate(tf.constant(batch["depth"]), tf.constant(batch["intrinsics"])), batch
-        )
+        frame_results(locate(tf.constant(batch["depth"]), tf.constant(batch["intrinsics"])), batch)
         for batch in batches
     ]
     return figures({name: np.concatenate([one[name] for one in results]) for name in results[0]})

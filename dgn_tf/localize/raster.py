@@ -18,9 +18,7 @@ _PIXEL_MM = 3.0  # a raster pixel's width at which its size channel is 0
 _NOTHING = 1e6  # the depth of a block without depth
 # Column and row of a block's pixels, as `blocks` orders them: [40, 16] and [32, 1, 16].
 _COLUMN = np.float32(BLOCK * np.arange(COLUMNS)[:, None] + np.tile(np.arange(BLOCK), BLOCK))
-_ROW = np.float32(
-    BLOCK * np.arange(ROWS)[:, None, None] + np.repeat(np.arange(BLOCK), BLOCK)
-)
+_ROW = np.float32(BLOCK * np.arange(ROWS)[:, None, None] + np.repeat(np.arange(BLOCK), BLOCK))
 FEATURES = 2 * BLOCK**2 + len(_RANGES_MM) * len(_AROUND) + 4
 
 

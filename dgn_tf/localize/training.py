@@ -52,9 +52,13 @@ def validation_frames(template, frames: int, batch_size: int = 50) -> list[dict]
     config = whole_frames.whole_frame_config(whole_frames.SynthesisConfig(salt=VALIDATION_SALT))
     return [
         render_whole_frames(
-            template, config, WholeFrameSettings(), VALIDATION_SEED, start,
+            template,
+            config,
+            WholeFrameSettings(),
+            VALIDATION_SEED,
+            start,
             min(batch_size, frames - start),
-        )  # fmt: skip
+        )
         for start in range(0, frames, batch_size)
     ]
 
@@ -70,8 +74,7 @@ class LocaliserTraining(tf.keras.Model):
         with tf.GradientTape() as tape:
             outputs = self.network(batch, training=True)
             terms = {
-                name: tf.reduce_mean(term)
-                for name, term in localiser_terms(outputs, batch).items()
+                name: tf.reduce_mean(term) for name, term in localiser_terms(outputs, batch).items()
             }
             loss = tf.add_n([WEIGHTS[name] * term for name, term in terms.items()])
         variables = self.network.trainable_variables

@@ -29,9 +29,7 @@ def best_hands(outputs, count: int):
     point = tf.gather(tf.reshape(outputs["point"], [batch, -1, 3]), index, batch_dims=1)
     offset = tf.gather(tf.reshape(outputs["offset"], [batch, -1, 3]), index, batch_dims=1)
     pixels = tf.gather(tf.reshape(outputs["pixels"], [batch, -1]), index, batch_dims=1)
-    left = tf.sigmoid(
-        tf.gather(tf.reshape(outputs["left"], [batch, -1]), index, batch_dims=1)
-    )
+    left = tf.sigmoid(tf.gather(tf.reshape(outputs["left"], [batch, -1]), index, batch_dims=1))
     vote = point + offset  # [B, N, 3]
     weight = chance * pixels * tf.square(point[..., 2] * 1e-3)
     apart = tf.reduce_sum(

@@ -13,8 +13,13 @@ from dgn_tf.losses.multi_view import flat_views
 # Terms against the rig's other views, beside those of a view alone.
 MULTI_VIEW = ("vertex", "other_icp", "other_lifting", "other_free_space")
 _ABOVE_ZERO = (
-    "delta", "collision_distance", "free_space_margin", "pixels", "min_pixels", "wrist_margin",
-)  # fmt: skip
+    "delta",
+    "collision_distance",
+    "free_space_margin",
+    "pixels",
+    "min_pixels",
+    "wrist_margin",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,9 +206,7 @@ class Energy:
             "counted": counted,
             "centre": batch["centre"],
             "normals": data_terms.vertex_normals(outputs["vertices"], self._faces, self._around),
-            "sight": free_space.sight(
-                batch["depth"], valid, batch["centre"], batch["intrinsics"]
-            ),
+            "sight": free_space.sight(batch["depth"], valid, batch["centre"], batch["intrinsics"]),
         }
 
     def _own_terms(self, outputs, sampling, prepared, usable):
@@ -254,11 +257,13 @@ class Energy:
         other_from_source = multi_view.rigid_inverse(multi_view.source_from_other(rig, shift))
         there = multi_view.moved(vertices, flat_views(other_from_source))
         sight = (
-            flat_views(multi_view.other_view(
-                tf.reshape(values, [-1, rig.shape[1], *values.shape[1:]]), shift
-            ))
+            flat_views(
+                multi_view.other_view(
+                    tf.reshape(values, [-1, rig.shape[1], *values.shape[1:]]), shift
+                )
+            )
             for values in prepared["sight"]
-        )  # fmt: skip
+        )
         return free_space.in_free_space(
             there, free_space.Sight(*sight), self.config.free_space_margin
         )

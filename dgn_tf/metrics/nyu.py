@@ -84,8 +84,10 @@ def write_uvd(path: str | os.PathLike, uvd: np.ndarray, flag: str = "--predictio
         InputError: the file can't be written; the message names `flag`.
     """
     path = pathlib.Path(path)
-    lines = [" ".join(f"{value:.6f}" for value in frame) + "\n" for frame in
-             np.asarray(uvd, np.float64).reshape(len(uvd), -1)]
+    lines = [
+        " ".join(f"{value:.6f}" for value in frame) + "\n"
+        for frame in np.asarray(uvd, np.float64).reshape(len(uvd), -1)
+    ]
     content = "".join(lines).encode("ascii")
     if path.suffix == ".gz":
         content = gzip.compress(content, mtime=0)  # the same predictions, the same bytes

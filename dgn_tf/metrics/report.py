@@ -6,11 +6,22 @@ from dgn_tf.metrics import joints
 
 # Per-frame means that `report` takes and gives under one name.
 FRAME_MEANS = (
-    "keypoints36_mm", "vertices_ps_mm", "vertices_pr_mm", "surface_mm", "correspondence_mm",
+    "keypoints36_mm",
+    "vertices_ps_mm",
+    "vertices_pr_mm",
+    "surface_mm",
+    "correspondence_mm",
 )
 KEYS = (
-    "frames", "mean_mm", "success_20", "success_30", "auc_0_50", "per_joint_mm", *FRAME_MEANS,
-    "subject1", "subject2",
+    "frames",
+    "mean_mm",
+    "success_20",
+    "success_30",
+    "auc_0_50",
+    "per_joint_mm",
+    *FRAME_MEANS,
+    "subject1",
+    "subject2",
 )
 
 
@@ -113,8 +124,13 @@ def table(figures: dict, interval_mm: tuple[float, float] | None = None) -> str:
 
 def comparison_table(figures: dict[str, dict]) -> str:
     """Several methods' figures of `report`, a line each, in the order given (as Table 2 is)."""
-    rows = [("frames", "frames", "d"), ("mean, mm", "mean_mm", ""), ("<= 20 mm", "success_20", "%"),
-            ("<= 30 mm", "success_30", "%"), ("area 0..50", "auc_0_50", "")]
+    rows = [
+        ("frames", "frames", "d"),
+        ("mean, mm", "mean_mm", ""),
+        ("<= 20 mm", "success_20", "%"),
+        ("<= 30 mm", "success_30", "%"),
+        ("area 0..50", "auc_0_50", ""),
+    ]
     subjects = [part for part in ("subject1", "subject2") if any(f[part] for f in figures.values())]
     width = max(len("method"), *map(len, figures))
     head = [title for title, _, _ in rows] + [f"{part}, mm" for part in subjects]

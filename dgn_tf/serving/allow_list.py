@@ -68,10 +68,13 @@ def find_version(folder) -> pathlib.Path:
     if (folder / "saved_model.pb").is_file():
         return folder
     if not folder.is_dir():
-        raise InputError(f"--saved_model {folder}: no such folder; give the folder of an exported "
-                         "model, such as saved_models/dgn.")
+        raise InputError(
+            f"--saved_model {folder}: no such folder; give the folder of an exported "
+            "model, such as saved_models/dgn."
+        )
     versions = [
-        entry for entry in folder.iterdir()
+        entry
+        for entry in folder.iterdir()
         if entry.name.isdigit() and (entry / "saved_model.pb").is_file()
     ]
     if not versions:
@@ -97,20 +100,25 @@ def read_saved_model(folder):
     try:
         size = file.stat().st_size
         if size > MAX_BYTES:
-            raise InputError(f"{file} has {size} bytes, more than the {MAX_BYTES} that a hand "
-                             "model may have; export it anew.")
+            raise InputError(
+                f"{file} has {size} bytes, more than the {MAX_BYTES} that a hand "
+                "model may have; export it anew."
+            )
         data = file.read_bytes()
     except OSError as error:
-        raise InputError(f"{file}: {error.strerror}; --saved_model wants an exported model's "
-                         "folder.") from None
+        raise InputError(
+            f"{file}: {error.strerror}; --saved_model wants an exported model's folder."
+        ) from None
     model = saved_model_pb2.SavedModel()
     try:
         model.ParseFromString(data)
     except Exception:  # google.protobuf's DecodeError; its class differs between backends
         model.Clear()
     if not model.meta_graphs:
-        raise InputError(f"{file} is damaged or no SavedModel; export the model anew with "
-                         "python -m dgn_tf.export.")
+        raise InputError(
+            f"{file} is damaged or no SavedModel; export the model anew with "
+            "python -m dgn_tf.export."
+        )
     forbidden = sorted({op for graph in model.meta_graphs for op in forbidden_ops(graph)})
     if forbidden:
         raise InputError(

@@ -28,7 +28,8 @@ def frames(depth, intrinsics, left):
         require(batch > 0, "depth: the batch is empty"),
         require(
             (height > 0) & (width > 0) & (height <= MAX_SIDE) & (width <= MAX_SIDE),
-            f"depth: height and width must be 1 to {MAX_SIDE}; got [B, H, W] =", shape,
+            f"depth: height and width must be 1 to {MAX_SIDE}; got [B, H, W] =",
+            shape,
         ),
         _same_batch("intrinsics", intrinsics, batch),
         _same_batch("left", left, batch),
@@ -62,7 +63,8 @@ def crops(depth, intrinsics, centre, cube, left):
         ),
         require(
             tf.reduce_all(tf.math.is_finite(cube) & (cube >= 10.0) & (cube <= 10000.0)),
-            "cube: the side must be 10 to 10000 mm; got", cube,
+            "cube: the side must be 10 to 10000 mm; got",
+            cube,
         ),
         *_focal(intrinsics),
         *_centre(centre, batch),
@@ -90,11 +92,13 @@ def _focal(intrinsics):
     return [
         require(
             tf.reduce_all(tf.math.is_finite(intrinsics)),
-            "intrinsics: NaN or infinite values; got", intrinsics,
+            "intrinsics: NaN or infinite values; got",
+            intrinsics,
         ),
         require(
             tf.reduce_all(intrinsics[:, :2] > 0.0),
-            "intrinsics: fx and fy must be positive (fx, fy, cx, cy in pixels); got", intrinsics,
+            "intrinsics: fx and fy must be positive (fx, fy, cx, cy in pixels); got",
+            intrinsics,
         ),
     ]
 
@@ -108,7 +112,10 @@ def _intrinsics(intrinsics, width, height):
         require(
             tf.reduce_all(inside),
             "intrinsics: cx, cy must lie in the image (are they of another resolution?); got",
-            intrinsics, "width, height", width, height,
+            intrinsics,
+            "width, height",
+            width,
+            height,
         ),
     ]
 
@@ -121,6 +128,7 @@ def _centre(centre, batch):
         ),
         require(
             tf.reduce_all(centre[:, 2] >= 10.0),
-            "centre: z must be at least 10 mm (x, y, z in mm, camera frame); got", centre,
+            "centre: z must be at least 10 mm (x, y, z in mm, camera frame); got",
+            centre,
         ),
     ]

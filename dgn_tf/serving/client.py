@@ -42,10 +42,21 @@ class HandMeshClient(FrameToMesh):
             reached, refuses or is late.
     """
 
-    def __init__(self, grpc: str | None = None, rest: str | None = None, intrinsics=None,
-                 hand: str = "right", *, model_name: str = "dgn", version: int | None = None,
-                 label: str | None = None, timeout_s: float = 10, retries: int = 5,
-                 depth_unit: float = 1.0, assets=None):
+    def __init__(
+        self,
+        grpc: str | None = None,
+        rest: str | None = None,
+        intrinsics=None,
+        hand: str = "right",
+        *,
+        model_name: str = "dgn",
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float = 10,
+        retries: int = 5,
+        depth_unit: float = 1.0,
+        assets=None,
+    ):
         super().__init__(intrinsics, hand)
         if bool(grpc) == bool(rest):
             raise InputError("give one of --grpc=host:port and --rest=http://host:port.")
@@ -103,8 +114,10 @@ class HandMeshClient(FrameToMesh):
         if found is None or (found is not self._given and not _fits(found, outputs)):
             found = self._descriptions[version] = self._ask(version)
         if not _fits(found, outputs):
-            raise RequestError("the server's model has another hand than its description (or "
-                               "--assets) tells; give --assets of the model that is served")
+            raise RequestError(
+                "the server's model has another hand than its description (or "
+                "--assets) tells; give --assets of the model that is served"
+            )
         return found
 
     def _ask(self, version):
@@ -115,8 +128,10 @@ class HandMeshClient(FrameToMesh):
             if not all(key in info for key in HAND_KEYS):
                 raise KeyError("description")
         except (Refused, KeyError, TypeError, ValueError) as error:
-            raise RequestError(f"the server's model does not describe its hand ({error}); export "
-                               "it anew, or give its folder by --assets") from None
+            raise RequestError(
+                f"the server's model does not describe its hand ({error}); export "
+                "it anew, or give its folder by --assets"
+            ) from None
         return HandDescription(info, {"right": right, "left": left})
 
 

@@ -35,14 +35,23 @@ class GrpcTransport:
 
     prefers_png = False  # raw float32 costs bytes, a PNG time: serving/README.md has both
 
-    def __init__(self, target: str, model_name: str, version=None, label=None,
-                 timeout_s: float = 10, retries: int = 5):
+    def __init__(
+        self,
+        target: str,
+        model_name: str,
+        version=None,
+        label=None,
+        timeout_s: float = 10,
+        retries: int = 5,
+    ):
         try:
             import grpc
             from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
         except ImportError as error:
-            raise InputError(f"gRPC wants the extra serving ({error}): "
-                             "python -m pip install 'dgn_tf[serving]', or use --rest.") from None
+            raise InputError(
+                f"gRPC wants the extra serving ({error}): "
+                "python -m pip install 'dgn_tf[serving]', or use --rest."
+            ) from None
         self._grpc, self._request = grpc, predict_pb2.PredictRequest
         self._model: dict[str, Any] = {"name": model_name}
         if version is not None:
@@ -69,9 +78,11 @@ class GrpcTransport:
         """
         import tensorflow as tf
 
-        model = self._model if version is None else {
-            "name": self._model["name"], "version": {"value": version}
-        }
+        model = (
+            self._model
+            if version is None
+            else {"name": self._model["name"], "version": {"value": version}}
+        )
         request = self._request(
             model_spec={**model, "signature_name": signature},
             inputs={name: _tensor(value) for name, value in inputs.items()},

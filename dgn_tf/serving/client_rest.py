@@ -32,26 +32,38 @@ class RestTransport:
 
     prefers_png = True  # JSON spells every pixel of a float frame out
 
-    def __init__(self, url: str, model_name: str, version=None, label=None,
-                 timeout_s: float = 10, retries: int = 5):
+    def __init__(
+        self,
+        url: str,
+        model_name: str,
+        version=None,
+        label=None,
+        timeout_s: float = 10,
+        retries: int = 5,
+    ):
         try:
             import requests
         except ImportError as error:
-            raise InputError(f"REST wants the extra serving ({error}): "
-                             "python -m pip install 'dgn_tf[serving]'.") from None
+            raise InputError(
+                f"REST wants the extra serving ({error}): python -m pip install 'dgn_tf[serving]'."
+            ) from None
         if not url.startswith(("http://", "https://")):
             raise InputError(f"--rest={url} is no URL; write http://host:port.")
         self._requests, self._session = requests, requests.Session()
-        chosen = f"/versions/{version}" if version is not None else (
-            f"/labels/{quote(label, safe='')}" if label else ""
+        chosen = (
+            f"/versions/{version}"
+            if version is not None
+            else (f"/labels/{quote(label, safe='')}" if label else "")
         )
         self._url = f"{url.rstrip('/')}/v1/models/{quote(model_name, safe='')}{chosen}:predict"
         self._timeout_s, self._retries = timeout_s, retries
 
     def predict(self, signature: str, inputs: dict, version: int | None = None):
         """As `GrpcTransport.predict`; the version is None, since the REST API does not tell it."""
-        body = {"signature_name": signature,
-                "inputs": {name: _jsonable(value) for name, value in inputs.items()}}
+        body = {
+            "signature_name": signature,
+            "inputs": {name: _jsonable(value) for name, value in inputs.items()},
+        }
         reply = with_retries(
             lambda remaining: self._attempt(body, remaining), self._retries, self._timeout_s
         )
@@ -59,8 +71,10 @@ class RestTransport:
         if not isinstance(outputs, dict):
             raise RequestError(f"{self._url} did not answer as TensorFlow Serving does")
         try:
-            return {name: np.asarray(value, _DTYPES.get(name, np.float32))
-                    for name, value in outputs.items()}, None
+            return {
+                name: np.asarray(value, _DTYPES.get(name, np.float32))
+                for name, value in outputs.items()
+            }, None
         except (TypeError, ValueError):
             raise RequestError(f"{self._url} answered with outputs of another kind") from None
 
@@ -78,8 +92,9 @@ class RestTransport:
             raise too_late(self._timeout_s) from None
         except errors.ConnectionError as error:
             if _refused(error):
-                raise Unavailable(f"no server answers at {self._url} (connection "
-                                  "refused)") from None
+                raise Unavailable(
+                    f"no server answers at {self._url} (connection refused)"
+                ) from None
             raise RequestError(f"{self._url}: {_last(error)}") from None
         except errors.RequestException as error:
             raise RequestError(f"{self._url}: {_last(error)}") from None
@@ -114,8 +129,9 @@ def _parsed(content, url):
     try:
         return json.loads(content)
     except ValueError:
-        raise RequestError(f"{url} did not answer in JSON: is it TensorFlow Serving's REST "
-                           "port?") from None
+        raise RequestError(
+            f"{url} did not answer in JSON: is it TensorFlow Serving's REST port?"
+        ) from None
 
 
 def _message(content):

@@ -56,5 +56,7 @@ def with_retries(attempt: Callable[[float], Any], retries: int, timeout_s: float
 
 def too_late(timeout_s: float) -> RequestError:
     """The error of an answer that did not come in time."""
-    return RequestError(f"no answer within the deadline of {timeout_s:g} s; the server is busy or "
-                        "far away, allow more with --timeout_s")
+    return RequestError(
+        f"no answer within the deadline of {timeout_s:g} s; the server is busy or "
+        "far away, allow more with --timeout_s"
+    )

@@ -159,8 +159,16 @@ class ServingModule(tf.Module):
 
 
 OF_NETWORK = (
-    "vertices", "vertices_sampled", "keypoints", "transforms", "joint_angles", "confidence",
-    "keypoint_confidence", "mesh_coords", "mesh_layer", "valid",
+    "vertices",
+    "vertices_sampled",
+    "keypoints",
+    "transforms",
+    "joint_angles",
+    "confidence",
+    "keypoint_confidence",
+    "mesh_coords",
+    "mesh_layer",
+    "valid",
 )
 
 

@@ -65,7 +65,9 @@ def decode_depth(encoded, depth_unit):
         checks.require(
             tf.reduce_all(size_ok),
             f"png: width and height must be 1 to {checks.MAX_SIDE} and their product at most "
-            f"{checks.MAX_PIXELS}; got widths and heights", width, height,
+            f"{checks.MAX_PIXELS}; got widths and heights",
+            width,
+            height,
         ),
         checks.require(same, "png: images of one request must have one size; got", width, height),
         checks.require(
@@ -75,7 +77,9 @@ def decode_depth(encoded, depth_unit):
         checks.require(
             tf.reduce_all(fits),
             "png: depth_unit > 0 wants 16-bit grey images, depth_unit = 0 NYU's 8-bit RGB; "
-            "got bits and colour types", bits, colour,
+            "got bits and colour types",
+            bits,
+            colour,
         ),
     ]
     with tf.control_dependencies(second):

@@ -87,8 +87,10 @@ def _check_agreement(network, folder, precision="fp32"):
         difference = np.abs(actual[name].numpy() - expected[name].numpy())
         difference = difference.max() if precision == "fp32" else difference.mean()
         if not difference <= ROUNDED_AGREEMENT_MM.get(precision, AGREEMENT_MM):
-            raise RuntimeError(f"the exported model's {name} differ by {difference:.3g} mm from "
-                               "the network's; nothing was written.")
+            raise RuntimeError(
+                f"the exported model's {name} differ by {difference:.3g} mm from "
+                "the network's; nothing was written."
+            )
 
 
 def example_crops(size: int, batch_size: int = 2, seed: int = 0) -> dict:

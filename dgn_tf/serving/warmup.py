@@ -47,10 +47,14 @@ def warmup_requests(crop: dict) -> list[tuple[str, dict]]:
         "png": {"png": image, "intrinsics": intrinsics, "depth_unit": np.float32(1)},
     }
     return [
-        (signature, {name: np.stack([value] * size) for name, value in inputs.items()}
-         | {"left": np.arange(size) % 2 == 1})
-        for signature, inputs in one.items() for size in BATCH_SIZES
-    ]  # fmt: skip
+        (
+            signature,
+            {name: np.stack([value] * size) for name, value in inputs.items()}
+            | {"left": np.arange(size) % 2 == 1},
+        )
+        for signature, inputs in one.items()
+        for size in BATCH_SIZES
+    ]
 
 
 def encode_log(signature: str, inputs: dict) -> bytes:

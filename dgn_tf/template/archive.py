@@ -14,17 +14,31 @@ FORMAT_VERSION = 1
 STRINGS = ("name", "handedness", "licence", "source")
 NAME_LISTS = ("part_names", "keypoint_names", "shape_names")
 ARRAYS = {
-    "vertices": np.float32, "faces": np.int32, "wrist_loop": np.int32,
-    "skinning_weights": np.float32, "parents": np.int32, "bone_from_template": np.float32,
-    "joint_limits": np.float32, "keypoints": np.float32, "keypoint_weights": np.float32,
-    "evaluated": np.int32, "shape_basis": np.float32, "shape_joints": np.float32,
-    "shape_keypoints": np.float32, "face_part": np.int32, "stub_vertices": np.float32,
-    "stub_faces": np.int32, "stub_ring": np.int32,
-}  # fmt: skip
+    "vertices": np.float32,
+    "faces": np.int32,
+    "wrist_loop": np.int32,
+    "skinning_weights": np.float32,
+    "parents": np.int32,
+    "bone_from_template": np.float32,
+    "joint_limits": np.float32,
+    "keypoints": np.float32,
+    "keypoint_weights": np.float32,
+    "evaluated": np.int32,
+    "shape_basis": np.float32,
+    "shape_joints": np.float32,
+    "shape_keypoints": np.float32,
+    "face_part": np.int32,
+    "stub_vertices": np.float32,
+    "stub_faces": np.int32,
+    "stub_ring": np.int32,
+}
 EMBEDDING_ARRAYS = {
-    "mesh_coords": np.float32, "vertex_layer": np.int32, "face_coords": np.float32,
-    "face_layer": np.int32, "face_is_seam": np.bool_,
-}  # fmt: skip
+    "mesh_coords": np.float32,
+    "vertex_layer": np.int32,
+    "face_coords": np.float32,
+    "face_layer": np.int32,
+    "face_is_seam": np.bool_,
+}
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # The earliest time stamp that a zip can hold.
 _LARGEST = 1 << 28  # Bytes of one array; a template takes some hundred thousand.
@@ -83,15 +97,26 @@ def read(file, where: str) -> dict:
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
                 if info.file_size > _LARGEST:
-                    raise InputError(f"{where}: field '{info.filename}' takes {info.file_size} "
-                                     f"bytes, more than a hand template can; {_REMEDY}")
+                    raise InputError(
+                        f"{where}: field '{info.filename}' takes {info.file_size} "
+                        f"bytes, more than a hand template can; {_REMEDY}"
+                    )
                 with archive.open(info) as member:
                     entries[info.filename.removesuffix(".npy")] = np.lib.format.read_array(
-                        io.BytesIO(member.read()), allow_pickle=False)
+                        io.BytesIO(member.read()), allow_pickle=False
+                    )
     except InputError:
         raise
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError,
-            NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise InputError(f"{where}: is no hand template ({error}); {_REMEDY}") from None
 
     def entry(name):
@@ -100,12 +125,15 @@ def read(file, where: str) -> dict:
         return entries[name]
 
     if entry("format_version").size != 1 or int(entries["format_version"]) != FORMAT_VERSION:
-        raise InputError(f"{where}: hand template of format {entries['format_version']}, this "
-                         f"version reads {FORMAT_VERSION}; {_REMEDY}")
+        raise InputError(
+            f"{where}: hand template of format {entries['format_version']}, this "
+            f"version reads {FORMAT_VERSION}; {_REMEDY}"
+        )
     fields: dict = {field: str(entry(field)) for field in (*STRINGS, "embedding")}
     fields |= {field: tuple(entry(field).tolist()) for field in NAME_LISTS}
     fields |= {field: entry(field) for field in (*ARRAYS, "grid_size")}
     names = sorted({name.split("/")[0] for name in entries if "/" in name})
-    fields["embeddings"] = {name: {field: entry(f"{name}/{field}") for field in EMBEDDING_ARRAYS}
-                            for name in names}
+    fields["embeddings"] = {
+        name: {field: entry(f"{name}/{field}") for field in EMBEDDING_ARRAYS} for name in names
+    }
     return fields

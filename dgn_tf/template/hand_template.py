@@ -23,8 +23,9 @@ EMBEDDINGS = ("layered", "atlas", "mds")
 def nyu_keypoint_names() -> tuple[str, ...]:
     """Returns the names of NYU's 36 key points in NYU's order; F1 is the little finger."""
     knuckles = ("KNU3_A", "KNU3_B", "KNU2_A", "KNU2_B", "KNU1_A", "KNU1_B")
-    fingers = [f"{finger}_{knuckle}" for finger in ("F1", "F2", "F3", "F4", "TH")
-               for knuckle in knuckles]
+    fingers = [
+        f"{finger}_{knuckle}" for finger in ("F1", "F2", "F3", "F4", "TH") for knuckle in knuckles
+    ]
     return (*fingers, *(f"PALM_{i}" for i in range(1, 7)))
 
 
@@ -126,15 +127,21 @@ class HandTemplate:
         for field in archive.NAME_LISTS:
             object.__setattr__(self, field, tuple(str(name) for name in getattr(self, field)))
         embeddings = {
-            name: Embedding(**{field: _frozen(getattr(embedding, field), dtype)
-                               for field, dtype in archive.EMBEDDING_ARRAYS.items()})
+            name: Embedding(
+                **{
+                    field: _frozen(getattr(embedding, field), dtype)
+                    for field, dtype in archive.EMBEDDING_ARRAYS.items()
+                }
+            )
             for name, embedding in self.embeddings.items()
         }
         object.__setattr__(self, "embeddings", MappingProxyType(embeddings))
         object.__setattr__(self, "grid_size", int(self.grid_size))
         if self.embedding not in embeddings:
-            raise InputError(f"template '{self.name}' has no embedding '{self.embedding}'; "
-                             f"choose one of {', '.join(embeddings)} (--embedding).")
+            raise InputError(
+                f"template '{self.name}' has no embedding '{self.embedding}'; "
+                f"choose one of {', '.join(embeddings)} (--embedding)."
+            )
 
     @property
     def mesh_coords(self) -> np.ndarray:
@@ -185,25 +192,31 @@ class HandTemplate:
         try:
             data = pathlib.Path(path).read_bytes()
         except OSError as error:
-            raise InputError(f"{path}: cannot read the hand template ({error.strerror}); pass the "
-                             "path of one that data_prep.build_template wrote.") from None
+            raise InputError(
+                f"{path}: cannot read the hand template ({error.strerror}); pass the "
+                "path of one that data_prep.build_template wrote."
+            ) from None
         return cls.from_bytes(data, embedding, where=str(path))
 
     @classmethod
-    def from_bytes(cls, data: bytes, embedding: str | None = None,
-                   where: str = "template") -> "HandTemplate":
+    def from_bytes(
+        cls, data: bytes, embedding: str | None = None, where: str = "template"
+    ) -> "HandTemplate":
         """Reads a template from the bytes of its .npz; `where` names them in errors."""
         fields = archive.read(io.BytesIO(data), where)
         fields["embedding"] = embedding or fields["embedding"]
         try:
-            fields["embeddings"] = {name: Embedding(**arrays)
-                                    for name, arrays in fields["embeddings"].items()}
+            fields["embeddings"] = {
+                name: Embedding(**arrays) for name, arrays in fields["embeddings"].items()
+            }
             template = cls(**fields)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         except (TypeError, ValueError) as error:
-            raise InputError(f"{where}: incomplete hand template ({error}); rebuild it with "
-                             "data_prep.build_template.") from None
+            raise InputError(
+                f"{where}: incomplete hand template ({error}); rebuild it with "
+                "data_prep.build_template."
+            ) from None
         template.validate(where)
         return template
 
@@ -222,8 +235,10 @@ class HandTemplate:
             partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            raise InputError(f"{path}: cannot write the hand template ({error.strerror}); choose a "
-                             "folder that exists and can be written.") from None
+            raise InputError(
+                f"{path}: cannot write the hand template ({error.strerror}); choose a "
+                "folder that exists and can be written."
+            ) from None
 
     def rest_mesh(self, hand: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The hand at rest as a mesh with outward normals.
@@ -255,8 +270,10 @@ class HandTemplate:
 
     def to_config(self) -> dict:
         """Returns a dict that goes into JSON and that `from_config` restores."""
-        return {"npz": base64.b64encode(self.to_bytes()).decode("ascii"),
-                "embedding": self.embedding}
+        return {
+            "npz": base64.b64encode(self.to_bytes()).decode("ascii"),
+            "embedding": self.embedding,
+        }
 
     @classmethod
     def from_config(cls, config: "HandTemplate | dict") -> "HandTemplate":
@@ -267,8 +284,10 @@ class HandTemplate:
             data = base64.b64decode(config["npz"], validate=True)
             embedding = config["embedding"]
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
-            raise InputError(f"config of a HandTemplate wants 'npz' (base64) and 'embedding', got "
-                             f"{type(config).__name__} ({error!r}).") from None
+            raise InputError(
+                f"config of a HandTemplate wants 'npz' (base64) and 'embedding', got "
+                f"{type(config).__name__} ({error!r})."
+            ) from None
         return cls.from_bytes(data, embedding, where="template in the config")
 
 

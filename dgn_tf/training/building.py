@@ -4,9 +4,17 @@ from dgn_tf.errors import InputError
 
 # Flags of the same names as `EnergyConfig`'s weights.
 ENERGY = (
-    "omega", "lambda1", "lambda2", "collision", "kappa1", "kappa2", "vertex", "eta1", "eta2",
+    "omega",
+    "lambda1",
+    "lambda2",
+    "collision",
+    "kappa1",
+    "kappa2",
+    "vertex",
+    "eta1",
+    "eta2",
     "free_space",
-)  # fmt: skip
+)
 
 
 def build_model(template, settings: dict):

@@ -95,9 +95,15 @@ class Validate(tf.keras.callbacks.Callback):
     """
 
     def __init__(
-        self, batches, folder, flags: str, info: dict, real_batches=(), unlabelled_batches=(),
+        self,
+        batches,
+        folder,
+        flags: str,
+        info: dict,
+        real_batches=(),
+        unlabelled_batches=(),
         keep: bool = False,
-    ):  # fmt: skip
+    ):
         super().__init__()
         self._batches, self._flags, self._info = batches, flags, info
         self._real_batches, self._unlabelled_batches = real_batches, unlabelled_batches

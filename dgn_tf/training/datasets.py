@@ -85,7 +85,13 @@ def synthetic_data(
     def online(file, first):
         config = _synthesis_config(file)
         return data.online_dataset(
-            template, config, settings["seed"], batch_size, first, hands=hands, prior=prior,
+            template,
+            config,
+            settings["seed"],
+            batch_size,
+            first,
+            hands=hands,
+            prior=prior,
             share=share,
         )
 

@@ -21,9 +21,13 @@ from dgn_tf.training import cluster
 ONE, MIRRORED, MULTIWORKER = STRATEGIES = ("one", "mirrored", "multiworker")
 # How TensorFlow reports that another process is gone or hangs.
 _LOST = (
-    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError, tf.errors.InternalError, tf.errors.FailedPreconditionError,
-)  # fmt: skip
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+    tf.errors.FailedPreconditionError,
+)
 
 
 class Devices:
@@ -177,6 +181,4 @@ def check_frames(frames: Iterable[int], workers: int, replicas: int | None = Non
 
 def _cut(batch: dict, parts: int) -> dict:
     """[B, ...] -> [parts, B / parts, ...]."""
-    return {
-        name: tf.reshape(value, [parts, -1, *value.shape[1:]]) for name, value in batch.items()
-    }
+    return {name: tf.reshape(value, [parts, -1, *value.shape[1:]]) for name, value in batch.items()}

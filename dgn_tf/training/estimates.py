@@ -147,7 +147,5 @@ class EstimateRing(tf.Module):
         angles, shape, rotation = np.split(
             rows, [self._parts * 3, self._parts * 3 + self._shapes], axis=1
         )
-        hands = GivenHands(
-            angles.reshape(-1, self._parts, 3), shape, rotation.reshape(-1, 3, 3)
-        )
+        hands = GivenHands(angles.reshape(-1, self._parts, 3), shape, rotation.reshape(-1, 3, 3))
         return hands.rows(slice(None))

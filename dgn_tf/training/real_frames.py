@@ -15,8 +15,12 @@ from dgn_tf.training.record_folder import training_description
 # What both kinds of frame have, and what synthetic ones have besides.
 SHARED = ("depth", "intrinsics", "centre", "cube", "keypoints")
 SYNTHETIC_TRUTH = (
-    "vertices", "mesh_coords", "mesh_layer", "correspondence_mask", "palm_axis",
-)  # fmt: skip
+    "vertices",
+    "mesh_coords",
+    "mesh_layer",
+    "correspondence_mask",
+    "palm_axis",
+)
 
 NYU_TRAINING_FRAMES = 72_757  # time steps of NYU's training split
 ESTIMATED = "experiment: its labels are a network's estimates, of dgn_tf.annotate"

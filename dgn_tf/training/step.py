@@ -70,9 +70,7 @@ def supervised_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]
         terms["layer"] = supervised.layer_loss(outputs["layer_logits"], batch["mesh_layer"], mask)
     if weights["palm_direction"] and "palm_direction" in outputs:
         axis = upright.rotate(batch["palm_axis"], upright.view_from_camera(batch["centre"]))
-        terms["palm_direction"] = supervised.direction_loss(
-            outputs["palm_direction"], axis[:, :2]
-        )
+        terms["palm_direction"] = supervised.direction_loss(outputs["palm_direction"], axis[:, :2])
     for name, output, truth in (
         ("vertices_refined", "vertices", "vertices"),
         ("vertices_sampled", "vertices_sampled", "vertices"),

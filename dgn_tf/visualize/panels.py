@@ -81,9 +81,7 @@ def compose(pictures, columns: int, title: str = "") -> np.ndarray:
     strip = _STRIP if any(label for label, _ in pictures) else 0
     top = _STRIP if title else 0
     rows = -(-len(pictures) // columns)
-    canvas = Image.new(
-        "RGB", (columns * width, top + rows * (height + strip)), tiles.BACKGROUND
-    )
+    canvas = Image.new("RGB", (columns * width, top + rows * (height + strip)), tiles.BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=15)
     if title:

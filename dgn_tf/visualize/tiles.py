@@ -9,9 +9,13 @@ BACKGROUND = (24, 26, 30)
 POINTS = (90, 200, 255)  # the depth camera's points in the side view
 # One colour a finger, little finger to thumb, then the palm, as key point names begin.
 FINGERS = {
-    "F1": (86, 180, 233), "F2": (0, 158, 115), "F3": (240, 228, 66), "F4": (230, 159, 0),
-    "TH": (213, 94, 0), "PALM": (240, 240, 240),
-}  # fmt: skip
+    "F1": (86, 180, 233),
+    "F2": (0, 158, 115),
+    "F3": (240, 228, 66),
+    "F4": (230, 159, 0),
+    "TH": (213, 94, 0),
+    "PALM": (240, 240, 240),
+}
 _SIDE_DISTANCE_MM = 1500.0
 
 
@@ -142,11 +146,10 @@ def side_tile(vertices, faces, depth, intrinsics, centre, cube: float, size: int
         depth: [H, W] mm, a window around the hand, of camera `intrinsics`.
         centre: [3] mm of the cube, of side `cube`.
     """
+
     def turned(points):
         shifted = np.asarray(points, np.float64) - centre
-        return np.stack(
-            [shifted[:, 2], shifted[:, 1], _SIDE_DISTANCE_MM - shifted[:, 0]], axis=-1
-        )
+        return np.stack([shifted[:, 2], shifted[:, 1], _SIDE_DISTANCE_MM - shifted[:, 0]], axis=-1)
 
     focal = size * _SIDE_DISTANCE_MM / cube
     camera = (focal, focal, (size - 1) / 2, (size - 1) / 2)

@@ -74,8 +74,9 @@ class FusionTest(tf.test.TestCase):
         for away in (60.0, 150.0, 500.0):
             wrong = points.copy()
             wrong[:, 1] += np.float32([0.6, 0, 0.8]) * away
-            off = np.linalg.norm(fusion.fuse(wrong, np.ones_like(self.weights))
-                                 - self.truth[:, 0], axis=-1)
+            off = np.linalg.norm(
+                fusion.fuse(wrong, np.ones_like(self.weights)) - self.truth[:, 0], axis=-1
+            )
             self.assertLess(off.max(), 1.0, msg=away)  # mm
 
     def test_noise_that_the_views_don_t_share_is_averaged(self):
@@ -128,14 +129,20 @@ def test_a_camera_far_off_the_others_is_named():
 
 def test_a_tally_of_cameras_without_views_has_no_figures():
     tally = Tally((1, 3))
-    tally.add({
-        "view_distance": np.float32([5, -1]), "pixel_distance": np.float32([4, -1]),
-        "annotated": np.array([1, 1]), "keypoints_valid": np.array([[1, 1], [1, 0]]),
-        "confidence": np.float32([0.5, 0.5]),
-    })  # fmt: skip
+    tally.add(
+        {
+            "view_distance": np.float32([5, -1]),
+            "pixel_distance": np.float32([4, -1]),
+            "annotated": np.array([1, 1]),
+            "keypoints_valid": np.array([[1, 1], [1, 0]]),
+            "confidence": np.float32([0.5, 0.5]),
+        }
+    )
     facts = tally.facts()
     assert facts["views_annotated"] == 2 and facts["views_masked"] == 1
     assert facts["residuals"]["1"] == {
-        "view_distance_mm": 5.0, "pixel_distance_mm": 4.0, "views": 1
-    }  # fmt: skip
+        "view_distance_mm": 5.0,
+        "pixel_distance_mm": 4.0,
+        "views": 1,
+    }
     assert facts["residuals"]["3"]["view_distance_mm"] is None

@@ -114,9 +114,7 @@ class RefinementTest(tf.test.TestCase):
 
     def test_the_hand_leaves_the_space_that_a_camera_sees_through(self):
         """Pixels, estimates and correspondences say nothing; what is seen past does."""
-        config = EnergyConfig(
-            icp=0, omega=0, lambda1=0, vertex=0, eta1=0, eta2=0, free_space=1.0
-        )
+        config = EnergyConfig(icp=0, omega=0, lambda1=0, vertex=0, eta1=0, eta2=0, free_space=1.0)
         vertices = self.energy.vertices(self.truth)
         middle = tf.reduce_mean(vertices, axis=1)[:, None]
         # All rays of cameras 0 and 1 are blocked at once; camera 2 looks past the right of x = 20.

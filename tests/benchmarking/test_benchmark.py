@@ -32,8 +32,17 @@ def test_profile_accounts_for_the_whole_step(batch):
 
     profile = profile_training(training_model(), batch, rounds=3)
     assert list(profile) == [
-        "view", "image_network", "extension", "mesh_network", "sampling", "similarity_fit",
-        "skinning", "losses", "optimiser", "unaccounted", "whole_step",
+        "view",
+        "image_network",
+        "extension",
+        "mesh_network",
+        "sampling",
+        "similarity_fit",
+        "skinning",
+        "losses",
+        "optimiser",
+        "unaccounted",
+        "whole_step",
     ]
     assert profile["image_network"]["gflops_per_s"] > 0
     assert all(stage["ms"] > 0 for name, stage in profile.items() if name != "unaccounted")
@@ -103,7 +112,8 @@ PARTS = "synthesis,training,inference,predictor,stages,exported,pipeline,memory"
             "--batch_sizes=0,8: wanted numbers of 1 or more, such as 1,8,32.",
         ),
         (
-            ["--what=exported", "--devices=TPU"], "--devices=TPU: wanted some of CPU,GPU.",
+            ["--what=exported", "--devices=TPU"],
+            "--devices=TPU: wanted some of CPU,GPU.",
         ),
         (
             ["--what=exported", "--forms=runs/a"],
@@ -146,5 +156,8 @@ def test_figures_print_one_a_line_with_nested_ones_indented():
 
     text = lines({"a": {"x": 1.23456, "stage": {"ms": 2.0, "rate": None}}, "b": 3})
     assert text == [
-        "a", f"  {'x':32}{'1.235':>12}", f"  {'stage':16}ms 2, rate -", f"{'b':32}{'3':>12}"
+        "a",
+        f"  {'x':32}{'1.235':>12}",
+        f"  {'stage':16}ms 2, rate -",
+        f"{'b':32}{'3':>12}",
     ]

@@ -26,8 +26,10 @@ def inputs():
     from dgn_tf.serving.saving import example_crops
     from tests.exported_model import INTRINSICS, blob_frame
 
-    frames = {"depth": np.stack([blob_frame(), blob_frame(u=150)]),
-              "intrinsics": np.tile(INTRINSICS, [2, 1])}
+    frames = {
+        "depth": np.stack([blob_frame(), blob_frame(u=150)]),
+        "intrinsics": np.tile(INTRINSICS, [2, 1]),
+    }
     return Inputs(example_crops(SIZE, 2), frames)
 
 
@@ -80,9 +82,21 @@ def test_figures_of_the_stages(inputs):
     figures = measure_stages(network(), BlobFinder(), **inputs.frame_batch(1), rounds=3)
     json.dumps(figures, allow_nan=False)
     assert list(figures) == [
-        "batch_size", "matrix_product_gflops_per_s", "memory_gbytes_per_s", "locate", "crop",
-        "view", "image_network", "extension", "mesh_network", "sampling", "similarity_fit",
-        "skinning", "confidence", "whole", "unaccounted",
+        "batch_size",
+        "matrix_product_gflops_per_s",
+        "memory_gbytes_per_s",
+        "locate",
+        "crop",
+        "view",
+        "image_network",
+        "extension",
+        "mesh_network",
+        "sampling",
+        "similarity_fit",
+        "skinning",
+        "confidence",
+        "whole",
+        "unaccounted",
     ]
     keys = ["ms", "share_of_whole", "gflop", "mbytes", "bound_ms", "bound_by", "share_of_bound"]
     assert all(list(figures[name]) == keys for name in list(figures)[3:-1])
@@ -136,6 +150,7 @@ def test_inputs_are_what_the_signatures_take():
     found = synthetic_inputs(load_template(), SIZE, 2)
     assert found.crops["depth"].shape == (2, SIZE, SIZE)
     assert found.frame_batch(1)["depth"].shape == (1, 480, 640)
-    assert all(value.dtype == np.float32 for value in (*found.crops.values(),
-                                                       *found.frames.values()))
+    assert all(
+        value.dtype == np.float32 for value in (*found.crops.values(), *found.frames.values())
+    )
     assert (found.crops["depth"] > 0).any(axis=(1, 2)).all()

@@ -21,7 +21,10 @@ def test_the_bound_is_the_slower_of_products_and_memory_in_each_round():
 def test_figures_are_of_one_frame():
     figures = machine.bound_figures(machine.Bound(1e9, 1e7), np.full(3, 4.0), RATES, count=4)
     assert figures == {
-        "gflop": 0.25, "mbytes": 2.5, "bound_ms": 250.0, "bound_by": "matrix product",
+        "gflop": 0.25,
+        "mbytes": 2.5,
+        "bound_ms": 250.0,
+        "bound_by": "matrix product",
         "share_of_bound": 0.25,
     }
     assert machine.bound_figures(machine.Bound(0, 1e8), np.ones(3), RATES)["bound_by"] == "memory"

@@ -22,7 +22,10 @@ def test_growth_is_that_of_the_second_half():
     steps = [["python and numpy", 30.0, 30.0], ["after 1 request", 650.0, 700.0]]
     steps += [[f"after {n} more requests", 500.0 + n, 700.0] for n in (10, 20, 30, 40, 50)]
     assert serving_figures(steps) == {
-        "resident_mb": 550.0, "peak_mb": 700.0, "growth_mb": 20.0, "within_bar": True,
+        "resident_mb": 550.0,
+        "peak_mb": 700.0,
+        "growth_mb": 20.0,
+        "within_bar": True,
         "steps": steps,
     }
     steps.append(["after 60 more requests", 601.0, 701.0])
@@ -52,8 +55,9 @@ def test_the_library_refuses_what_the_models_checks_refuse(inputs):
 
     version = exported_model() / "1"
     spec = read_saved_model(version).meta_graphs[0].signature_def["serving_default"]
-    names = [{name: value.name for name, value in side.items()}
-             for side in (spec.inputs, spec.outputs)]
+    names = [
+        {name: value.name for name, value in side.items()} for side in (spec.inputs, spec.outputs)
+    ]
     session = LibrarySession(str(version), *names)
     request = {**inputs.frames, "left": np.zeros(1, bool)}
     session.run(request)
@@ -78,7 +82,11 @@ def test_works_give_the_frames_that_they_count(tmp_path, monkeypatch):
     figures = pipeline.measure_pipeline(settings, rounds=3)
     json.dumps(figures, allow_nan=False)
     assert list(figures)[2:] == [
-        "renderer", "whole_frames", "synthesis", "input_pipeline", "online_pipeline"
+        "renderer",
+        "whole_frames",
+        "synthesis",
+        "input_pipeline",
+        "online_pipeline",
     ]
     for name, values in list(figures.items())[2:]:
         assert values["frames_per_s"] == pytest.approx(1e3 / values["ms_per_frame"]), name

@@ -7,18 +7,32 @@ from dgn_tf.benchmarking.picture import plot_speed
 STAGE = {"ms": 2.0, "bound_ms": 1.0}
 FIGURES = {
     "machine": {},
-    "stages": {"CPU": {"batch_1": {"batch_size": 1, "locate": STAGE, "crop": STAGE,
-                                   "whole": STAGE, "unaccounted": {"ms": 0.1}}}},
-    "exported": {"CPU": {
-        "memory_gbytes_per_s": 10.0,
-        "fp32": {"megabytes": 1.0, "crop": {"batch_1": {"frames_per_s": 50.0},
-                                            "batch_8": {"frames_per_s": 90.0}}, "frame": {}},
-    }},
+    "stages": {
+        "CPU": {
+            "batch_1": {
+                "batch_size": 1,
+                "locate": STAGE,
+                "crop": STAGE,
+                "whole": STAGE,
+                "unaccounted": {"ms": 0.1},
+            }
+        }
+    },
+    "exported": {
+        "CPU": {
+            "memory_gbytes_per_s": 10.0,
+            "fp32": {
+                "megabytes": 1.0,
+                "crop": {"batch_1": {"frames_per_s": 50.0}, "batch_8": {"frames_per_s": 90.0}},
+                "frame": {},
+            },
+        }
+    },
     "memory": {
         "serving": {"bar_mb": 600.0, "eager": {"resident_mb": 500.0, "peak_mb": 700.0}},
         "work": {"training": {"start_mb": 300.0, "peak_mb": 900.0}},
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("parts", [["stages", "exported", "memory"], ["exported"], []])

@@ -109,9 +109,15 @@ def seen_of(fitter, poses, shape, noise, seed):
     index = np.tile(np.arange(vertices.shape[1], dtype=np.int32), [count, 1])
     depth = np.full([count, size, size], 500, np.float32)  # before every vertex: none is lost
     return SeenFrames(
-        fitted, sampled, vertices, facing, index, depth,
-        np.tile(np.float32([8, 8, 4, 4]), [count, 1]), np.ones(count, np.float32),
-    )  # fmt: skip
+        fitted,
+        sampled,
+        vertices,
+        facing,
+        index,
+        depth,
+        np.tile(np.float32([8, 8, 4, 4]), [count, 1]),
+        np.ones(count, np.float32),
+    )
 
 
 def test_the_right_hand_side_falls_down_the_energy(stiff):
@@ -208,9 +214,9 @@ def test_each_stretch_lengthens_its_own_bone_alone(template, every_shape):
         if not name.endswith(" length"):
             continue
         one = np.eye(len(every_shape.names))[row]
-        ratio = shapes.bone_lengths(
-            shapes.personal_template(template, every_shape, one, 1)
-        ) / lengths
+        ratio = (
+            shapes.bone_lengths(shapes.personal_template(template, every_shape, one, 1)) / lengths
+        )
         above = template.part_names.index(name.removesuffix(" length"))
         own = np.asarray(template.parents)[1:] == above
         np.testing.assert_allclose(ratio[own], 1 + shapes.STRETCH_SIGMA, atol=1e-4)

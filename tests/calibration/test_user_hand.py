@@ -39,8 +39,15 @@ def test_a_left_hand_is_the_right_one_in_a_mirror(mesh):
     """What is read of a left mesh in a mirrored frame is what is read of the right one."""
     frame = blob_frame()
     read = MeshReader(network().template)
-    fields = ("vertices", "vertices_sampled", "keypoints", "transforms", "valid", "mesh_coords",
-              "mesh_layer")  # fmt: skip
+    fields = (
+        "vertices",
+        "vertices_sampled",
+        "keypoints",
+        "transforms",
+        "valid",
+        "mesh_coords",
+        "mesh_layer",
+    )
     names = {name: getattr(mesh, name) for name in fields}
     camera = np.array(mesh.crop_intrinsics)
     camera[2] = SIZE - 1 - camera[2]
@@ -78,11 +85,17 @@ def test_predict_takes_a_users_template_of_its_own_model_alone(tmp_path, lenient
 
     def run(name):
         flags.FLAGS.unparse_flags()
-        flags.FLAGS([
-            "predict", f"--saved_model={tmp_path}/model", f"--depth={tmp_path}/frame.png",
-            "--intrinsics=300,300,160,120", "--depth_unit=1",
-            f"--user_template={tmp_path}/{name}.npz", f"--output_dir={tmp_path}/{name}",
-        ])  # fmt: skip
+        flags.FLAGS(
+            [
+                "predict",
+                f"--saved_model={tmp_path}/model",
+                f"--depth={tmp_path}/frame.png",
+                "--intrinsics=300,300,160,120",
+                "--depth_unit=1",
+                f"--user_template={tmp_path}/{name}.npz",
+                f"--output_dir={tmp_path}/{name}",
+            ]
+        )
         predict.main([])
 
     run("me")

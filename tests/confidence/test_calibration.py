@@ -27,8 +27,9 @@ def test_features_say_how_far_behind_the_measured_surface_a_vertex_lies():
     point = np.array([(column - cx) / fx, (row - cy) / fy, 1.0]) * z
     for shift, before, behind in ((8.0, 0.0, 0.8), (-5.0, 0.5, 0.0), (500.0, 0.0, 6.0)):
         moved = point * (1 + shift / z)  # along the ray
-        outputs["vertices"] = tf.constant(np.tile(moved, [2, *outputs["vertices"].shape[1:2], 1]),
-                                          tf.float32)
+        outputs["vertices"] = tf.constant(
+            np.tile(moved, [2, *outputs["vertices"].shape[1:2], 1]), tf.float32
+        )
         seen = calibration.features(outputs, inputs, outputs["occupancy"]).numpy()[0, 0]
         assert seen[PLACE["measured"]] == 1
         np.testing.assert_allclose(seen[PLACE["before"]], before, atol=1e-3)
@@ -83,9 +84,11 @@ def some_calibration(sha256):
     rng = np.random.default_rng(3)
     return Calibration(
         rng.normal(size=len(FEATURES)).astype(np.float32),
-        rng.normal(size=len(template.vertices)).astype(np.float32), 0.7,
-        rng.normal(size=len(template.keypoints)).astype(np.float32), sha256,
-    )  # fmt: skip
+        rng.normal(size=len(template.vertices)).astype(np.float32),
+        0.7,
+        rng.normal(size=len(template.keypoints)).astype(np.float32),
+        sha256,
+    )
 
 
 def test_a_model_folder_keeps_its_calibration_and_refuses_anothers(tmp_path):
@@ -97,8 +100,10 @@ def test_a_model_folder_keeps_its_calibration_and_refuses_anothers(tmp_path):
     own.save(folder / model_folder.CONFIDENCE)
     model_folder.copy_model_folder(folder, tmp_path / "copy")
     loaded = model_folder.load_network(tmp_path / "copy")(inputs)
-    expected = own(network().confidence_features(raw, inputs),
-                   calibration.keypoint_neighbours(network().template))
+    expected = own(
+        network().confidence_features(raw, inputs),
+        calibration.keypoint_neighbours(network().template),
+    )
     for name, value in expected.items():
         np.testing.assert_allclose(loaded[name], value, atol=1e-4)
         assert np.abs(loaded[name] - raw[name]).max() > 0.05
@@ -123,6 +128,5 @@ def test_a_calibration_of_another_hand_is_refused(tmp_path):
 
 def test_without_a_calibration_key_points_take_their_neighbours_mean():
     outputs, _ = outputs_and_inputs()
-    expected = outputs["confidence"].numpy() @ calibration.keypoint_neighbours(
-        network().template).T
+    expected = outputs["confidence"].numpy() @ calibration.keypoint_neighbours(network().template).T
     np.testing.assert_allclose(outputs["keypoint_confidence"], expected, atol=1e-5)

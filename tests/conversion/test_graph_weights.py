@@ -56,8 +56,8 @@ def test_stored_weights_are_small_and_close(frozen, precision, error, bytes_a_we
     large = sum(
         np.prod([d.size for d in node.attr["value"].tensor.tensor_shape.dim])
         for node in graph_def.node
-        if node.op == "Const" and node.attr["dtype"].type in (tf.float16.as_datatype_enum,
-                                                              tf.int8.as_datatype_enum)
+        if node.op == "Const"
+        and node.attr["dtype"].type in (tf.float16.as_datatype_enum, tf.int8.as_datatype_enum)
     )
     assert count > 5 and large > 20000
     assert graph_def.ByteSize() < large * bytes_a_weight + 40000

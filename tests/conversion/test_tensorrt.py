@@ -21,9 +21,9 @@ from dgn_tf.serving.module import OF_NETWORK, frozen_forward
 from dgn_tf.serving.saving import example_crops, save_model
 from tests.exported_model import SIZE, network
 
-CONVERTERS = json.loads(
-    (pathlib.Path(__file__).parent / "tensorrt_converters.json").read_text()
-)["ops"]
+CONVERTERS = json.loads((pathlib.Path(__file__).parent / "tensorrt_converters.json").read_text())[
+    "ops"
+]
 # What the path from depth to vertices holds that no converter knows, and why it may stay.
 OUTSIDE: dict[str, str] = {}
 
@@ -112,9 +112,19 @@ def test_a_host_without_tensorrt_gets_one_line_and_no_output(tmp_path):
     model_folder.save_model_folder(network(), tmp_path / "best")
     quiet = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(
-        [sys.executable, "-m", "dgn_tf.export", f"--weights={tmp_path / 'best'}",
-         f"--output_dir={tmp_path / 'out'}", "--tensorrt", "--precision=int8"],
-        capture_output=True, text=True, check=False, env=quiet,
+        [
+            sys.executable,
+            "-m",
+            "dgn_tf.export",
+            f"--weights={tmp_path / 'best'}",
+            f"--output_dir={tmp_path / 'out'}",
+            "--tensorrt",
+            "--precision=int8",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=quiet,
     )
     assert done.returncode == 1  # not -6: an abort
     assert len(done.stderr.splitlines()) == 1

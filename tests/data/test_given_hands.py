@@ -61,8 +61,9 @@ def test_noise_moves_the_given_pose_a_little(template):
     gaps = pairwise(batch["vertices"]) - pairwise(wanted)
     assert 0.3 < np.abs(gaps).mean() < 8.0
     at_rest = hands._replace(angles=np.zeros_like(hands.angles))
-    still = synthesize_batch(template, SynthesisConfig(), 3, 0, 8, 1,
-                             at_rest._replace(settings=STILL))
+    still = synthesize_batch(
+        template, SynthesisConfig(), 3, 0, 8, 1, at_rest._replace(settings=STILL)
+    )
     assert np.abs(pairwise(still["vertices"]) - pairwise(posed(template, at_rest))).max() < 0.01
 
 

@@ -17,9 +17,12 @@ def test_targets_interpolate_the_face_of_each_pixel(template):
     for embedding in template.embeddings:
         chosen = template.with_embedding(embedding)
         batch = synthesize_batch(chosen, SynthesisConfig(), 1, 0, 3, 1)
-        result = {name: value.numpy() for name, value in targets(
-            {name: tf.constant(value) for name, value in batch.items()}, chosen
-        ).items()}
+        result = {
+            name: value.numpy()
+            for name, value in targets(
+                {name: tf.constant(value) for name, value in batch.items()}, chosen
+            ).items()
+        }
         sample, row, column = np.nonzero(batch["face"] >= 0)
         face = batch["face"][sample, row, column]
         beta, gamma = batch["barycentric"][sample, row, column].T
@@ -29,9 +32,7 @@ def test_targets_interpolate_the_face_of_each_pixel(template):
             + beta[:, None] * corners[:, 1]
             + gamma[:, None] * corners[:, 2]
         )
-        np.testing.assert_allclose(
-            result["mesh_coords"][sample, row, column], expected, atol=1e-4
-        )
+        np.testing.assert_allclose(result["mesh_coords"][sample, row, column], expected, atol=1e-4)
         np.testing.assert_array_equal(
             result["mesh_layer"][sample, row, column], chosen.face_layer[face]
         )

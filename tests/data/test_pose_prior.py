@@ -29,13 +29,16 @@ def contents(template, count=4, seed=0, **changed) -> dict:
     rng = np.random.default_rng(seed)
     low, high = template.joint_limits[..., 0], template.joint_limits[..., 1]
     arrays = {
-        "format": np.array(FORMAT), "part_names": np.array(template.part_names),
+        "format": np.array(FORMAT),
+        "part_names": np.array(template.part_names),
         "joint_limits": template.joint_limits,
         "joint_angles": rng.uniform(low, high, [count, *low.shape]).astype(np.float32),
-        "observed": np.ones([count, len(low)], bool), "usable": np.ones(count, bool),
-        "template_hash": np.array(template.hash), "status": np.array(EXPERIMENT),
+        "observed": np.ones([count, len(low)], bool),
+        "usable": np.ones(count, bool),
+        "template_hash": np.array(template.hash),
+        "status": np.array(EXPERIMENT),
         "source": np.array("a test"),
-    }  # fmt: skip
+    }
     return {k: v for k, v in (arrays | changed).items() if v is not None}
 
 
@@ -50,9 +53,12 @@ def test_a_file_comes_back_and_its_hash_tells_contents_apart(template, tmp_path)
     np.testing.assert_array_equal(prior.angles, arrays["joint_angles"])
     assert prior.part_names == template.part_names
     assert prior.facts() == {
-        "content_hash": prior.content_hash, "poses": 4, "template_hash": template.hash,
-        "source": "a test", "status": EXPERIMENT,
-    }  # fmt: skip
+        "content_hash": prior.content_hash,
+        "poses": 4,
+        "template_hash": template.hash,
+        "source": "a test",
+        "status": EXPERIMENT,
+    }
     assert write(tmp_path / "b.npz", arrays).content_hash == prior.content_hash
     other = write(tmp_path / "c.npz", contents(template, seed=1))
     assert other.content_hash != prior.content_hash
@@ -147,9 +153,11 @@ BAD = [
     ({"usable": np.full(4, "x")}, "usable holds <U1, wanted truth values"),
     ({"part_names": np.arange(16)}, "part_names holds int64, wanted text"),
     ({"part_names": np.array("palm")}, "part_names is [], wanted [1]"),
-    ({"usable": np.zeros(4, bool)}, "none of its 4 poses is usable; fit again with a larger "
-                                    "--max_residual_mm."),
-]  # fmt: skip
+    (
+        {"usable": np.zeros(4, bool)},
+        "none of its 4 poses is usable; fit again with a larger --max_residual_mm.",
+    ),
+]
 
 
 @pytest.mark.parametrize(("changed", "message"), BAD)
@@ -203,8 +211,12 @@ def test_the_trainer_learns_the_priors_status(template, tmp_path):
 
     file = tmp_path / "a.npz"
     prior = write(file, contents(template))
-    settings = {"data": "online", "pose_prior": str(file), "synthetic_records": "",
-                "synthesis_config": ""}
+    settings = {
+        "data": "online",
+        "pose_prior": str(file),
+        "synthetic_records": "",
+        "synthesis_config": "",
+    }
     assert pose_prior_facts(settings) == prior.facts()
     assert pose_prior_facts(settings | {"pose_prior": ""}) is None
     write_records(tmp_path / "r", template, SynthesisConfig(pose=QUIET), 2, 0, 1, 1, False, prior)
@@ -221,16 +233,30 @@ def test_a_prior_for_a_sampler_that_draws_nothing_from_it_is_refused(template, t
     write(file, contents(template))
     sampler = checkout / "configs" / "synthetic_test.json"
     message = f"--pose_prior={file}: the sampler takes no pose from it (pose.prior_share is 0)"
-    settings = {"data": "online", "pose_prior": str(file), "synthesis_config": str(sampler),
-                "easy_steps": 0}
+    settings = {
+        "data": "online",
+        "pose_prior": str(file),
+        "synthesis_config": str(sampler),
+        "easy_steps": 0,
+    }
     with pytest.raises(InputError, match=re.escape(message)):
         pose_prior_facts(settings)
     with pytest.raises(InputError, match=re.escape(message)):
         synthetic_data(template, settings, 2, 0)
     done = subprocess.run(
-        [sys.executable, "-m", "data_prep.synthetic_to_tfrecord", f"--output_dir={tmp_path / 'r'}",
-         f"--config={sampler}", f"--pose_prior={file}"],
-        cwd=checkout, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "data_prep.synthetic_to_tfrecord",
+            f"--output_dir={tmp_path / 'r'}",
+            f"--config={sampler}",
+            f"--pose_prior={file}",
+        ],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert message in done.stderr and not (tmp_path / "r").exists()

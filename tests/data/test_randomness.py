@@ -26,8 +26,9 @@ def test_normals_have_mean_0_and_deviation_1():
 
 def test_choice_follows_its_shares():
     values = draw(rng.choice, (1.0, 0.0, 3.0))
-    np.testing.assert_allclose(np.bincount(values, minlength=3) / len(values), [0.25, 0, 0.75],
-                               atol=0.02)
+    np.testing.assert_allclose(
+        np.bincount(values, minlength=3) / len(values), [0.25, 0, 0.75], atol=0.02
+    )
 
 
 def test_rotations_are_proper_and_uniform():
@@ -43,9 +44,11 @@ def test_rotations_are_proper_and_uniform():
 
 
 def test_neighbouring_keys_give_unrelated_streams():
-    streams = np.stack([
-        draw(rng.uniform, 0.0, 1.0, count=500, key=key)
-        for key in ((0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
-    ])
+    streams = np.stack(
+        [
+            draw(rng.uniform, 0.0, 1.0, count=500, key=key)
+            for key in ((0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
+        ]
+    )
     correlation = np.corrcoef(streams) - np.eye(5)
     assert np.abs(correlation).max() < 0.2

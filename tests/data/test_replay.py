@@ -17,9 +17,11 @@ def test_replay_finds_what_was_drawn_for_each_frame():
     # Bones between key points of one part are as long as the shape drawn makes them.
     first, second = 30, 31  # the palm's
     rest = template.keypoints + np.einsum(
-        "nk,kjc->njc", [draws.shape for draws in found], template.shape_keypoints)
+        "nk,kjc->njc", [draws.shape for draws in found], template.shape_keypoints
+    )
     lengths = np.linalg.norm(rest[:, first] - rest[:, second], axis=-1)
     points = batch["keypoints"]
     np.testing.assert_allclose(
-        np.linalg.norm(points[:, first] - points[:, second], axis=-1), lengths, atol=0.5)
+        np.linalg.norm(points[:, first] - points[:, second], axis=-1), lengths, atol=0.5
+    )
     assert replay(template, config, 5, 0, batch["keypoints"][0]) is None

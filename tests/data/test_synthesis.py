@@ -77,12 +77,12 @@ def test_no_other_vertex_lies_before_a_hand_pixel(template, clean):
         u, v = np.rint(fx * x / z + cx).astype(int), np.rint(fy * y / z + cy).astype(int)
         inside = (u >= 1) & (u < 63) & (v >= 1) & (v < 63)
         u, v, z = u[inside], v[inside], z[inside]
-        around = np.stack([
-            clean["depth"][n][v + dv, u + du] for du in (-1, 0, 1) for dv in (-1, 0, 1)
-        ])
-        hand = np.stack([
-            clean["face"][n][v + dv, u + du] >= 0 for du in (-1, 0, 1) for dv in (-1, 0, 1)
-        ]).all(axis=0)
+        around = np.stack(
+            [clean["depth"][n][v + dv, u + du] for du in (-1, 0, 1) for dv in (-1, 0, 1)]
+        )
+        hand = np.stack(
+            [clean["face"][n][v + dv, u + du] >= 0 for du in (-1, 0, 1) for dv in (-1, 0, 1)]
+        ).all(axis=0)
         assert (z[hand] > around[:, hand].min(axis=0) - 4.0).all()
 
 

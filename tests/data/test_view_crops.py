@@ -171,17 +171,16 @@ def test_noise_has_the_deviation_asked_for_and_grows_with_the_square_of_depth():
 def test_holes_take_about_the_share_asked_for(size):
     ones = tf.ones([size, size])
     punch = tf.function(punch_holes)
-    lost = [
-        1 - punch(ones, 0.04, tf.constant([3, i], tf.int64)).numpy().mean() for i in range(200)
-    ]
+    lost = [1 - punch(ones, 0.04, tf.constant([3, i], tf.int64)).numpy().mean() for i in range(200)]
     # Discs overlap and are cut by the border, so a little less.
     assert 0.03 < np.mean(lost) < 0.041
 
 
 def test_draws_depend_on_seed_number_and_view_alone_and_keep_their_ranges():
     def draws(seed, view=0):
-        drawn = [draw_motion(AugmentConfig(), seed, tf.constant(n, tf.int64), view)
-                 for n in range(100)]
+        drawn = [
+            draw_motion(AugmentConfig(), seed, tf.constant(n, tf.int64), view) for n in range(100)
+        ]
         return np.array([[d.angle, d.scale, *d.jitter] for d in drawn])
 
     first = draws(1)
@@ -194,8 +193,8 @@ def test_draws_depend_on_seed_number_and_view_alone_and_keep_their_ranges():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rotation": -1.0}, {"scale": (1.1, 0.9)}, {"hole_share": 1.0},
-              {"depth_noise": float("nan")}]
+    "wrong",
+    [{"rotation": -1.0}, {"scale": (1.1, 0.9)}, {"hole_share": 1.0}, {"depth_noise": float("nan")}],
 )
 def test_a_wrong_range_is_named(wrong):
     with pytest.raises(ValueError, match=f"wants {next(iter(wrong))}"):

@@ -50,13 +50,16 @@ def test_the_same_values_give_the_same_bytes(step):
     assert view_schema.encode_step(step) == view_schema.encode_step(dict(reversed(step.items())))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"centre": np.zeros([CAMERAS, 2])}, r"centre \[2, 3\], got \[2, 2\]"),
-    ({"centre": np.full([CAMERAS, 3], np.nan)}, "finite centre"),
-    ({"keypoints": np.full([CAMERAS, KEYPOINTS, 3], np.inf)}, "finite keypoints"),
-    ({"window": np.array([[10, 20, 5, 7], [0, 1, 4, 9]])}, r"window's size \[9, 4\], got"),
-    ({"depth": [np.zeros([7, 5]), np.zeros([4, 9])]}, "uint16 depth .* got float64"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"centre": np.zeros([CAMERAS, 2])}, r"centre \[2, 3\], got \[2, 2\]"),
+        ({"centre": np.full([CAMERAS, 3], np.nan)}, "finite centre"),
+        ({"keypoints": np.full([CAMERAS, KEYPOINTS, 3], np.inf)}, "finite keypoints"),
+        ({"window": np.array([[10, 20, 5, 7], [0, 1, 4, 9]])}, r"window's size \[9, 4\], got"),
+        ({"depth": [np.zeros([7, 5]), np.zeros([4, 9])]}, "uint16 depth .* got float64"),
+    ],
+)
 def test_values_that_do_not_fit_are_named(step, change, message):
     with pytest.raises(ValueError, match=message):
         view_schema.encode_step({**step, **change})

@@ -44,7 +44,10 @@ def test_one_camera_in_order_gives_its_valid_views_with_their_truth(folder):
     dataset = view_dataset(folder, 4, camera=2, shuffle=False, repeat=False)
     found = batches(dataset)
     assert np.concatenate([batch["index"] for batch in found]).tolist() == [
-        1, 3, 4, *range(6, STEPS + 1)
+        1,
+        3,
+        4,
+        *range(6, STEPS + 1),
     ]
     for batch in found:
         assert (batch["camera"] == 2).all() and (batch["cube"] == 300).all()
@@ -132,8 +135,9 @@ def test_augmented_views_of_a_step_agree_in_their_rig_frame(folder):
     for row, valid in enumerate(batch["view_valid"] > 0):
         scale = np.sum(rig[row, valid] * truth[row]) / np.sum(truth[row] ** 2) / valid.sum()
         assert 0.9 <= scale <= 1.1
-        np.testing.assert_allclose(rig[row, valid], np.stack([scale * truth[row]] * valid.sum()),
-                                   atol=0.01)  # mm
+        np.testing.assert_allclose(
+            rig[row, valid], np.stack([scale * truth[row]] * valid.sum()), atol=0.01
+        )  # mm
 
 
 def test_labels_are_kept_in_an_evenly_spread_share(folder):

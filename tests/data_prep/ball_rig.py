@@ -12,8 +12,9 @@ STEPS = 5
 WIDTH, HEIGHT = 320, 240
 RADIUS_MM = 60.0
 UNIT_MM = 0.25
-INTRINSICS = np.array([[290.0, 292.0, 158.0, 121.0], [300.0, 299.0, 161.0, 119.0],
-                       [310.0, 311.0, 160.0, 120.0]])  # fmt: skip
+INTRINSICS = np.array(
+    [[290.0, 292.0, 158.0, 121.0], [300.0, 299.0, 161.0, 119.0], [310.0, 311.0, 160.0, 120.0]]
+)
 
 
 def names(steps: int = STEPS) -> list[str]:

@@ -22,8 +22,12 @@ def hand(left=False):
     if left:
         tilt, faces = tilt @ np.diag([-1.0, 1, 1]), faces[:, ::-1]
     move = lambda points: points @ tilt.T + [30.0, -10.0, 200.0]  # noqa: E731
-    return (move(template.vertices[kept].astype(np.float64)), faces,
-            template.skinning_weights[kept].astype(np.float64), move(joints))
+    return (
+        move(template.vertices[kept].astype(np.float64)),
+        faces,
+        template.skinning_weights[kept].astype(np.float64),
+        move(joints),
+    )
 
 
 def tips(vertices, weights, joints):
@@ -46,8 +50,13 @@ def write_glb(path, vertices, faces, weights, joints, extra=(), change=None):
     """
     names = list(WEBXR)[::-1]
     part_names = load_template().part_names
-    ends = dict(zip([f"{f}3" for f in ("thumb", "index", "middle", "ring", "little")],
-                    tips(vertices, weights, joints), strict=True))
+    ends = dict(
+        zip(
+            [f"{f}3" for f in ("thumb", "index", "middle", "ring", "little")],
+            tips(vertices, weights, joints),
+            strict=True,
+        )
+    )
     origin = {}
     for bone in list(WEBXR):
         part = WEBXR[bone]
@@ -55,8 +64,9 @@ def write_glb(path, vertices, faces, weights, joints, extra=(), change=None):
             origin[bone] = ends[part]
         else:
             origin[bone] = joints[part_names.index(part) if part in part_names else 0]
-    bone_of_part = [names.index(next(bone for bone in WEBXR if WEBXR[bone] == part))
-                    for part in part_names]
+    bone_of_part = [
+        names.index(next(bone for bone in WEBXR if WEBXR[bone] == part)) for part in part_names
+    ]
     for more, more_faces in extra:
         faces = np.concatenate([faces, more_faces + len(vertices)])
         vertices = np.concatenate([vertices, more])
@@ -65,26 +75,42 @@ def write_glb(path, vertices, faces, weights, joints, extra=(), change=None):
     corners = faces.reshape(-1)
     matrices = np.tile(np.eye(4, dtype=np.float32), [len(names), 1, 1])
     matrices[:, 3, :3] = [-origin[name] / 1000 for name in names]  # Columns: transposed.
-    arrays = [(vertices[corners] / 1000).astype("<f4"),
-              np.array(bone_of_part)[order][corners].astype("<u1"),
-              np.take_along_axis(weights, order, axis=1)[corners].astype("<f4"),
-              np.arange(len(corners)).astype("<u2"), matrices.reshape(-1, 16).astype("<f4")]
+    arrays = [
+        (vertices[corners] / 1000).astype("<f4"),
+        np.array(bone_of_part)[order][corners].astype("<u1"),
+        np.take_along_axis(weights, order, axis=1)[corners].astype("<f4"),
+        np.arange(len(corners)).astype("<u2"),
+        matrices.reshape(-1, 16).astype("<f4"),
+    ]
     types = [(5126, "VEC3"), (5121, "VEC4"), (5126, "VEC4"), (5123, "SCALAR"), (5126, "MAT4")]
     binary, views, accessors = b"", [], []
     for array, (component, kind) in zip(arrays, types, strict=True):
         binary += b"\0" * (-len(binary) % 4)
         views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": array.nbytes})
-        accessors.append({"bufferView": len(views) - 1, "componentType": component, "type": kind,
-                          "count": len(array)})
+        accessors.append(
+            {
+                "bufferView": len(views) - 1,
+                "componentType": component,
+                "type": kind,
+                "count": len(array),
+            }
+        )
         binary += array.tobytes()
     description = {
-        "asset": {"version": "2.0", "copyright": "CC0"}, "buffers": [{"byteLength": len(binary)}],
-        "bufferViews": views, "accessors": accessors,
+        "asset": {"version": "2.0", "copyright": "CC0"},
+        "buffers": [{"byteLength": len(binary)}],
+        "bufferViews": views,
+        "accessors": accessors,
         "nodes": [{"name": name} for name in names] + [{"mesh": 0, "skin": 0}],
         "skins": [{"joints": list(range(len(names))), "inverseBindMatrices": 4}],
-        "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "JOINTS_0": 1, "WEIGHTS_0": 2},
-                                    "indices": 3}]}],
-    }  # fmt: skip
+        "meshes": [
+            {
+                "primitives": [
+                    {"attributes": {"POSITION": 0, "JOINTS_0": 1, "WEIGHTS_0": 2}, "indices": 3}
+                ]
+            }
+        ],
+    }
     if change:
         change(description)
     text = json.dumps(description).encode()

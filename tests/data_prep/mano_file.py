@@ -32,15 +32,20 @@ def model() -> dict:
     shapes = np.concatenate([template.shape_basis[:, kept].transpose(1, 2, 0) / 1000] * 2, axis=2)
     parents = [_ROOT, *(0 if part.endswith("1") else PARTS.index(part) - 1 for part in PARTS[1:])]
     return {
-        "v_template": vertices, "f": faces.astype(np.uint32),
+        "v_template": vertices,
+        "f": faces.astype(np.uint32),
         "weights": template.skinning_weights[kept][:, order].astype(np.float64),
-        "J_regressor": regressor, "J": regressor @ vertices,
+        "J_regressor": regressor,
+        "J": regressor @ vertices,
         "kintree_table": np.array([parents, range(16)], np.uint32),
         "shapedirs": shapes[..., :BETAS],
         "posedirs": rng.normal(size=[VERTICES, 3, POSE_FEATURES]) * 1e-4,
-        "hands_components": np.eye(45), "hands_coeffs": rng.normal(size=[20, 45]),
-        "hands_mean": np.zeros(45), "bs_style": "lbs", "bs_type": "lrotmin",
-    }  # fmt: skip
+        "hands_components": np.eye(45),
+        "hands_coeffs": rng.normal(size=[20, 45]),
+        "hands_mean": np.zeros(45),
+        "bs_style": "lbs",
+        "bs_type": "lrotmin",
+    }
 
 
 def write_npz(path, arrays):
@@ -51,11 +56,18 @@ def write_pickle(path, arrays, protocol=2):
     """Pickles with chumpy's classes about the arrays that MANO has so, and a sparse regressor."""
     with _chumpy() as (ch, select):
         whole = ch(x=np.concatenate([arrays["shapedirs"].reshape(-1), np.zeros(50)]))
-        chosen = select(a=whole, idxs=np.arange(arrays["shapedirs"].size),
-                        preferred_shape=arrays["shapedirs"].shape)
-        content = {**arrays, "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"]),
-                   "shapedirs": chosen, "posedirs": arrays["posedirs"],
-                   "v_template": ch(x=arrays["v_template"])}
+        chosen = select(
+            a=whole,
+            idxs=np.arange(arrays["shapedirs"].size),
+            preferred_shape=arrays["shapedirs"].shape,
+        )
+        content = {
+            **arrays,
+            "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"]),
+            "shapedirs": chosen,
+            "posedirs": arrays["posedirs"],
+            "v_template": ch(x=arrays["v_template"]),
+        }
         path.write_bytes(pickle.dumps(content, protocol=protocol))
 
 

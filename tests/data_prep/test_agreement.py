@@ -20,10 +20,12 @@ def views(hand, decoys, spread=0.0):
     """Candidates [3, 2, 3]: the hand, as each view sees it, and the view's own decoy."""
     generator = np.random.default_rng(5)
     offsets = generator.uniform(-spread, spread, [3, 3])
-    return np.stack([
-        seen([hand + offset, decoy], camera)
-        for offset, decoy, camera in zip(offsets, decoys, rig(), strict=True)
-    ])
+    return np.stack(
+        [
+            seen([hand + offset, decoy], camera)
+            for offset, decoy, camera in zip(offsets, decoys, rig(), strict=True)
+        ]
+    )
 
 
 HAND = np.array([20.0, -10.0, 700.0])

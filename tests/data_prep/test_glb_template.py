@@ -104,8 +104,13 @@ def test_closed_hand_ends_at_the_border_of_its_flat_cap(hand, tmp_path):
     loop = longest_border(faces)
     cap = np.stack([np.roll(loop, -1), loop, np.full(len(loop), len(vertices))], axis=1)
     closed = np.concatenate([vertices, vertices[loop].mean(axis=0, keepdims=True)])
-    glb_file.write_glb(tmp_path / "hand.glb", closed, np.concatenate([faces, cap]),
-                       np.concatenate([weights, np.eye(16)[:1]]), joints)
+    glb_file.write_glb(
+        tmp_path / "hand.glb",
+        closed,
+        np.concatenate([faces, cap]),
+        np.concatenate([weights, np.eye(16)[:1]]),
+        joints,
+    )
     template = build(tmp_path / "hand.glb")
     assert len(template.vertices) == 501 and len(template.wrist_loop) == glb_file.BORDER
 
@@ -115,27 +120,31 @@ def spoil(*keys, value):
         for key in keys[:-1]:
             description = description[key]
         description[keys[-1]] = value
+
     return change
 
 
-@pytest.mark.parametrize("change, message", [
-    (spoil("accessors", 0, "count", value=10**9), "accessor 0.*beyond its buffer"),
-    (spoil("accessors", 0, "bufferView", value=-1), "has no bufferViews/-1"),
-    (spoil("accessors", 1, "componentType", value=1), "accessor 1 can't be read"),
-    (spoil("accessors", 2, "byteOffset", value=-4), "accessor 2.*no number of bytes"),
-    (spoil("bufferViews", 3, "byteStride", value=0), "accessor 3"),
-    (spoil("buffers", 0, "uri", value="/etc/passwd"), "in another file"),
-    (spoil("skins", 0, "joints", value=[0, 1]), "contradict each other"),
-    (spoil("skins", 0, "inverseBindMatrices", value=0), "bind matrices of shape"),
-    (spoil("nodes", 25, "skin", value="x"), "skinned meshes"),
-    (spoil("nodes", value=7), "nodes is no list"),
-    (spoil("skins", 0, "joints", 3, value=99), "has no nodes/99"),
-    (spoil("nodes", 3, value=5), ""),
-    (spoil("meshes", 0, "primitives", 0, "attributes", value={}), "its mesh lacks"),
-    (spoil("meshes", 0, "primitives", 0, "mode", value=1), "plain triangles"),
-    (spoil("meshes", 0, "primitives", 0, "indices", value="a"), "no number"),
-    (spoil("meshes", 0, "primitives", value=[]), "do not go together"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (spoil("accessors", 0, "count", value=10**9), "accessor 0.*beyond its buffer"),
+        (spoil("accessors", 0, "bufferView", value=-1), "has no bufferViews/-1"),
+        (spoil("accessors", 1, "componentType", value=1), "accessor 1 can't be read"),
+        (spoil("accessors", 2, "byteOffset", value=-4), "accessor 2.*no number of bytes"),
+        (spoil("bufferViews", 3, "byteStride", value=0), "accessor 3"),
+        (spoil("buffers", 0, "uri", value="/etc/passwd"), "in another file"),
+        (spoil("skins", 0, "joints", value=[0, 1]), "contradict each other"),
+        (spoil("skins", 0, "inverseBindMatrices", value=0), "bind matrices of shape"),
+        (spoil("nodes", 25, "skin", value="x"), "skinned meshes"),
+        (spoil("nodes", value=7), "nodes is no list"),
+        (spoil("skins", 0, "joints", 3, value=99), "has no nodes/99"),
+        (spoil("nodes", 3, value=5), ""),
+        (spoil("meshes", 0, "primitives", 0, "attributes", value={}), "its mesh lacks"),
+        (spoil("meshes", 0, "primitives", 0, "mode", value=1), "plain triangles"),
+        (spoil("meshes", 0, "primitives", 0, "indices", value="a"), "no number"),
+        (spoil("meshes", 0, "primitives", value=[]), "do not go together"),
+    ],
+)
 def test_file_that_contradicts_itself_is_refused_by_name(hand, tmp_path, change, message):
     glb_file.write_glb(tmp_path / "hand.glb", *hand, change=change)
     with pytest.raises(InputError, match=f"hand.glb: .*{message}"):

@@ -61,8 +61,9 @@ def left_records(rig, tmp_path_factory):
 
 def test_a_left_recording_gives_the_records_of_its_mirror_image(rig, left_records, tmp_path):
     copy = shutil.copytree(rig, tmp_path / "rig")
-    mirror_images(copy, [f"{camera}/{name}" for camera in CAMERAS
-                         for name in ball_rig.names(STEPS)])
+    mirror_images(
+        copy, [f"{camera}/{name}" for camera in CAMERAS for name in ball_rig.names(STEPS)]
+    )
     calibration = mirrored_calibration(ball_rig.calibration(), ball_rig.WIDTH)
     (copy / "calibration.json").write_text(json.dumps(calibration))
     description = convert_rig(copy, tmp_path / "out")
@@ -77,8 +78,10 @@ def test_a_left_recording_gives_the_records_of_its_mirror_image(rig, left_record
 
 def test_what_the_record_says_undoes_the_mirror(rig, left_records, tmp_path):
     convert_rig(rig, tmp_path)
-    frames = [[np.asarray(Image.open(rig / camera / name)) for camera in CAMERAS]
-              for name in ball_rig.names(STEPS)]
+    frames = [
+        [np.asarray(Image.open(rig / camera / name)) for camera in CAMERAS]
+        for name in ball_rig.names(STEPS)
+    ]
     for step, seen in zip(read_records(left_records), frames, strict=True):
         assert step["frame_width"] == ball_rig.WIDTH
         back = view_schema.in_camera(step | {"depth": np.zeros(1)}, True, step["frame_width"])
@@ -115,8 +118,7 @@ def left_nyu(tmp_path_factory):
     folder = tmp_path_factory.mktemp("left_nyu")
     nyu_folder.write_nyu(folder / "nyu", STEPS, ("test",))
     camera = {"fx": 588.036865, "fy": 587.075073, "cx": 318.5, "cy": 240.0}
-    calibration = {"intrinsics": [camera] * 3,
-                   "camera_from_camera1": nyu_folder.rig().tolist()}  # fmt: skip
+    calibration = {"intrinsics": [camera] * 3, "camera_from_camera1": nyu_folder.rig().tolist()}
     (folder / "rig.json").write_text(json.dumps(calibration))
     (folder / "mirrored.json").write_text(json.dumps(mirrored_calibration(calibration, 640)))
     for view, points in enumerate(nyu_folder.points(STEPS)):
@@ -129,16 +131,31 @@ def left_nyu(tmp_path_factory):
 @pytest.mark.parametrize("center", ["joint", "file"])
 def test_labels_and_centres_are_mirrored_with_the_frames(left_nyu, convert, tmp_path, center):
     copy = shutil.copytree(left_nyu / "nyu", tmp_path / "nyu")
-    mirror_images(copy / "test", [f"depth_{camera}_{index:07d}.png" for camera in (1, 2, 3)
-                                  for index in range(1, STEPS + 1)])
+    mirror_images(
+        copy / "test",
+        [
+            f"depth_{camera}_{index:07d}.png"
+            for camera in (1, 2, 3)
+            for index in range(1, STEPS + 1)
+        ],
+    )
     nyu_folder.write_labels(copy / "test", mirror.mirror_points(nyu_folder.points(STEPS)))
     given = {"center": center}
-    files = [{"center_file": str(left_nyu / name)} if center == "file" else {}
-             for name in ("centres_{camera}.txt", "mirrored_{camera}.txt")]
-    convert(left_nyu / "nyu", tmp_path / "left", hand="left", **given, **files[0],
-            calibration=str(left_nyu / "rig.json"))
-    convert(copy, tmp_path / "right", **given, **files[1],
-            calibration=str(left_nyu / "mirrored.json"))
+    files = [
+        {"center_file": str(left_nyu / name)} if center == "file" else {}
+        for name in ("centres_{camera}.txt", "mirrored_{camera}.txt")
+    ]
+    convert(
+        left_nyu / "nyu",
+        tmp_path / "left",
+        hand="left",
+        **given,
+        **files[0],
+        calibration=str(left_nyu / "rig.json"),
+    )
+    convert(
+        copy, tmp_path / "right", **given, **files[1], calibration=str(left_nyu / "mirrored.json")
+    )
     left = read_records(tmp_path / "left" / "test")
     assert_equal_but_for_the_hand(left, read_records(tmp_path / "right" / "test"))
     for step in left:

@@ -76,7 +76,8 @@ def test_fingers_curl_to_the_palm(template):
 def test_palm_bones_are_parts_and_the_fingers_hang_on_them(folder, template, one_embedding):
     merged = template
     template = source_hand.build_template(
-        libhand.read_libhand(folder / "right_hand.pkl", palm_bones=True))
+        libhand.read_libhand(folder / "right_hand.pkl", palm_bones=True)
+    )
     names = template.part_names
     assert len(names) == 20 and len(template.vertices) == 1721
     for finger in ("index", "middle", "ring", "little"):
@@ -85,25 +86,34 @@ def test_palm_bones_are_parts_and_the_fingers_hang_on_them(folder, template, one
         assert template.parents[names.index(f"{finger}1")] == palm_bone
     hand = hand_arrays(template)
     assert [names[part] for part in np.flatnonzero(hand.finger < 0)] == [
-        "palm", "index0", "middle0", "ring0", "little0"]
+        "palm",
+        "index0",
+        "middle0",
+        "ring0",
+        "little0",
+    ]
     for part in np.flatnonzero(hand.finger >= 0):
         assert hand.segment[part] == int(names[part][-1]) - 1
     assert hand.finger[names.index("thumb1")] == 0
     # Fingers bend about the same axes within the same limits as on a palm of one part.
     same = [names.index(name) for name in merged.part_names]
     for field in ("bone_from_template", "joint_limits"):
-        np.testing.assert_allclose(getattr(template, field)[same], getattr(merged, field),
-                                   atol=1e-4)
+        np.testing.assert_allclose(
+            getattr(template, field)[same], getattr(merged, field), atol=1e-4
+        )
 
 
 def test_same_file_gives_the_same_bytes(folder, one_embedding):
-    first, second = (source_hand.build_template(libhand.read_libhand(folder / "right_hand.pkl"))
-                     for _ in range(2))
+    first, second = (
+        source_hand.build_template(libhand.read_libhand(folder / "right_hand.pkl"))
+        for _ in range(2)
+    )
     assert first.to_bytes() == second.to_bytes()
 
 
-def test_without_markers_key_points_are_placed_as_on_other_hands(folder, tmp_path, template,
-                                                                 one_embedding):
+def test_without_markers_key_points_are_placed_as_on_other_hands(
+    folder, tmp_path, template, one_embedding
+):
     (tmp_path / "right_hand.pkl").write_bytes((folder / "right_hand.pkl").read_bytes())
     placed = source_hand.build_template(libhand.read_libhand(tmp_path / "right_hand.pkl"))
     # The table was derived from these markers. On the palm it counts from surfaces that are looked

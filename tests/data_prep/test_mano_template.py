@@ -54,8 +54,9 @@ def test_every_format_gives_manos_mesh_skeleton_and_shapes(path, arrays):
         own = hand.part_names.index(name)
         np.testing.assert_allclose(hand.joints[own], 1000 * arrays["J"][part], atol=1e-9)
         np.testing.assert_allclose(hand.weights[:, own], arrays["weights"][:, part], atol=1e-6)
-    np.testing.assert_allclose(hand.shapes.vertices,
-                               1000 * arrays["shapedirs"].transpose(2, 0, 1), atol=1e-9)
+    np.testing.assert_allclose(
+        hand.shapes.vertices, 1000 * arrays["shapedirs"].transpose(2, 0, 1), atol=1e-9
+    )
 
 
 def test_template_has_16_parts_and_the_shapes_move_its_joints_as_manos(arrays, tmp_path):
@@ -71,13 +72,20 @@ def test_template_has_16_parts_and_the_shapes_move_its_joints_as_manos(arrays, t
     joints = np.linalg.inv(template.bone_from_template.astype(np.float64))[:, :3, 3]
     joints = joints + np.einsum("k,kpi->pi", betas, template.shape_joints)
     joints = joints[[template.part_names.index(part) for part in mano.PARTS]]
-    np.testing.assert_allclose(np.linalg.norm(joints[:, None] - joints, axis=-1),
-                               np.linalg.norm(wanted[:, None] - wanted, axis=-1), atol=2e-3)  # mm.
+    np.testing.assert_allclose(
+        np.linalg.norm(joints[:, None] - joints, axis=-1),
+        np.linalg.norm(wanted[:, None] - wanted, axis=-1),
+        atol=2e-3,
+    )  # mm.
 
 
 def test_left_hand_is_mirrored_to_the_right_one_and_says_so(arrays, tmp_path):
-    left = {**arrays, "v_template": arrays["v_template"] * [-1, 1, 1], "f": arrays["f"][:, ::-1],
-            "shapedirs": arrays["shapedirs"] * np.array([-1, 1, 1])[:, None]}
+    left = {
+        **arrays,
+        "v_template": arrays["v_template"] * [-1, 1, 1],
+        "f": arrays["f"][:, ::-1],
+        "shapedirs": arrays["shapedirs"] * np.array([-1, 1, 1])[:, None],
+    }
     mano_file.write_npz(tmp_path / "R.npz", arrays)
     mano_file.write_pickle(tmp_path / "L.pkl", left)
     right = source_hand.build_template(mano.read_mano(tmp_path / "R.npz"))
@@ -91,13 +99,25 @@ def test_left_hand_is_mirrored_to_the_right_one_and_says_so(arrays, tmp_path):
 
 
 def test_a_left_hands_mesh_is_the_sources_turned_not_mirrored(arrays, tmp_path):
-    left = {**arrays, "v_template": arrays["v_template"] * [-1, 1, 1], "f": arrays["f"][:, ::-1],
-            "shapedirs": arrays["shapedirs"] * np.array([-1, 1, 1])[:, None]}
+    left = {
+        **arrays,
+        "v_template": arrays["v_template"] * [-1, 1, 1],
+        "f": arrays["f"][:, ::-1],
+        "shapedirs": arrays["shapedirs"] * np.array([-1, 1, 1])[:, None],
+    }
     mano_file.write_npz(tmp_path / "L.npz", left)
     flags.FLAGS.unparse_flags()
-    flags.FLAGS(["build_template", "--source=mano", f"--input={tmp_path / 'L.npz'}", "--poses=0",
-                 f"--output={tmp_path / 'left.npz'}", f"--mesh={tmp_path / 'left.obj'}",
-                 f"--report={tmp_path / 'left.json'}"])
+    flags.FLAGS(
+        [
+            "build_template",
+            "--source=mano",
+            f"--input={tmp_path / 'L.npz'}",
+            "--poses=0",
+            f"--output={tmp_path / 'left.npz'}",
+            f"--mesh={tmp_path / 'left.obj'}",
+            f"--report={tmp_path / 'left.json'}",
+        ]
+    )
     build_template.main([])
     sheet = json.loads((tmp_path / "left.json").read_text())["mesh"]
     assert sheet["handedness"] == "left" == HandTemplate.load(tmp_path / "left.npz").handedness
@@ -113,8 +133,9 @@ def test_a_left_hands_mesh_is_the_sources_turned_not_mirrored(arrays, tmp_path):
 
 def test_same_file_gives_the_same_bytes(arrays, tmp_path):
     mano_file.write_pickle(tmp_path / "MANO_RIGHT.pkl", arrays)
-    first, second = (source_hand.build_template(mano.read_mano(tmp_path / "MANO_RIGHT.pkl"))
-                     for _ in range(2))
+    first, second = (
+        source_hand.build_template(mano.read_mano(tmp_path / "MANO_RIGHT.pkl")) for _ in range(2)
+    )
     assert first.to_bytes() == second.to_bytes()
 
 
@@ -131,24 +152,30 @@ def test_pickle_that_runs_code_is_refused_unrun(arrays, tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("attack", [
-    b"cchumpy\nCh\n(S'x'\ntR(S'append'\nI1\ndb.",  # A stand-in with a state of no use.
-    b"ccopy_reg\n_reconstructor\n(cbuiltins\nobject\ncbuiltins\nobject\nNtR.",
-    b"cscipy.sparse\nos.system\n(S'x'\ntR.",
-])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        b"cchumpy\nCh\n(S'x'\ntR(S'append'\nI1\ndb.",  # A stand-in with a state of no use.
+        b"ccopy_reg\n_reconstructor\n(cbuiltins\nobject\ncbuiltins\nobject\nNtR.",
+        b"cscipy.sparse\nos.system\n(S'x'\ntR.",
+    ],
+)
 def test_stand_ins_run_nothing(attack, tmp_path):
     (tmp_path / "MANO_RIGHT.pkl").write_bytes(attack)
     with pytest.raises(InputError, match="MANO_RIGHT.pkl: (refused|is not MANO's model)"):
         mano.read_mano(tmp_path / "MANO_RIGHT.pkl")
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"weights": None}, "it has no weights"),
-    ({"weights": np.zeros([778, 15])}, "weights is"),
-    ({"v_template": np.full([778, 3], np.nan)}, "v_template is"),
-    ({"f": np.full([10, 3], 778)}, "f names vertices"),
-    ({"kintree_table": np.zeros([2, 16], np.uint32)}, "its kintree_table is not MANO's"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"weights": None}, "it has no weights"),
+        ({"weights": np.zeros([778, 15])}, "weights is"),
+        ({"v_template": np.full([778, 3], np.nan)}, "v_template is"),
+        ({"f": np.full([10, 3], 778)}, "f names vertices"),
+        ({"kintree_table": np.zeros([2, 16], np.uint32)}, "its kintree_table is not MANO's"),
+    ],
+)
 def test_other_structure_is_refused_by_name(arrays, change, message, tmp_path):
     changed = {key: value for key, value in {**arrays, **change}.items() if value is not None}
     mano_file.write_npz(tmp_path / "MANO_RIGHT.npz", changed)

@@ -16,9 +16,7 @@ from tests.data_prep.nyu_folder import contents, read_records
 FRAMES = nyu_folder.FRAMES
 
 
-def test_a_full_disk_leaves_whole_shards_alone_and_says_what_to_do(
-    convert, nyu, records, tmp_path
-):
+def test_a_full_disk_leaves_whole_shards_alone_and_says_what_to_do(convert, nyu, records, tmp_path):
     # A limit on a file's size is what a test can do of a full disk: the same write fails.
     sizes = sorted(path.stat().st_size for path in records.glob("*.tfrecord"))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -78,8 +76,12 @@ def test_bad_frames_are_skipped_counted_and_listed(convert, copy, records, tmp_p
     description = convert(copy, tmp_path / "out", skip_bad_frames=True)
     files = {entry["file"]: entry["why"] for entry in description["skipped"]}
     assert set(files) == {
-        "test/joint_data.mat", "test/depth_2_0000004.png", "test/depth_1_0000002.png",
-        "test/depth_3_0000005.png", f"test/depth_3_{FRAMES + 1:07d}.png"}  # fmt: skip
+        "test/joint_data.mat",
+        "test/depth_2_0000004.png",
+        "test/depth_1_0000002.png",
+        "test/depth_3_0000005.png",
+        f"test/depth_3_{FRAMES + 1:07d}.png",
+    }
     assert "index 1, camera 3" in files["test/joint_data.mat"]
     assert "not a PNG" in files["test/depth_2_0000004.png"]
     assert "no such file" in files["test/depth_1_0000002.png"]
@@ -133,15 +135,18 @@ def _no_labels(folder):
     (folder / "joint_data.mat").unlink()
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (_remove_camera, r"test: no frame of camera 2 .*--cameras \(there are \[1, 3\]\)"),
-    (_remove_frame, "depth_3_0000002.png: no such file, but a label.*--skip_bad_frames"),
-    (_add_frame, "depth_1_0000099.png: a frame without label: joint_data.mat has 5 frames"),
-    (_nan, "joint_data.mat: index 3, camera 2: joint_xyz of F1_KNU2_B is NaN.*--skip_bad"),
-    (_other_shape, r"joint_data.mat: joint_xyz is \[3, 5, 21, 3\]"),
-    (_no_labels, "joint_data.mat: no such file.*--center=joint.*--center=localiser"),
-    (shutil.rmtree, "test: can't be listed .No such file.*--nyu_dir.*--splits"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_remove_camera, r"test: no frame of camera 2 .*--cameras \(there are \[1, 3\]\)"),
+        (_remove_frame, "depth_3_0000002.png: no such file, but a label.*--skip_bad_frames"),
+        (_add_frame, "depth_1_0000099.png: a frame without label: joint_data.mat has 5 frames"),
+        (_nan, "joint_data.mat: index 3, camera 2: joint_xyz of F1_KNU2_B is NaN.*--skip_bad"),
+        (_other_shape, r"joint_data.mat: joint_xyz is \[3, 5, 21, 3\]"),
+        (_no_labels, "joint_data.mat: no such file.*--center=joint.*--center=localiser"),
+        (shutil.rmtree, "test: can't be listed .No such file.*--nyu_dir.*--splits"),
+    ],
+)
 def test_bad_input_is_refused_before_anything_is_written(convert, copy, tmp_path, spoil, message):
     spoil(copy / "test")
     with pytest.raises(InputError, match=message) as error:
@@ -152,8 +157,12 @@ def test_bad_input_is_refused_before_anything_is_written(convert, copy, tmp_path
 
 def test_another_runs_records_are_refused(convert, nyu, records, tmp_path):
     before = contents(records)
-    for settings, what in (({"cameras": (1, 2)}, "cameras"), ({"cube_mm": 250.0}, "cube_mm"),
-                           ({"keep_labels": False}, "labels"), ({"center": "com"}, "centre")):
+    for settings, what in (
+        ({"cameras": (1, 2)}, "cameras"),
+        ({"cube_mm": 250.0}, "cube_mm"),
+        ({"keep_labels": False}, "labels"),
+        ({"center": "com"}, "centre"),
+    ):
         with pytest.raises(InputError, match=f"other records .*{what}.*another --output_dir"):
             convert(nyu, records.parent, **settings)
     assert contents(records) == before
@@ -180,13 +189,17 @@ def test_changed_labels_are_not_mixed_into_records_of_others(convert, copy, tmp_
         convert(copy, tmp_path / "out")
 
 
-@pytest.mark.parametrize(("argument", "message"), [
-    ("--cameras=0,1", "--cameras=0,1: wanted different numbers"),
-    ("--cameras=1,1", "--cameras=1,1"), ("--cameras=a", "--cameras=a"),
-    ("--splits=val", "--splits=val: wanted train, test"),
-    ("--center=file", "wants --center_file"),
-    ("--center_file=x.txt", "add --center=file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--cameras=0,1", "--cameras=0,1: wanted different numbers"),
+        ("--cameras=1,1", "--cameras=1,1"),
+        ("--cameras=a", "--cameras=a"),
+        ("--splits=val", "--splits=val: wanted train, test"),
+        ("--center=file", "wants --center_file"),
+        ("--center_file=x.txt", "add --center=file"),
+    ],
+)
 def test_wrong_flags_are_named(argument, message, tmp_path):
     from absl import flags
 

@@ -40,23 +40,28 @@ def test_points_that_are_not_numbers_in_front_of_the_camera_are_masked_and_liste
     assert np.sum(~found.valid) == 38
     listed = labels.bad_labels(found, CAMERAS, np.arange(FRAMES))
     assert [entry["why"].split(":")[0] for entry in listed] == [
-        "index 2, camera 1", "index 4, camera 3"]  # fmt: skip
+        "index 2, camera 1",
+        "index 4, camera 3",
+    ]
     assert "F1_KNU1_B, F2_KNU3_A is" in listed[0]["why"]
     assert "and 33 more" in listed[1]["why"]
     assert labels.bad_labels(found, (2,), np.arange(FRAMES)) == []
     assert labels.bad_labels(found, CAMERAS, np.array([0, 2, 4])) == []
 
 
-@pytest.mark.parametrize(("changed", "message"), [
-    ({"joint_xyz": points()[..., :35, :]}, r"joint_xyz is \[3, 5, 35, 3\], wanted"),
-    ({"joint_xyz": np.zeros([5, 36, 3])}, r"joint_xyz is \[5, 36, 3\]"),
-    ({"joint_xyz": points()[:2], "joint_uvd": points()[:2]}, "has 2 cameras; leave 3 out"),
-    ({"joint_uvd": points()[:, :4]}, r"joint_uvd is \[3, 4, 36, 3\], joint_xyz \[3, 5"),
-    ({"joint_xyz": None}, "has no joint_xyz"),
-    ({"joint_xyz": np.full([3, 5, 36, 3], "a")}, "wanted"),
-    ({"joint_names": np.array([["A"] * 36], object)}, r"not NYU's 36 .*first other: A"),
-    ({"joint_names": np.array([["F1_KNU3_A"] * 2], object)}, "joint_names are 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"joint_xyz": points()[..., :35, :]}, r"joint_xyz is \[3, 5, 35, 3\], wanted"),
+        ({"joint_xyz": np.zeros([5, 36, 3])}, r"joint_xyz is \[5, 36, 3\]"),
+        ({"joint_xyz": points()[:2], "joint_uvd": points()[:2]}, "has 2 cameras; leave 3 out"),
+        ({"joint_uvd": points()[:, :4]}, r"joint_uvd is \[3, 4, 36, 3\], joint_xyz \[3, 5"),
+        ({"joint_xyz": None}, "has no joint_xyz"),
+        ({"joint_xyz": np.full([3, 5, 36, 3], "a")}, "wanted"),
+        ({"joint_names": np.array([["A"] * 36], object)}, r"not NYU's 36 .*first other: A"),
+        ({"joint_names": np.array([["F1_KNU3_A"] * 2], object)}, "joint_names are 2"),
+    ],
+)
 def test_labels_of_another_kind_are_refused_with_their_reason(tmp_path, changed, message):
     write_labels(tmp_path, points(), **changed)
     with pytest.raises(InputError, match=message) as error:

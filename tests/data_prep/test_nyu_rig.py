@@ -68,8 +68,11 @@ def test_a_fit_is_proper_even_of_mirrored_points():
 
 def calibration(**changed):
     fx, fy, cx, cy = INTRINSICS
-    return {"intrinsics": {"fx": fx, "fy": fy, "cx": cx, "cy": cy},
-            "camera_from_camera1": rig().tolist(), **changed}
+    return {
+        "intrinsics": {"fx": fx, "fy": fy, "cx": cx, "cy": cy},
+        "camera_from_camera1": rig().tolist(),
+        **changed,
+    }
 
 
 def write(tmp_path, values):
@@ -91,8 +94,10 @@ def test_a_calibration_is_read_and_measured_on_labels(tmp_path):
 
 
 def test_each_camera_may_have_its_own_intrinsics_and_size(tmp_path):
-    listed = [{"fx": 100.0 * k, "fy": 50.0, "cx": 1, "cy": 2, "width": 320, "height": 240}
-              for k in (1, 2, 3)]
+    listed = [
+        {"fx": 100.0 * k, "fy": 50.0, "cx": 1, "cy": 2, "width": 320, "height": 240}
+        for k in (1, 2, 3)
+    ]
     found = read_calibration(write(tmp_path, calibration(intrinsics=listed)), 2)
     np.testing.assert_array_equal(found.intrinsics[:, 0], [100, 200])
     assert found.frame_size == (320, 240) and len(found.camera_from_rig) == 2
@@ -124,20 +129,23 @@ def _nan(t):
     t[0, 0] = np.nan
 
 
-@pytest.mark.parametrize(("changed", "message"), [
-    (_matrix(1, _scale), "camera 2 is not rigid"),
-    (_matrix(2, _mirror), "camera 3 is left-handed"),
-    (_matrix(2, _last_row), "last row"),
-    (_matrix(0, _shift), "camera 1 is not the identity"),
-    (_matrix(1, _nan), "not finite"),
-    ({"camera_from_camera1": rig()[:2].tolist()}, r"is \[2, 4, 4\], wanted \[3, 4, 4\]"),
-    ({"camera_from_camera1": "none"}, "wanted .3, 4, 4. numbers"),
-    ({"camera_from_camera1": [[1], [1, 2]]}, "wanted .3, 4, 4. numbers"),
-    ({"intrinsics": {"fx": 1}}, "intrinsics of camera 1 want the numbers fx, fy, cx, cy"),
-    ({"intrinsics": [{"fx": 1, "fy": 1, "cx": 1, "cy": 1}]}, "intrinsics of 1 cameras"),
-    ({"intrinsics": {"fx": -1, "fy": 1, "cx": 1, "cy": 1}}, "not positive"),
-    ({"unit": "m"}, "unit is 'm', wanted mm"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (_matrix(1, _scale), "camera 2 is not rigid"),
+        (_matrix(2, _mirror), "camera 3 is left-handed"),
+        (_matrix(2, _last_row), "last row"),
+        (_matrix(0, _shift), "camera 1 is not the identity"),
+        (_matrix(1, _nan), "not finite"),
+        ({"camera_from_camera1": rig()[:2].tolist()}, r"is \[2, 4, 4\], wanted \[3, 4, 4\]"),
+        ({"camera_from_camera1": "none"}, "wanted .3, 4, 4. numbers"),
+        ({"camera_from_camera1": [[1], [1, 2]]}, "wanted .3, 4, 4. numbers"),
+        ({"intrinsics": {"fx": 1}}, "intrinsics of camera 1 want the numbers fx, fy, cx, cy"),
+        ({"intrinsics": [{"fx": 1, "fy": 1, "cx": 1, "cy": 1}]}, "intrinsics of 1 cameras"),
+        ({"intrinsics": {"fx": -1, "fy": 1, "cx": 1, "cy": 1}}, "not positive"),
+        ({"unit": "m"}, "unit is 'm', wanted mm"),
+    ],
+)
 def test_a_wrong_calibration_is_refused_with_its_reason(tmp_path, changed, message):
     with pytest.raises(InputError, match=message) as error:
         read_calibration(write(tmp_path, calibration(**copy.deepcopy(changed))), 3)

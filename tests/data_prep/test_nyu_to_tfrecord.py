@@ -93,15 +93,17 @@ def test_the_description_counts_names_and_hashes(records):
     assert description["extrinsics"]["residual_mm"]["2"]["max"] < 0.01
     assert sum(file["records"] for file in description["files"]) == FRAMES
     assert {file["name"] for file in description["files"]} == {
-        path.name for path in records.glob("*.tfrecord")}  # fmt: skip
+        path.name for path in records.glob("*.tfrecord")
+    }
 
 
 def test_any_number_of_workers_writes_the_same_bytes(convert, nyu, records, tmp_path):
     convert(nyu, tmp_path, workers=3)
     assert contents(tmp_path / "test") == contents(records)
     other = convert(nyu, tmp_path / "one", steps_per_shard=100)
-    assert other["content_hash"] == json.loads(contents(records)["description.json"])[
-        "content_hash"]  # fmt: skip
+    assert (
+        other["content_hash"] == json.loads(contents(records)["description.json"])["content_hash"]
+    )
 
 
 DEADLY = """
@@ -122,8 +124,9 @@ convert_split(sys.argv[1], sys.argv[2], "test", workers=1, steps_per_shard=2)
 def test_a_run_killed_in_the_middle_goes_on_and_ends_with_the_same_bytes(
     convert, checkout, nyu, records, tmp_path
 ):
-    killed = subprocess.run([sys.executable, "-c", DEADLY, nyu, tmp_path], cwd=checkout,
-                            capture_output=True, text=True)  # fmt: skip
+    killed = subprocess.run(
+        [sys.executable, "-c", DEADLY, nyu, tmp_path], cwd=checkout, capture_output=True, text=True
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = tmp_path / "test"
     names = [f"nyu-0000{shard}-of-00003.tfrecord" for shard in range(3)]
@@ -141,8 +144,10 @@ def test_without_labels_nothing_of_them_is_stored(convert, copy, tmp_path):
     bare = convert(copy, tmp_path / "bare", center="com")
     assert bare["labels"] is False and bare["centre"] == "com"
     assert bare["extrinsics"] == {
-        "source": "none", "residual_mm": None,
-        "camera_from_rig": {str(c): np.eye(4).tolist() for c in (1, 2, 3)}}  # fmt: skip
+        "source": "none",
+        "residual_mm": None,
+        "camera_from_rig": {str(c): np.eye(4).tolist() for c in (1, 2, 3)},
+    }
     for folder, rig_known in (("none", 1), ("bare", 0)):
         for step in read_records(tmp_path / folder / "test"):
             assert not step["keypoints_valid"].any() and not step["keypoints"].any()
@@ -166,8 +171,7 @@ def test_centres_come_from_a_file_for_each_camera(convert, nyu, tmp_path):
     pattern = str(tmp_path / "{split}_{camera}.txt")
     description = convert(nyu, tmp_path, cameras=(1, 3), center="file", center_file=pattern)
     assert description["centre"] == "file:{split}_{camera}.txt"
-    assert [entry["file"] for entry in description["without_hand"]] == [
-        "test/depth_3_0000003.png"]  # fmt: skip
+    assert [entry["file"] for entry in description["without_hand"]] == ["test/depth_3_0000003.png"]
     steps = read_records(tmp_path / "test", cameras=2)
     for row, step in enumerate(steps):
         expected = given[[0, 2], row] * step["view_valid"][:, None]
@@ -179,15 +183,16 @@ def test_a_view_that_sees_no_hand_is_told_and_is_no_error(convert, copy, tmp_pat
     empty = np.full([480, 640], 2001)
     nyu_folder.write_frame(copy / "test" / "depth_3_0000002.png", empty)
     description = convert(copy, tmp_path / "out")
-    assert [entry["file"] for entry in description["without_hand"]] == [
-        "test/depth_3_0000002.png"]  # fmt: skip
+    assert [entry["file"] for entry in description["without_hand"]] == ["test/depth_3_0000002.png"]
     assert description["skipped"] == [] and description["views"] == 3 * FRAMES - 1
 
 
 def test_a_calibration_replaces_the_rig_of_the_labels(convert, nyu, tmp_path):
     fx, fy, cx, cy = 590.0, 589.0, 321.0, 239.0
-    calibration = {"intrinsics": {"fx": fx, "fy": fy, "cx": cx, "cy": cy},
-                   "camera_from_camera1": nyu_folder.rig().tolist()}
+    calibration = {
+        "intrinsics": {"fx": fx, "fy": fy, "cx": cx, "cy": cy},
+        "camera_from_camera1": nyu_folder.rig().tolist(),
+    }
     path = tmp_path / "calibration.json"
     path.write_text(json.dumps(calibration))
     description = convert(nyu, tmp_path / "out", calibration=str(path), cameras=(1, 3))

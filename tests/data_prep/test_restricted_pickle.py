@@ -14,10 +14,16 @@ from dgn_tf.errors import InputError
 # numpy.ndarray((1,), "O", b"AAAAAAAA"): an array of one pointer, to where the file says.
 POINTERS = b"\x80\x03cnumpy\nndarray\n(K\x01\x85X\x01\0\0\0OC\x08AAAAAAAAtR."
 ARRAYS = [
-    np.arange(6, dtype=">i4").reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-    np.array([True, False]), np.array(["ab", "c"]), np.array([b"ab", b"c"]), np.zeros([0, 3]),
-    np.array(7, np.uint8), np.float32([1.5]), np.array(["\u20ac"], ">U3"),
-]  # fmt: skip
+    np.arange(6, dtype=">i4").reshape(2, 3),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.array([True, False]),
+    np.array(["ab", "c"]),
+    np.array([b"ab", b"c"]),
+    np.zeros([0, 3]),
+    np.array(7, np.uint8),
+    np.float32([1.5]),
+    np.array(["\u20ac"], ">U3"),
+]
 
 
 class _Hostile:
@@ -85,10 +91,17 @@ def test_the_papers_mesh_reads_as_pickle_itself_reads_it(shared_data):
 def test_an_array_of_pointers_is_refused_before_it_is_one(tmp_path):
     """In a process of its own: what reads such an array dies of it."""
     (tmp_path / "a.pkl").write_bytes(POINTERS)
-    program = ("import sys, numpy; from data_prep import restricted_pickle; "
-               "numpy.asarray(restricted_pickle.load(sys.argv[1]), float)")
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.pkl")], timeout=120,
-                          capture_output=True, text=True, check=False)
+    program = (
+        "import sys, numpy; from data_prep import restricted_pickle; "
+        "numpy.asarray(restricted_pickle.load(sys.argv[1]), float)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a.pkl")],
+        timeout=120,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert "InputError" in done.stderr.splitlines()[-1]
     assert "a.pkl: refused, not a pickle of numpy arrays" in done.stderr.splitlines()[-1]
@@ -136,15 +149,21 @@ def test_arrays_of_anything_but_numbers_and_text_are_refused(made, message, tmp_
 def test_a_dtypes_fields_and_flags_are_not_taken(tmp_path):
     """State of a dtype of objects, set on one of numbers, changes nothing but the byte order."""
     state = (3, ">", None, ("a",), {"a": (Call(np.dtype, "f8"), 0)}, 8, 1, 63)
-    found = read(tmp_path, pickle.dumps(
-        array_of(Call(np.dtype, "f8", state=state), np.array([2.5], ">f8").tobytes()), 2))
+    found = read(
+        tmp_path,
+        pickle.dumps(
+            array_of(Call(np.dtype, "f8", state=state), np.array([2.5], ">f8").tobytes()), 2
+        ),
+    )
     assert found.dtype == np.dtype(">f8") and found.dtype.fields is None
     assert not found.dtype.hasobject and found == [2.5]
 
 
 def test_a_pickle_changes_nothing_of_what_it_calls(tmp_path):
-    content = (b"\x80\x02cnumpy.core.multiarray\nscalar\nN}X\x0c\x00\x00\x00__defaults__"
-               b"(I1\nI2\ntsX\x01\x00\x00\x00aI1\ns\x86b.")
+    content = (
+        b"\x80\x02cnumpy.core.multiarray\nscalar\nN}X\x0c\x00\x00\x00__defaults__"
+        b"(I1\nI2\ntsX\x01\x00\x00\x00aI1\ns\x86b."
+    )
     read(tmp_path, content)
     assert restricted_pickle._scalar.__defaults__ is None
     assert restricted_pickle._scalar.__dict__ == {}

@@ -103,33 +103,63 @@ def _other_size(values):
 WHOLE = (ball_rig.HEIGHT, ball_rig.WIDTH)
 
 
-@pytest.mark.parametrize(("spoil", "settings", "message"), [
-    (_remove_folder, {}, "--frames=.*cam2: no such folder; name one folder"),
-    (_empty_folder, {}, r"--frames=.*cam2: no \*.png there"),
-    (_remove_frame, {}, "cam2/frame9.png: no such file, but .*cam1 has that frame.*--skip_bad_f"),
-    (_remove_frame, {"sync": "order"}, "--sync=order .* 3 .*cam1., 2 .*cam2., 3 .*--sync=name"),
-    (_rename_camera, {}, "no frame name is common .*'frame8'.*'other_frame8'.*--sync=order"),
-    (_image(np.zeros(WHOLE, np.uint8)), {}, "cam2/frame8.png is 8-bit grey, --frames wants 16-bit"),
-    (_image(np.zeros([*WHOLE, 3], np.uint8)), {}, "is 8-bit RGB.*data_prep.nyu_to_tfrecord"),
-    (_image(np.zeros([9, 12], np.uint16)), {}, "frame8.png has 12 x 9 pixels, wanted 320 x 240.*"
-     "--calibration"),
-    (_cut, {}, "cam1/frame8.png .*copy or record the frame again"),
-    (_calibration(_two), {}, r"is \[2, 4, 4\], wanted \[3, 4, 4\].*one matrix for each camera"),
-    (_calibration(_four), {}, r"is \[4, 4, 4\], wanted \[3, 4, 4\].*one matrix for each camera"),
-    (_calibration(_four_intrinsics), {}, "intrinsics of 4 cameras, wanted one for all or 3"),
-    (_calibration(_scale), {}, "calibration.json: camera_from_camera1 of camera 2 is not rigid"),
-    (_calibration(_mirror), {}, "camera_from_camera1 of camera 3 is left-handed"),
-    (_calibration(_no_matrices), {}, "has no 'camera_from_camera1'"),
-    (_calibration(_other_size), {}, "principal point .* outside of frames of 100 x 240"),
-    (None, {"calibration": "none.json"}, "--calibration=none.json: can't be read"),
-    (None, {"depth_unit": 0.0}, "--depth_unit=0 is not in"),
-    (None, {"frames": ("cam1", "cam1", "cam3")}, "frame8.png: a frame of two cameras"),
-    (None, {"frames": ("cam1", "cam2/*e*.png", "cam3")}, "1 .*cam1., 2 .*cam2.*--sync=order"),
-    (None, {"frames": ("cam1", "cam2/frame8.png", "cam3")}, "frame8.png: a file; name one folder"),
-    (None, {"center": "file"}, "--center=file wants --center_file"),
-    (None, {"center": "file", "center_file": "c.txt"}, "c.txt is one file for 3 .*write {camera}"),
-    (None, {"center": "file", "center_file": "c{camera}"}, "--center_file=c1: can't be read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "settings", "message"),
+    [
+        (_remove_folder, {}, "--frames=.*cam2: no such folder; name one folder"),
+        (_empty_folder, {}, r"--frames=.*cam2: no \*.png there"),
+        (
+            _remove_frame,
+            {},
+            "cam2/frame9.png: no such file, but .*cam1 has that frame.*--skip_bad_f",
+        ),
+        (_remove_frame, {"sync": "order"}, "--sync=order .* 3 .*cam1., 2 .*cam2., 3 .*--sync=name"),
+        (_rename_camera, {}, "no frame name is common .*'frame8'.*'other_frame8'.*--sync=order"),
+        (
+            _image(np.zeros(WHOLE, np.uint8)),
+            {},
+            "cam2/frame8.png is 8-bit grey, --frames wants 16-bit",
+        ),
+        (_image(np.zeros([*WHOLE, 3], np.uint8)), {}, "is 8-bit RGB.*data_prep.nyu_to_tfrecord"),
+        (
+            _image(np.zeros([9, 12], np.uint16)),
+            {},
+            "frame8.png has 12 x 9 pixels, wanted 320 x 240.*--calibration",
+        ),
+        (_cut, {}, "cam1/frame8.png .*copy or record the frame again"),
+        (_calibration(_two), {}, r"is \[2, 4, 4\], wanted \[3, 4, 4\].*one matrix for each camera"),
+        (
+            _calibration(_four),
+            {},
+            r"is \[4, 4, 4\], wanted \[3, 4, 4\].*one matrix for each camera",
+        ),
+        (_calibration(_four_intrinsics), {}, "intrinsics of 4 cameras, wanted one for all or 3"),
+        (
+            _calibration(_scale),
+            {},
+            "calibration.json: camera_from_camera1 of camera 2 is not rigid",
+        ),
+        (_calibration(_mirror), {}, "camera_from_camera1 of camera 3 is left-handed"),
+        (_calibration(_no_matrices), {}, "has no 'camera_from_camera1'"),
+        (_calibration(_other_size), {}, "principal point .* outside of frames of 100 x 240"),
+        (None, {"calibration": "none.json"}, "--calibration=none.json: can't be read"),
+        (None, {"depth_unit": 0.0}, "--depth_unit=0 is not in"),
+        (None, {"frames": ("cam1", "cam1", "cam3")}, "frame8.png: a frame of two cameras"),
+        (None, {"frames": ("cam1", "cam2/*e*.png", "cam3")}, "1 .*cam1., 2 .*cam2.*--sync=order"),
+        (
+            None,
+            {"frames": ("cam1", "cam2/frame8.png", "cam3")},
+            "frame8.png: a file; name one folder",
+        ),
+        (None, {"center": "file"}, "--center=file wants --center_file"),
+        (
+            None,
+            {"center": "file", "center_file": "c.txt"},
+            "c.txt is one file for 3 .*write {camera}",
+        ),
+        (None, {"center": "file", "center_file": "c{camera}"}, "--center_file=c1: can't be read"),
+    ],
+)
 def test_bad_input_is_refused_before_anything_is_written(copy, tmp_path, spoil, settings, message):
     if spoil:
         spoil(copy)

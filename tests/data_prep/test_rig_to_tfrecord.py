@@ -116,8 +116,12 @@ convert_rig(tuple(f"{rig}/cam{c}" for c in (1, 2, 3)), f"{rig}/calibration.json"
 def test_a_run_killed_in_the_middle_goes_on_and_ends_with_the_same_bytes(
     checkout, rig, records, tmp_path
 ):
-    killed = subprocess.run([sys.executable, "-c", DEADLY, rig, tmp_path, str(ball_rig.UNIT_MM)],
-                            cwd=checkout, capture_output=True, text=True)  # fmt: skip
+    killed = subprocess.run(
+        [sys.executable, "-c", DEADLY, rig, tmp_path, str(ball_rig.UNIT_MM)],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = tmp_path / "train"
     first, second = (f"rig-0000{shard}-of-00003.tfrecord" for shard in (0, 1))
@@ -154,8 +158,9 @@ def test_a_single_camera_needs_intrinsics_alone(rig, records, tmp_path):
     path.write_text(json.dumps({"intrinsics": ball_rig.calibration()["intrinsics"][0]}))
     description = convert(rig, tmp_path / "out", ["cam1"], calibration=path, split="test")
     assert description["cameras"] == [1] and description["centres_apart_mm"] == {}
-    for one, three in zip(read_records(tmp_path / "out" / "test", 1), read_records(records),
-                          strict=True):  # fmt: skip
+    for one, three in zip(
+        read_records(tmp_path / "out" / "test", 1), read_records(records), strict=True
+    ):
         assert one["rig_known"] == 1 and one["frames"][0] == three["frames"][0]
         for key in ("depth", "window", "centre", "camera_from_rig"):
             np.testing.assert_array_equal(one[key][0], three[key][0])
@@ -211,11 +216,22 @@ def test_frames_of_nyus_layout_give_the_windows_of_nyus_writer(checkout, shared_
             ball_rig.write_png(ours / f"{index}.png", np.where(depth >= 2001, 0, depth), 1.0)
     # A process of its own: two writers' flags don't go together.
     subprocess.run(
-        [sys.executable, "-m", "data_prep.nyu_to_tfrecord", f"--nyu_dir={tmp_path / 'nyu'}",
-         f"--output_dir={tmp_path / 'theirs'}", "--splits=test", "--labels=none", "--center=com",
-         f"--calibration={calibration}", "--workers=1"],
-        cwd=checkout, check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "data_prep.nyu_to_tfrecord",
+            f"--nyu_dir={tmp_path / 'nyu'}",
+            f"--output_dir={tmp_path / 'theirs'}",
+            "--splits=test",
+            "--labels=none",
+            "--center=com",
+            f"--calibration={calibration}",
+            "--workers=1",
+        ],
+        cwd=checkout,
+        check=True,
+        capture_output=True,
+    )
     convert(tmp_path, tmp_path / "ours", split="test", calibration=calibration, depth_unit=1.0)
     theirs = read_records(tmp_path / "theirs" / "test")
     for step, wanted in zip(read_records(tmp_path / "ours" / "test"), theirs, strict=True):

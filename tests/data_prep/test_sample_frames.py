@@ -36,8 +36,9 @@ def test_frames_are_reproducible_and_true_to_their_vertices():
     template = load_template()
     config = SynthesisConfig()
     config = dataclasses.replace(config, sensor=config.sensor._replace(clean_share=1.0))
-    first, again = (render_frame(template, config, 2, 3, 160, 120, (120, 120, 80, 60))
-                    for _ in range(2))
+    first, again = (
+        render_frame(template, config, 2, 3, 160, 120, (120, 120, 80, 60)) for _ in range(2)
+    )
     for name in first:
         np.testing.assert_array_equal(first[name], again[name])
     row, column = np.nonzero(first["face"] >= 0)

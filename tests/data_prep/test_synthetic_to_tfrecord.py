@@ -28,8 +28,9 @@ def write(template):
 
     def write(folder, shards=3, workers=1, config=None, count=COUNT, seed=SEED, **settings):
         config = config or SynthesisConfig()
-        return write_records(folder, template, config, count, seed, shards, workers, False,
-                             **settings)
+        return write_records(
+            folder, template, config, count, seed, shards, workers, False, **settings
+        )
 
     return write
 
@@ -67,8 +68,19 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(write, records, tmp_p
     before = contents(folder)
     # As kill -9 leaves it: plan, one shard done, one half written beside its place.
     description = json.loads((folder / schema.DESCRIPTION_FILE).read_text())
-    plan = {k: v for k, v in description.items() if k not in (
-        "content_hash", "depth_unit_mm", "vertex_unit_mm", "features", "files", "written_with")}
+    plan = {
+        k: v
+        for k, v in description.items()
+        if k
+        not in (
+            "content_hash",
+            "depth_unit_mm",
+            "vertex_unit_mm",
+            "features",
+            "files",
+            "written_with",
+        )
+    }
     (folder / schema.DESCRIPTION_FILE).unlink()
     (folder / "plan.json").write_text(json.dumps(plan))
     names = [file["name"] for file in description["files"]]
@@ -130,8 +142,10 @@ def test_records_return_what_was_rendered(template, records):
 def test_left_hands_are_the_same_right_ones_marked(template, write, records, tmp_path):
     description = write(tmp_path / "left", hand="left")
     assert description["hand"] == "left" and description["features"]["left"] == "int64 []"
-    sets = [record_dataset(str(folder), template, COUNT, shuffle=False, repeat=False)
-            for folder in (tmp_path / "left", records)]
+    sets = [
+        record_dataset(str(folder), template, COUNT, shuffle=False, repeat=False)
+        for folder in (tmp_path / "left", records)
+    ]
     left, right = (next(data.as_numpy_iterator()) for data in sets)
     assert left.pop("left").all() and not right.pop("left").any()
     for name in right:

@@ -71,4 +71,5 @@ def test_noise_is_the_deviation_that_was_added():
     assert depth_noise_mm(template, vertices, depth, face, weights) < 1e-6
     noisy = depth + rng.normal(scale=3.0, size=depth.shape) + 20  # an offset is no noise
     np.testing.assert_allclose(
-        depth_noise_mm(template, vertices, noisy, face, weights), 3.0, rtol=0.1)
+        depth_noise_mm(template, vertices, noisy, face, weights), 3.0, rtol=0.1
+    )

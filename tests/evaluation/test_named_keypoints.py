@@ -31,8 +31,12 @@ def test_key_points_without_label_count_nowhere():
     names = [template.keypoint_names[i] for i in (3, 0)]
     columns = columns_by_name([*names, "nose"], template, "records")
     labels = np.concatenate([predicted[:, [3, 0]] + [3.0, 0, 4], np.zeros([2, 1, 3])], axis=1)
-    found = frame_errors(lambda _: {"keypoints": predicted},
-                         [in_order({"keypoints": labels}, columns)], template, surface=False)
+    found = frame_errors(
+        lambda _: {"keypoints": predicted},
+        [in_order({"keypoints": labels}, columns)],
+        template,
+        surface=False,
+    )
     known = np.isin(template.evaluated, (0, 3))
     np.testing.assert_allclose(found["joints"][:, known], 5.0)
     assert np.isnan(found["joints"][:, ~known]).all()
@@ -43,13 +47,21 @@ def test_key_points_without_label_count_nowhere():
 def test_records_of_another_template_are_truth_for_key_points_and_surface():
     template = tiny_template()
     mesh = template.vertices[None].astype(np.float64)
-    batch = {"keypoints": template.keypoints[None], "vertices": mesh + [0, 2.0, 0],
-             "face": 0, "barycentric": 0, "correspondence_mask": 0}
+    batch = {
+        "keypoints": template.keypoints[None],
+        "vertices": mesh + [0, 2.0, 0],
+        "face": 0,
+        "barycentric": 0,
+        "correspondence_mask": 0,
+    }
     columns = columns_by_name(template.keypoint_names, template, "records")
-    outputs = {"keypoints": template.keypoints[None], "vertices": mesh,
-               "vertices_sampled": mesh}
-    found = frame_errors(lambda _: outputs, of_other_template([batch], columns), template,
-                         true_mesh=(template.faces, template.wrist_loop))
+    outputs = {"keypoints": template.keypoints[None], "vertices": mesh, "vertices_sampled": mesh}
+    found = frame_errors(
+        lambda _: outputs,
+        of_other_template([batch], columns),
+        template,
+        true_mesh=(template.faces, template.wrist_loop),
+    )
     assert found["joints"].max() == 0 and "vertices_pr_mm" not in found
     assert 0.3 < found["surface_mm"][0] <= 2.0  # mm.
 

@@ -89,10 +89,13 @@ def test_true_points_turned_as_the_network_turns_them_are_what_a_clean_crop_show
     depth, face, barycentric = render_mesh(vertices, template.faces, intrinsics, 32, 32)
     one = {
         **{name: value[:1] for name, value in batch.items()},
-        "depth": np.where(np.isfinite(depth), depth, 0)[None], "intrinsics": intrinsics[None],
-        "centre": np.array([[30.0, -20.0, 600.0]]), "vertices": vertices[None],
-        "palm_axis": np.array([[0.0, -1.0, 0.0]]), "barycentric": barycentric[None],
-    }  # fmt: skip
+        "depth": np.where(np.isfinite(depth), depth, 0)[None],
+        "intrinsics": intrinsics[None],
+        "centre": np.array([[30.0, -20.0, 600.0]]),
+        "vertices": vertices[None],
+        "palm_axis": np.array([[0.0, -1.0, 0.0]]),
+        "barycentric": barycentric[None],
+    }
     one = {name: tf.cast(value, tf.float32) for name, value in one.items()}
     one["face"] = tf.constant(face[None], tf.int32)
     plain = oracles._sample[frozenset()](one)

@@ -89,14 +89,21 @@ def test_files_are_called_by_their_name_or_by_the_one_given(tmp_path):
     odd = tmp_path / "a=b.txt"
     odd.write_text("")
     assert name_files(["x/a2j.txt.gz,AWR=y/awr.txt", "z.v2.txt", str(odd)]) == {
-        "a2j": "x/a2j.txt.gz", "AWR": "y/awr.txt", "z.v2": "z.v2.txt", "a=b": str(odd),
+        "a2j": "x/a2j.txt.gz",
+        "AWR": "y/awr.txt",
+        "z.v2": "z.v2.txt",
+        "a=b": str(odd),
     }
 
 
 @pytest.mark.parametrize(
     "entries, message",
-    [(["a.txt", "x/a.txt"], "both be called a"), (["a.txt,"], "FILE or NAME=FILE"),
-     (["=a.txt"], "FILE or NAME=FILE"), (["A="], "FILE or NAME=FILE")],
+    [
+        (["a.txt", "x/a.txt"], "both be called a"),
+        (["a.txt,"], "FILE or NAME=FILE"),
+        (["=a.txt"], "FILE or NAME=FILE"),
+        (["A="], "FILE or NAME=FILE"),
+    ],
 )
 def test_names_that_say_nothing_or_the_same_twice_are_refused(entries, message):
     with pytest.raises(InputError, match=message):

@@ -38,7 +38,7 @@ def test_the_mesh_that_made_the_frame_fits_it_exactly():
     assert found.iou == 1 and found.depth_mm < 1e-6
     # Pixels beyond the wrist count nowhere.
     row = 59.5 + 300 * 30 / 500
-    assert not found.hand[int(row) + 1:].any() and found.hand[int(row)].any()
+    assert not found.hand[int(row) + 1 :].any() and found.hand[int(row)].any()
 
 
 def test_forearm_and_what_lies_behind_change_nothing():

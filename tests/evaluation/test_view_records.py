@@ -95,7 +95,9 @@ def test_surface_of_another_mesh_is_measured_where_there_is_truth_alone(world):
     views = frames(world, truth=True)
     truth = MeshTruth(world / "truth.npz", world / "truth_template.npz")
     found = frame_errors(
-        noisy, views.batches(3, SIZE), tiny_template(),
+        noisy,
+        views.batches(3, SIZE),
+        tiny_template(),
         true_mesh=(truth.faces, truth.wrist_loop),
     )
     known = np.isin(found["index"], [1, 2, 4, 5])

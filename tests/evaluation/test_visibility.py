@@ -30,8 +30,9 @@ def test_surface_points_of_rendered_pixels_project_to_them():
     vertices = upright_tube(template)
     depth, face, barycentric = rendered(vertices, template)
     rows, columns = np.nonzero(face >= 0)
-    points = surface_points(vertices, template.faces, face[rows, columns],
-                            barycentric[rows, columns])  # fmt: skip
+    points = surface_points(
+        vertices, template.faces, face[rows, columns], barycentric[rows, columns]
+    )
     np.testing.assert_allclose(points[:, 2], depth[rows, columns], atol=1e-6)  # mm
     u = points[:, 0] / points[:, 2] * INTRINSICS[0] + INTRINSICS[2]
     np.testing.assert_allclose(u, columns, atol=1e-6)  # pixels
@@ -66,6 +67,7 @@ def test_hidden_share_counts_the_hands_own_pixels():
     covered[:, :32] = -1  # an occluder before the left half
     expected = own[:, :32].sum() / own.sum()
     np.testing.assert_allclose(
-        hidden_share(template, vertices, INTRINSICS, depth, covered), expected)
+        hidden_share(template, vertices, INTRINSICS, depth, covered), expected
+    )
     away = vertices + [1e4, 0, 0]
     assert np.isnan(hidden_share(template, away, INTRINSICS, depth, face))

@@ -19,11 +19,14 @@ def small():
     rng = np.random.default_rng(4)
     net = DualGridNet(network().template, network().config)
     net(net.example_inputs())
-    net.set_weights([
-        np.abs(value) + 0.1 if "variance" in weight.name
-        else value + rng.normal(scale=0.02, size=value.shape)
-        for weight, value in zip(net.weights, net.get_weights(), strict=True)
-    ])  # fmt: skip
+    net.set_weights(
+        [
+            np.abs(value) + 0.1
+            if "variance" in weight.name
+            else value + rng.normal(scale=0.02, size=value.shape)
+            for weight, value in zip(net.weights, net.get_weights(), strict=True)
+        ]
+    )
     return net
 
 
@@ -36,8 +39,9 @@ def test_a_grown_network_has_the_small_ones_outputs(small, what):
     config = small.config
     sizes = {
         "image_channels": wider(config.image_channels),
-        "mesh_channels": wider(config.mesh_channels), "blocks": config.blocks + 1,
-    }  # fmt: skip
+        "mesh_channels": wider(config.mesh_channels),
+        "blocks": config.blocks + 1,
+    }
     if what != "all":
         sizes = {what: sizes[what]}
     large = grow(small, **sizes)

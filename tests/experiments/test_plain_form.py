@@ -19,9 +19,9 @@ def lively():
     rng = np.random.default_rng(4)
     net = DualGridNet(network().template, network().config)
     net(net.example_inputs())
-    net.set_weights([
-        value + rng.normal(scale=0.02, size=value.shape) for value in network().get_weights()
-    ])
+    net.set_weights(
+        [value + rng.normal(scale=0.02, size=value.shape) for value in network().get_weights()]
+    )
     return net
 
 
@@ -48,9 +48,17 @@ def test_plain_and_exported_form_of_the_same_weights_agree():
 def test_the_plain_form_of_the_paper_configuration_agrees():
     tf.keras.utils.set_random_seed(5)
     config = NetworkConfig(
-        image_size=16, image_channels=(8, 8), mesh_channels=(8,), features=4, points=False,
-        normals=False, upright=False, rest_map=False, normalise_extension=False, extension_stride=1,
-    )  # fmt: skip
+        image_size=16,
+        image_channels=(8, 8),
+        mesh_channels=(8,),
+        features=4,
+        points=False,
+        normals=False,
+        upright=False,
+        rest_map=False,
+        normalise_extension=False,
+        extension_stride=1,
+    )
     net = DualGridNet(tiny_template("mds"), config)
     net(net.example_inputs())
     batch = {k: tf.constant(v) for k, v in example_crops(16, batch_size=2, seed=3).items()}

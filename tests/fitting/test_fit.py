@@ -78,8 +78,9 @@ def test_fingers_have_scales_of_their_own(template, poses):
     longer, knuckle = np.diag([1.1, 1.1, 1.1, 1.0]), joints[own[0]]
     longer[:3, 3] = -0.1 * knuckle  # template_from_template: 1.1 times as large about the knuckle
     turned = transforms[:, 0]
-    local = [np.linalg.inv(transforms[:, template.parents[part]]) @ transforms[:, part]
-             for part in own]
+    local = [
+        np.linalg.inv(transforms[:, template.parents[part]]) @ transforms[:, part] for part in own
+    ]
     for part, turn in zip(own, local, strict=True):
         joint = knuckle + 1.1 * (joints[part] - knuckle)
         turn[:, :3, 3] = joint - turn[:, :3, :3] @ joint
@@ -93,8 +94,9 @@ def test_fingers_have_scales_of_their_own(template, poses):
     np.testing.assert_allclose(ratio[:, others], 1.0, atol=0.005)
     assert fit.residual_mm.max() < 0.02
     shared = fit_keypoints(template, points, finger_scales="subject", subjects=np.zeros(FRAMES))
-    np.testing.assert_allclose(shared.bone_scales[:, own] / shared.bone_scales[:, :1], 1.1,
-                               atol=0.005)
+    np.testing.assert_allclose(
+        shared.bone_scales[:, own] / shared.bone_scales[:, :1], 1.1, atol=0.005
+    )
     assert np.ptp(shared.bone_scales / shared.bone_scales[:, :1], axis=0).max() < 1e-5
     alike = fit_keypoints(template, points, finger_scales="palm")
     assert np.ptp(alike.bone_scales, axis=1).max() < 1e-5
@@ -167,8 +169,9 @@ def test_normal_equations_are_the_derivative_of_the_cost(fixed_scales):
     valid[0, 5] = 0
     config = refinement.RefineConfig()
     weights = refinement._angle_weights(config, tf.constant(2.0, tf.float64))
-    problem = refinement._Problem(rig, config, weights, fixed_scales, pose.log_scales + 0.1,
-                                  points, tf.constant(valid))
+    problem = refinement._Problem(
+        rig, config, weights, fixed_scales, pose.log_scales + 0.1, points, tf.constant(valid)
+    )
     gradient, hessian = refinement._normal_equations(problem, pose)
     step = tf.Variable(tf.zeros_like(gradient))
     with tf.GradientTape() as tape:

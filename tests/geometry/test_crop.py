@@ -33,15 +33,20 @@ def test_crop_is_the_nearest_pixel_of_a_window_around_the_centre():
     depth = _depth(seed=1)
     got, _ = crop.crop_depth(tf.constant(depth), INTRINSICS, CENTRE, CUBE)
     for i in range(2):
-        expected = _naive_crop(depth[i], INTRINSICS[i].numpy().astype(np.float64),
-                               CENTRE[i].numpy().astype(np.float64), float(CUBE[i]))
+        expected = _naive_crop(
+            depth[i],
+            INTRINSICS[i].numpy().astype(np.float64),
+            CENTRE[i].numpy().astype(np.float64),
+            float(CUBE[i]),
+        )
         # A rounding error may move a pixel at the edge between two.
         assert np.mean(got[i] == expected) > 0.999
 
 
 def test_crop_pixel_unprojects_to_the_ray_of_its_place_in_the_frame():
-    scale, offset = (value.numpy() for value in
-                     crop.crop_from_frame(INTRINSICS, CENTRE, CUBE, SIZE))
+    scale, offset = (
+        value.numpy() for value in crop.crop_from_frame(INTRINSICS, CENTRE, CUBE, SIZE)
+    )
     intrinsics = crop.crop_camera(INTRINSICS, CENTRE, CUBE, SIZE)
     pixels = np.float32(np.random.default_rng(2).uniform(0, SIZE - 1, size=[2, 50, 2]))
     depth = np.full([2, 50, 1], 500, np.float32)
@@ -69,13 +74,13 @@ def test_outside_the_frame_is_missing():
 def test_normalised_points_are_in_cube_units_and_the_rest_is_background():
     depth = np.full([2, SIZE, SIZE], 500, np.float32)
     bad = [0, -100, np.nan, np.inf, -np.inf, 500 - 151, 500 + 151, 1e-30]
-    depth[0, 0, :len(bad)] = bad
+    depth[0, 0, : len(bad)] = bad
     intrinsics = crop.crop_camera(INTRINSICS, CENTRE, CUBE, SIZE)
     centre = CENTRE + tf.constant([[0.0, 0, -20], [0, 0, 0]])  # z: 500 and 410
     got = crop.normalise_crop(depth, intrinsics, centre, CUBE).numpy()
     assert np.isfinite(got).all()
-    np.testing.assert_array_equal(got[0, 0, :len(bad)], [[0, 0, 1, 0]] * len(bad))
-    np.testing.assert_array_equal(got[0, 0, len(bad):, 3], 1)
+    np.testing.assert_array_equal(got[0, 0, : len(bad)], [[0, 0, 1, 0]] * len(bad))
+    np.testing.assert_array_equal(got[0, 0, len(bad) :, 3], 1)
     uvd = np.float32([[[10, 20, 500]]])
     xyz = camera.unproject(uvd, intrinsics[1:]).numpy()[0, 0]
     np.testing.assert_allclose(got[1, 20, 10, :3], (xyz - centre[1]) / 125, atol=1e-5)
@@ -92,8 +97,9 @@ def test_graph_of_unknown_batch_and_frame_size_agrees_with_eager(jit):
         return cropped, crop.normalise_crop(cropped, camera_of_crop, centre, cube)
 
     shapes = [[None, None, None], [None, 4], [None, 3], [None]]
-    graph = tf.function(run, jit_compile=jit,
-                        input_signature=[tf.TensorSpec(shape) for shape in shapes])
+    graph = tf.function(
+        run, jit_compile=jit, input_signature=[tf.TensorSpec(shape) for shape in shapes]
+    )
     depth = tf.constant(_depth(120, 160))
     for count in (1, 2):
         arguments = [value[:count] for value in (depth, INTRINSICS, CENTRE, CUBE)]

@@ -28,8 +28,9 @@ def _local(batch=2, seed=1):
 def test_local_and_global_are_inverse():
     local, _ = _local()
     posed = kinematics.global_from_local(local, BONES, PARENTS)
-    np.testing.assert_allclose(kinematics.local_from_global(posed, BONES, PARENTS), local,
-                               atol=2e-3)  # mm
+    np.testing.assert_allclose(
+        kinematics.local_from_global(posed, BONES, PARENTS), local, atol=2e-3
+    )  # mm
 
 
 def test_global_transforms_obey_eq_12():
@@ -37,8 +38,12 @@ def test_global_transforms_obey_eq_12():
     posed = kinematics.global_from_local(local, BONES, PARENTS).numpy().astype(np.float64)
     bones = BONES.astype(np.float64)
     for part in range(1, len(PARENTS)):
-        expected = (posed[:, PARENTS[part]] @ np.linalg.inv(bones[part]) @ local[:, part].numpy()
-                    @ bones[part])
+        expected = (
+            posed[:, PARENTS[part]]
+            @ np.linalg.inv(bones[part])
+            @ local[:, part].numpy()
+            @ bones[part]
+        )
         np.testing.assert_allclose(posed[:, part], expected, atol=2e-3)
     expected = np.linalg.inv(bones[0]) @ local[:, 0].numpy() @ bones[0]
     np.testing.assert_allclose(posed[:, 0], expected, atol=2e-3)
@@ -78,8 +83,9 @@ def test_inverses_give_the_identity():
     both = kinematics.similarity_inverse(local) @ local
     np.testing.assert_allclose(both, np.broadcast_to(np.eye(4), both.shape), atol=1e-3)
     bones = BONES
-    np.testing.assert_allclose(kinematics.rigid_inverse(bones) @ bones,
-                               np.broadcast_to(np.eye(4), bones.shape), atol=1e-4)
+    np.testing.assert_allclose(
+        kinematics.rigid_inverse(bones) @ bones, np.broadcast_to(np.eye(4), bones.shape), atol=1e-4
+    )
 
 
 def test_rotation_is_rx_ry_rz():
@@ -92,8 +98,11 @@ def test_rotation_is_rx_ry_rz():
         rotation[j, i], rotation[i, j] = np.sin(angle), -np.sin(angle)
         return rotation
 
-    np.testing.assert_allclose(kinematics.rotation_from_angles(tf.constant([x, y, z])),
-                               about(0, x) @ about(1, y) @ about(2, z), atol=1e-6)
+    np.testing.assert_allclose(
+        kinematics.rotation_from_angles(tf.constant([x, y, z])),
+        about(0, x) @ about(1, y) @ about(2, z),
+        atol=1e-6,
+    )
 
 
 def test_angles_round_trip():
@@ -104,8 +113,13 @@ def test_angles_round_trip():
 
 
 def test_gimbal_lock_gives_the_rotation_back_and_finite_gradients():
-    angles = np.float32([[0.3, sign * (np.pi / 2 - gap), -1.1]
-                         for sign in (-1, 1) for gap in (0, 1e-7, 1e-5, 1e-3, 1e-2)])
+    angles = np.float32(
+        [
+            [0.3, sign * (np.pi / 2 - gap), -1.1]
+            for sign in (-1, 1)
+            for gap in (0, 1e-7, 1e-5, 1e-3, 1e-2)
+        ]
+    )
     rotation = kinematics.rotation_from_angles(angles)
     with tf.GradientTape() as tape:
         tape.watch(rotation)
@@ -132,12 +146,13 @@ def test_graph_of_unknown_batch_agrees_with_eager_and_has_gradients(jit):
             tape.watch(transforms)
             local = kinematics.local_from_global(transforms, BONES, PARENTS)
             angles = kinematics.joint_angles(transforms, BONES, PARENTS)
-            total = tf.reduce_sum(local[..., :3, 3]**2) + tf.reduce_sum(angles)
+            total = tf.reduce_sum(local[..., :3, 3] ** 2) + tf.reduce_sum(angles)
             posed = kinematics.global_from_local(local, BONES, PARENTS)
         return posed, angles, tape.gradient(total, transforms)
 
-    graph = tf.function(run, jit_compile=jit, input_signature=[
-        tf.TensorSpec([None, len(PARENTS), 4, 4])])
+    graph = tf.function(
+        run, jit_compile=jit, input_signature=[tf.TensorSpec([None, len(PARENTS), 4, 4])]
+    )
     for batch in (1, 3):
         transforms = kinematics.global_from_local(_local(batch, batch)[0], BONES, PARENTS)
         for got, expected in zip(graph(transforms), run(transforms), strict=True):
@@ -158,5 +173,6 @@ def test_collapsed_parts_give_finite_results_and_gradients():
 
 def test_children_before_their_parents_are_refused():
     with pytest.raises(ValueError, match="precede"):
-        kinematics.global_from_local(tf.eye(4, batch_shape=[1, 3]), np.tile(np.eye(4), [3, 1, 1]),
-                                     np.array([0, 2, 0]))
+        kinematics.global_from_local(
+            tf.eye(4, batch_shape=[1, 3]), np.tile(np.eye(4), [3, 1, 1]), np.array([0, 2, 0])
+        )

@@ -12,10 +12,11 @@ def naive_weights(coords, kernel=KERNEL, sigma=SIGMA):
     column, row = coords
     window = {}
     for n_row in range(int(np.floor(row)) - kernel // 2 + 1, int(np.floor(row)) + kernel // 2 + 1):
-        for n_column in range(int(np.floor(column)) - kernel // 2 + 1,
-                              int(np.floor(column)) + kernel // 2 + 1):
+        for n_column in range(
+            int(np.floor(column)) - kernel // 2 + 1, int(np.floor(column)) + kernel // 2 + 1
+        ):
             if 0 <= n_row < GRID and 0 <= n_column < GRID:
-                square = (n_row - row)**2 + (n_column - column)**2
+                square = (n_row - row) ** 2 + (n_column - column) ** 2
                 window[n_row, n_column] = np.exp(-sigma * square)
     total = sum(window.values())
     return {cell: weight / total for cell, weight in window.items()}
@@ -36,7 +37,8 @@ def test_extension_is_the_naive_loop_of_eq_1_and_2(chunk, kernel):
     if kernel == 4:  # with a smaller window pixels further out lie in no window at all
         coords = np.clip(coords, -1.9, GRID + 0.9)
     sums, occupancy = (
-        mesh_grid.extend_packed(coords, features, mask, GRID, kernel, SIGMA) if chunk == "packed"
+        mesh_grid.extend_packed(coords, features, mask, GRID, kernel, SIGMA)
+        if chunk == "packed"
         else mesh_grid.extend(coords, features, mask, GRID, kernel, SIGMA, chunk)
     )
     expected = np.zeros([2, GRID, GRID, 6])
@@ -54,8 +56,10 @@ def test_sampling_is_the_naive_sum_of_eq_2():
     got = mesh_grid.sample(grid, coords)
     for b in range(2):
         for n in range(coords.shape[1]):
-            expected = sum(weight * grid[b, row, column] for (row, column), weight
-                           in naive_weights(coords[b, n]).items())
+            expected = sum(
+                weight * grid[b, row, column]
+                for (row, column), weight in naive_weights(coords[b, n]).items()
+            )
             np.testing.assert_allclose(got[b, n], expected, atol=1e-5)
 
 
@@ -64,22 +68,25 @@ def test_sampling_matrix_is_sample_at_constant_coordinates():
     grid = np.float32(np.random.default_rng(4).normal(size=[1, GRID, GRID, 3]))
     matrix = mesh_grid.sampling_matrix(coords[0], GRID)
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(matrix @ grid.reshape(-1, 3), mesh_grid.sample(grid, coords)[0],
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        matrix @ grid.reshape(-1, 3), mesh_grid.sample(grid, coords)[0], atol=1e-5
+    )
 
 
 def test_sampling_a_constant_grid_gives_the_constant():
     coords, _, _ = _pixels(seed=5)
-    np.testing.assert_allclose(mesh_grid.sample(tf.fill([2, GRID, GRID, 3], 2.5), coords), 2.5,
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        mesh_grid.sample(tf.fill([2, GRID, GRID, 3], 2.5), coords), 2.5, atol=1e-5
+    )
 
 
 def test_extension_keeps_the_total_of_features_on_the_hand():
     coords, features, mask = _pixels(seed=6)
     sums, occupancy = mesh_grid.extend(coords, features, mask)
     np.testing.assert_allclose(tf.reduce_sum(occupancy, axis=[1, 2]), mask.sum(axis=1), atol=1e-4)
-    np.testing.assert_allclose(tf.reduce_sum(sums, axis=[1, 2]),
-                               np.sum(features * mask[..., None], axis=1), atol=1e-4)
+    np.testing.assert_allclose(
+        tf.reduce_sum(sums, axis=[1, 2]), np.sum(features * mask[..., None], axis=1), atol=1e-4
+    )
 
 
 def test_order_of_pixels_does_not_matter():
@@ -151,12 +158,18 @@ def test_far_outside_weights_and_gradients_stay_finite():
 def test_packed_pixels_of_frames_without_any(empty):
     coords, features, mask = _pixels(batch=3)
     mask[empty] = False
-    graph = tf.function(mesh_grid.extend_packed, autograph=False, input_signature=[
-        tf.TensorSpec([None, None, 2]), tf.TensorSpec([None, None, 5]),
-        tf.TensorSpec([None, None], tf.bool),
-    ])
-    for got, expected in zip(graph(coords, features, mask),
-                             mesh_grid.extend(coords, features, mask), strict=True):
+    graph = tf.function(
+        mesh_grid.extend_packed,
+        autograph=False,
+        input_signature=[
+            tf.TensorSpec([None, None, 2]),
+            tf.TensorSpec([None, None, 5]),
+            tf.TensorSpec([None, None], tf.bool),
+        ],
+    )
+    for got, expected in zip(
+        graph(coords, features, mask), mesh_grid.extend(coords, features, mask), strict=True
+    ):
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
@@ -164,8 +177,9 @@ def test_packed_pixels_of_frames_without_any(empty):
 def test_masked_pixels_add_nothing_even_where_they_are_not_numbers(chunk):
     coords, features, mask = _pixels(seed=12)
     mask[1] = False
-    broken = [tf.constant(np.where(mask[..., None], values, np.nan))
-              for values in (coords, features)]
+    broken = [
+        tf.constant(np.where(mask[..., None], values, np.nan)) for values in (coords, features)
+    ]
     with tf.GradientTape() as tape:
         tape.watch(broken)
         sums, occupancy = mesh_grid.extend(*broken, mask, chunk=chunk)
@@ -182,8 +196,9 @@ def test_chunks_and_the_whole_agree_at_the_size_of_the_paper():
     coords, features, mask = _pixels(batch=2, count=4096, channels=8, seed=13)
     whole = mesh_grid.extend(coords, features, mask, chunk=0)
     for chunk in (256, 1000, 9999):
-        for got, expected in zip(mesh_grid.extend(coords, features, mask, chunk=chunk), whole,
-                                 strict=True):
+        for got, expected in zip(
+            mesh_grid.extend(coords, features, mask, chunk=chunk), whole, strict=True
+        ):
             np.testing.assert_allclose(got, expected, atol=1e-4)  # sums of 2400 pixels
 
 
@@ -199,9 +214,15 @@ def test_graph_of_unknown_batch_agrees_with_eager(jit, chunk):
         return [sums, occupancy, read, *tape.gradient(total, [coords, features])]
 
     count = _pixels()[0].shape[1]
-    graph = tf.function(run, jit_compile=jit, input_signature=[
-        tf.TensorSpec([None, count, 2]), tf.TensorSpec([None, count, 5]),
-        tf.TensorSpec([None, count], tf.bool)])
+    graph = tf.function(
+        run,
+        jit_compile=jit,
+        input_signature=[
+            tf.TensorSpec([None, count, 2]),
+            tf.TensorSpec([None, count, 5]),
+            tf.TensorSpec([None, count], tf.bool),
+        ],
+    )
     for batch in (1, 2):
         arguments = [tf.constant(value) for value in _pixels(batch)]
         for got, expected in zip(graph(*arguments), run(*arguments), strict=True):

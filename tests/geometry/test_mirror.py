@@ -19,8 +19,10 @@ def named(rng):
     """Arrays of every name that the mirror knows."""
     arrays = {name: rng.normal(size=[2, 5, 3]).astype(np.float32) for name in mirror.POINTS}
     arrays |= {name: rng.normal(size=[2, 5, 4, 4]) for name in mirror.TRANSFORMS}
-    arrays |= {name: rng.normal(size=[2, 6, 7, *([2] if axis == -2 else [])])
-               for name, axis in mirror.IMAGES.items()}
+    arrays |= {
+        name: rng.normal(size=[2, 6, 7, *([2] if axis == -2 else [])])
+        for name, axis in mirror.IMAGES.items()
+    }
     return arrays
 
 
@@ -70,8 +72,10 @@ def test_tensors_and_arrays_mirror_alike(named):
     for name, value in arrays.items():
         assert bits(tensors[name].numpy()) == bits(value), name
     intrinsics = np.float32([[500, 501, 310, 240]])
-    np.testing.assert_array_equal(mirror.mirror_intrinsics(tf.constant(intrinsics), WIDTH),
-                                  mirror.mirror_intrinsics(intrinsics, WIDTH))
+    np.testing.assert_array_equal(
+        mirror.mirror_intrinsics(tf.constant(intrinsics), WIDTH),
+        mirror.mirror_intrinsics(intrinsics, WIDTH),
+    )
 
 
 def test_other_names_pass_through_as_they_are(rng):
@@ -99,11 +103,13 @@ def test_a_mirrored_rig_sees_mirrored_points_at_mirrored_pixels(rng):
         moved = mirror.mirror_transforms(camera_from_rig)
         flipped = mirror.mirror_points(in_rig) @ moved[:3, :3].T + moved[:3, 3]
         uvd = project(flipped, mirror.mirror_intrinsics(intrinsics, WIDTH))
-        np.testing.assert_allclose(uvd * [-1, 1, 1] + [WIDTH - 1, 0, 0],
-                                   project(seen, intrinsics), atol=1e-9)  # px, mm
+        np.testing.assert_allclose(
+            uvd * [-1, 1, 1] + [WIDTH - 1, 0, 0], project(seen, intrinsics), atol=1e-9
+        )  # px, mm
         # And back: from the mirrored pixel to the rig, then mirrored.
-        lifted = camera.unproject(tf.constant(uvd), tf.constant(
-            mirror.mirror_intrinsics(intrinsics, WIDTH))).numpy()
+        lifted = camera.unproject(
+            tf.constant(uvd), tf.constant(mirror.mirror_intrinsics(intrinsics, WIDTH))
+        ).numpy()
         back = mirror.mirror_points((lifted - moved[:3, 3]) @ moved[:3, :3])
         np.testing.assert_allclose(back, in_rig, atol=1e-9)  # mm
 
@@ -117,10 +123,12 @@ def test_a_pixel_and_its_ray_are_mirrored_together(rng):
         uvd = np.stack([column, row, image[row, column]], axis=-1).astype(np.float64)
         return camera.unproject(tf.constant(uvd), tf.constant(intrinsics)).numpy()
 
-    flipped = lift(mirror.mirror_image(depth), WIDTH - 1 - column,
-                   mirror.mirror_intrinsics(intrinsics, WIDTH))
-    np.testing.assert_allclose(flipped, mirror.mirror_points(lift(depth, column, intrinsics)),
-                               atol=1e-9)  # mm
+    flipped = lift(
+        mirror.mirror_image(depth), WIDTH - 1 - column, mirror.mirror_intrinsics(intrinsics, WIDTH)
+    )
+    np.testing.assert_allclose(
+        flipped, mirror.mirror_points(lift(depth, column, intrinsics)), atol=1e-9
+    )  # mm
 
 
 def test_faces_of_a_mirrored_mesh_enclose_a_positive_volume():

@@ -30,9 +30,7 @@ class PixelNormalsTest(tf.test.TestCase):
     def test_normals_do_not_depend_on_the_unit(self):
         points = plane(np.float32([0.1, 0.4, -0.9]))
         ones = tf.ones([1, 9, 9])
-        self.assertAllClose(
-            normals(points, ones), normals(points / 1000, ones), atol=1e-4
-        )
+        self.assertAllClose(normals(points, ones), normals(points / 1000, ones), atol=1e-4)
 
     def test_a_missing_pixel_takes_its_neighbours_normals_along(self):
         valid = np.ones([1, 9, 9], np.float32)

@@ -54,8 +54,17 @@ def test_rays_off_the_pixel_centres_are_taken_as_given(soup):
     depth, face = np.full([20, 24], np.inf), np.full([20, 24], -1, np.int32)
     barycentric = np.zeros([20, 24, 2])
     rasterize(
-        vertices, faces.astype(np.uint32), INTRINSICS, columns, rows, 0.4, 10.0,
-        np.empty_like(vertices), depth, face, barycentric,
+        vertices,
+        faces.astype(np.uint32),
+        INTRINSICS,
+        columns,
+        rows,
+        0.4,
+        10.0,
+        np.empty_like(vertices),
+        depth,
+        face,
+        barycentric,
     )
     for v in range(20):
         for u in range(24):

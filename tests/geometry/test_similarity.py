@@ -54,14 +54,17 @@ def _sets(kind, batch=BATCH, seed=0):
             posed = posed * [1, 1, -1]
         posed = posed @ _rotations(rng, batch, PARTS)
         # From exact to hopeless.
-        noise = 10**rng.uniform(-6, 0.5, size=[batch, PARTS, 1, 1])
+        noise = 10 ** rng.uniform(-6, 0.5, size=[batch, PARTS, 1, 1])
         noise[: batch // 4] = 0
         points = posed + rng.normal(size=posed.shape) * noise
     points += rng.normal(scale=50, size=[batch, PARTS, 1, 3]) + [40, -30, 600]
     weights = np.zeros([PARTS, POINTS, PARTS])
     weights[np.arange(PARTS), :, np.arange(PARTS)] = rng.uniform(0.1, 1, [PARTS, POINTS])
-    return (np.float32(template.reshape(-1, 3)), np.float32(weights.reshape(-1, PARTS)),
-            np.float32(points.reshape(batch, -1, 3)))
+    return (
+        np.float32(template.reshape(-1, 3)),
+        np.float32(weights.reshape(-1, PARTS)),
+        np.float32(points.reshape(batch, -1, 3)),
+    )
 
 
 def _svd_fit(template, weights, points, parts=PARTS):
@@ -96,7 +99,7 @@ def test_fit_agrees_with_svd(kind):
     got = similarity.fit_similarity(points, template, weights).numpy().astype(np.float64)
     assert np.isfinite(got).all()
     rotation, scale, translation, singular = _svd_fit(template, weights, points)
-    found_scale = np.sqrt(np.sum(got[..., :3, :3]**2, axis=(-2, -1)) / 3)
+    found_scale = np.sqrt(np.sum(got[..., :3, :3] ** 2, axis=(-2, -1)) / 3)
     found = got[..., :3, :3] / np.maximum(found_scale, 1e-30)[..., None, None]
     unique = _unique(singular)
     assert unique.mean() > {"random": 0.9, "planar": 0.9, "collinear": -1, "reflected": 0.5}[kind]
@@ -132,8 +135,9 @@ def test_rods_fit_to_a_thousandth_of_their_length_however_thin():
 
 def _matrices(rng, count):
     """Covariances of every kind with all sorts of singular values, [N, 3, 3], and their names."""
+
     def log(low):
-        return 10**rng.uniform(low, 0, count)
+        return 10 ** rng.uniform(low, 0, count)
 
     def between(low, high):
         return rng.uniform(low, high, count)
@@ -152,8 +156,10 @@ def _matrices(rng, count):
         "mirror": np.stack([one, one, -one], -1),
         "zero": np.zeros([count, 3]),
     }
-    return {name: _rotations(rng, count) @ (value[..., None] * _rotations(rng, count))
-            for name, value in values.items()}
+    return {
+        name: _rotations(rng, count) @ (value[..., None] * _rotations(rng, count))
+        for name, value in values.items()
+    }
 
 
 def _gradient(matrix, upstream):
@@ -188,8 +194,10 @@ def test_gradient_of_the_rotation_is_that_of_finite_differences():
         # Relative to what the upstream gradient may turn into, or where the rotation hardly
         # turns a small difference of large numbers would be the measure.
         gap = np.sum(singular[:, 1:], axis=-1)
-        size = np.maximum(np.linalg.norm(expected, axis=(-2, -1)),
-                          np.linalg.norm(upstream, axis=(-2, -1)) / 10 / gap)
+        size = np.maximum(
+            np.linalg.norm(expected, axis=(-2, -1)),
+            np.linalg.norm(upstream, axis=(-2, -1)) / 10 / gap,
+        )
         error = np.linalg.norm(got - expected, axis=(-2, -1)) / size
         assert error.max() < 1e-3, (name, error.max())
 
@@ -212,8 +220,8 @@ def test_gradient_of_the_fit_is_that_of_finite_differences(scale):
         if scale == "none":
             best = np.ones_like(best)
         elif scale == "symmetric":
-            spread = np.sum(w * (p - p_mean[:, :, None])**2, axis=(2, 3))
-            best = np.sqrt(spread / np.sum(w * (q - q_mean[:, None])**2, axis=(1, 2)))
+            spread = np.sum(w * (p - p_mean[:, :, None]) ** 2, axis=(2, 3))
+            best = np.sqrt(spread / np.sum(w * (q - q_mean[:, None]) ** 2, axis=(1, 2)))
         linear = best[..., None, None] * rotation
         translation = p_mean - np.einsum("bpij,pj->bpi", linear, q_mean)
         return np.concatenate([linear, translation[..., None]], axis=-1)
@@ -241,8 +249,7 @@ def test_fit_recovers_a_similarity():
     rotation = _rotations(rng, 1)
     points = np.float32(1.3 * template @ rotation[0].T + [10, 20, 700])[None]
     got = similarity.fit_similarity(points, template, weights)
-    np.testing.assert_allclose(got[0, :, :3, :3],
-                               np.tile(1.3 * rotation, [PARTS, 1, 1]), atol=1e-4)
+    np.testing.assert_allclose(got[0, :, :3, :3], np.tile(1.3 * rotation, [PARTS, 1, 1]), atol=1e-4)
     np.testing.assert_allclose(got[0, :, :3, 3], np.tile([[10, 20, 700]], [PARTS, 1]), atol=1e-2)
     np.testing.assert_array_equal(got[0, :, 3], np.tile([[0, 0, 0, 1]], [PARTS, 1]))
 
@@ -253,9 +260,11 @@ def test_rigid_motion_of_the_points_moves_the_fit_by_it():
     before = similarity.fit_similarity(points, template, weights).numpy()
     after = similarity.fit_similarity(np.float32(points @ rotation.T), template, weights).numpy()
     singular = _svd_fit(template, weights, points)[3]
-    np.testing.assert_allclose(after[..., :3, :][_unique(singular)],
-                               (rotation @ before[..., :3, :])[_unique(singular)],
-                               atol=5e-2)  # mm at 600 mm
+    np.testing.assert_allclose(
+        after[..., :3, :][_unique(singular)],
+        (rotation @ before[..., :3, :])[_unique(singular)],
+        atol=5e-2,
+    )  # mm at 600 mm
 
 
 @pytest.mark.parametrize("scale", ["umeyama", "symmetric", "none"])
@@ -278,8 +287,9 @@ def test_points_that_collapse_give_finite_fits_and_gradients(scale):
 def test_rotation_does_not_depend_on_the_unit(factor):
     matrix = np.random.default_rng(8).normal(size=[100, 3, 3])
     unit = similarity.polar_rotation(tf.constant(matrix, tf.float32))
-    np.testing.assert_allclose(similarity.polar_rotation(tf.constant(matrix * factor, tf.float32)),
-                               unit, atol=1e-4)
+    np.testing.assert_allclose(
+        similarity.polar_rotation(tf.constant(matrix * factor, tf.float32)), unit, atol=1e-4
+    )
 
 
 def test_vertices_without_weight_for_a_part_do_not_move_it():
@@ -299,16 +309,18 @@ def test_graph_of_unknown_batch_agrees_with_eager_and_has_no_decomposition(jit):
         with tf.GradientTape() as tape:
             tape.watch(points)
             found = similarity.fit_similarity(points, template, weights)
-            total = tf.reduce_sum(found[..., :3, :3]**2) + tf.reduce_sum(found[..., 3])
+            total = tf.reduce_sum(found[..., :3, :3] ** 2) + tf.reduce_sum(found[..., 3])
         return found, tape.gradient(total, points)
 
-    graph = tf.function(run, jit_compile=jit,
-                        input_signature=[tf.TensorSpec([None, PARTS * POINTS, 3])])
+    graph = tf.function(
+        run, jit_compile=jit, input_signature=[tf.TensorSpec([None, PARTS * POINTS, 3])]
+    )
     operations = graph.get_concrete_function().graph.get_operations()
     assert FORBIDDEN.isdisjoint(operation.type for operation in operations)
     for batch in (1, 3):
-        for got, expected in zip(graph(points[:batch]), run(tf.constant(points[:batch])),
-                                 strict=True):
+        for got, expected in zip(
+            graph(points[:batch]), run(tf.constant(points[:batch])), strict=True
+        ):
             np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-2)
 
 

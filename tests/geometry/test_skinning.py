@@ -8,7 +8,7 @@ from dgn_tf.geometry import kinematics, skinning
 def _case(batch=2, seed=0):
     rng = np.random.default_rng(seed)
     rest = rng.normal(scale=40, size=[30, 3])
-    weights = rng.random([30, 3])**4
+    weights = rng.random([30, 3]) ** 4
     weights /= weights.sum(axis=1, keepdims=True)
     rotation = kinematics.rotation_from_angles(np.float32(rng.uniform(-3, 3, [batch, 3, 3])))
     translation = np.float32(rng.normal(scale=30, size=[batch, 3, 3, 1]) + [[0], [0], [600]])
@@ -19,8 +19,9 @@ def test_skinning_is_the_weighted_sum_of_posed_points():
     transforms, rest, weights = _case()
     points = np.pad(rest, [(0, 0), (0, 1)], constant_values=1)
     expected = np.einsum("vp,bpij,vj->bvi", weights, transforms.numpy().astype(np.float64), points)
-    np.testing.assert_allclose(skinning.skin(transforms, rest, weights), expected[..., :3],
-                               atol=2e-4)  # mm
+    np.testing.assert_allclose(
+        skinning.skin(transforms, rest, weights), expected[..., :3], atol=2e-4
+    )  # mm
 
 
 def test_identity_leaves_the_rest_pose():
@@ -31,8 +32,10 @@ def test_identity_leaves_the_rest_pose():
 
 def test_common_rigid_motion_moves_all_vertices_by_it():
     transforms, rest, weights = _case()
-    motion = kinematics.affine(kinematics.rotation_from_angles(tf.constant([0.3, -1.0, 2.0])),
-                               tf.constant([[10.0], [20.0], [-30.0]]))
+    motion = kinematics.affine(
+        kinematics.rotation_from_angles(tf.constant([0.3, -1.0, 2.0])),
+        tf.constant([[10.0], [20.0], [-30.0]]),
+    )
     moved = skinning.skin(motion @ transforms, rest, weights)
     still = skinning.skin(transforms, rest, weights)
     expected = tf.linalg.matvec(motion[:3, :3], still) + motion[:3, 3]
@@ -46,7 +49,7 @@ def test_graph_of_unknown_batch_agrees_with_eager_and_has_gradients(jit):
     def run(transforms):
         with tf.GradientTape() as tape:
             tape.watch(transforms)
-            total = tf.reduce_sum(skinning.skin(transforms, rest, weights)**2)
+            total = tf.reduce_sum(skinning.skin(transforms, rest, weights) ** 2)
         return total, tape.gradient(total, transforms)
 
     graph = tf.function(run, jit_compile=jit, input_signature=[tf.TensorSpec([None, 3, 4, 4])])

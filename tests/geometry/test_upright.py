@@ -58,8 +58,9 @@ def test_view_from_camera_is_the_smallest_rotation_that_looks_at_the_centre():
     centres = rng.uniform([-400, -300, 300], [400, 300, 1000], [50, 3]).astype(np.float32)
     view = upright.view_from_camera(tf.constant(centres)).numpy()
     np.testing.assert_allclose(np.linalg.det(view), 1, atol=1e-5)
-    np.testing.assert_allclose(view @ view.transpose(0, 2, 1), np.tile(np.eye(3), (50, 1, 1)),
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        view @ view.transpose(0, 2, 1), np.tile(np.eye(3), (50, 1, 1)), atol=1e-5
+    )
     seen = np.einsum("bij,bj->bi", view, centres)
     distance = np.linalg.norm(centres, axis=1)
     np.testing.assert_allclose(seen / distance[:, None], np.tile([0, 0, 1], (50, 1)), atol=1e-6)

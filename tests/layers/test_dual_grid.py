@@ -58,8 +58,9 @@ def test_extension_stays_float32_under_mixed_precision():
 def test_sampling_reads_every_vertex_in_its_own_layer(embedding):
     template = tiny_template(embedding)
     layers = template.num_layers
-    coordinate_map = tf.constant(np.random.default_rng(1).normal(
-        size=[2, GRID, GRID, 3 * layers]), tf.float32)
+    coordinate_map = tf.constant(
+        np.random.default_rng(1).normal(size=[2, GRID, GRID, 3 * layers]), tf.float32
+    )
     layer = Sampling(template)
     got = layer(coordinate_map)
     assert got.shape == [2, len(template.vertices), 3]
@@ -73,11 +74,13 @@ def test_sampling_reads_every_vertex_in_its_own_layer(embedding):
 
 def test_sampled_layers_mix_by_their_probability():
     layer = Sampling(tiny_template())
-    coordinate_map = tf.constant(np.random.default_rng(2).normal(size=[1, GRID, GRID, 6]),
-                                 tf.float32)
+    coordinate_map = tf.constant(
+        np.random.default_rng(2).normal(size=[1, GRID, GRID, 6]), tf.float32
+    )
     coords = np.float32([[[3.2, 4.7]]])
-    front, back, half = (layer.sample_at(coordinate_map, coords, np.float32([[value]]))
-                         for value in (0, 1, 0.5))
+    front, back, half = (
+        layer.sample_at(coordinate_map, coords, np.float32([[value]])) for value in (0, 1, 0.5)
+    )
     np.testing.assert_allclose(half, (front + back) / 2, atol=1e-6)
     with pytest.raises(ValueError, match="two layers"):
         layer.sample_at(coordinate_map, coords)
@@ -100,9 +103,15 @@ def test_graph_of_unknown_batch_agrees_with_eager_and_has_gradients(jit):
             total = tf.reduce_sum(sampled**2)
         return [extended, sampled, *tape.gradient(total, [coords, features])]
 
-    graph = tf.function(run, jit_compile=jit, input_signature=[
-        tf.TensorSpec([None, 8, 8, 2]), tf.TensorSpec([None, 8, 8, 5]),
-        tf.TensorSpec([None, 8, 8], tf.bool)])
+    graph = tf.function(
+        run,
+        jit_compile=jit,
+        input_signature=[
+            tf.TensorSpec([None, 8, 8, 2]),
+            tf.TensorSpec([None, 8, 8, 5]),
+            tf.TensorSpec([None, 8, 8], tf.bool),
+        ],
+    )
     for batch in (1, 2):
         image = [tf.constant(values) for values in _image(batch)]
         for got, expected in zip(graph(*image), run(*image), strict=True):

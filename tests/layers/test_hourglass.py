@@ -8,8 +8,9 @@ CHANNELS = (8, 12, 16)
 
 
 def _image(batch=2, size=16, channels=4, seed=0):
-    return tf.constant(np.random.default_rng(seed).normal(size=[batch, size, size, channels]),
-                       tf.float32)
+    return tf.constant(
+        np.random.default_rng(seed).normal(size=[batch, size, size, channels]), tf.float32
+    )
 
 
 def test_pixel_shuffle_round_trip():
@@ -26,8 +27,9 @@ def test_hourglass_keeps_the_resolution_and_trains_every_weight(block, norm):
     layer(_image())
     # Without a norm, branches start at zero and their first convolutions get no gradient.
     rng = np.random.default_rng(3)
-    layer.set_weights([value + rng.normal(scale=0.05, size=value.shape)
-                       for value in layer.get_weights()])
+    layer.set_weights(
+        [value + rng.normal(scale=0.05, size=value.shape) for value in layer.get_weights()]
+    )
     with tf.GradientTape() as tape:
         outputs = layer(_image(), training=True)
         total = tf.reduce_sum(outputs**2 * tf.random.stateless_uniform(outputs.shape, [1, 2]))
@@ -54,8 +56,9 @@ def test_hourglass_normalised_by_batch_does_not_mix_examples_when_it_infers():
     layer = Hourglass(CHANNELS)
     image = _image(3)
     layer(image, training=True)
-    np.testing.assert_allclose(layer(image, training=False)[:1], layer(image[:1], training=False),
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        layer(image, training=False)[:1], layer(image[:1], training=False), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -89,9 +92,16 @@ def test_mixed_precision_computes_in_half_and_keeps_float32_weights():
     np.testing.assert_allclose(mixed(image), full(image), atol=0.1, rtol=0.05)
 
 
-@pytest.mark.parametrize("layer", [
-    SpaceToDepth(4), DepthToSpace(2), ResidualBlock(6, "bottleneck", "none"),
-    Hourglass(CHANNELS, 2, "bottleneck", "none")], ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        SpaceToDepth(4),
+        DepthToSpace(2),
+        ResidualBlock(6, "bottleneck", "none"),
+        Hourglass(CHANNELS, 2, "bottleneck", "none"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
 def test_layers_are_restored_from_their_config(layer):
     restored = tf.keras.layers.deserialize(tf.keras.layers.serialize(layer))
     image = _image()

@@ -55,8 +55,9 @@ def test_graph_of_unknown_batch_agrees_with_eager_and_has_gradients(jit):
             total = tf.reduce_mean(vertices**2) + tf.reduce_mean(keypoints)
         return [transforms, vertices, keypoints, tape.gradient(total, points)]
 
-    graph = tf.function(run, jit_compile=jit, input_signature=[
-        tf.TensorSpec([None, len(template.vertices), 3])])
+    graph = tf.function(
+        run, jit_compile=jit, input_signature=[tf.TensorSpec([None, len(template.vertices), 3])]
+    )
     for batch in (1, 3):
         points = skinning(_transforms(batch))
         for got, expected in zip(graph(points), run(points), strict=True):

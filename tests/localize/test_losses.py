@@ -17,10 +17,13 @@ def scene(seed=0, frames=1):
     owner[:, 20:50, 30:61] = 0
     owner[:, 70:90, 100:130] = 1
     batch = {
-        "depth": depth, "intrinsics": np.repeat(INTRINSICS, frames, axis=0), "owner": owner,
+        "depth": depth,
+        "intrinsics": np.repeat(INTRINSICS, frames, axis=0),
+        "owner": owner,
         "centre": rng.uniform(-100, 100, [frames, 2, 3]).astype(np.float32),
-        "left": np.tile([True, False], [frames, 1]), "visible": np.ones([frames, 2], bool),
-    }  # fmt: skip
+        "left": np.tile([True, False], [frames, 1]),
+        "visible": np.ones([frames, 2], bool),
+    }
     return {name: tf.constant(value) for name, value in batch.items()}
 
 
@@ -48,7 +51,8 @@ def test_truth_agrees_with_a_loop():
             np.testing.assert_allclose(truth["share"][row, column], share, atol=1e-6)
             if sum(counts):
                 np.testing.assert_allclose(
-                    truth["left"][row, column], counts[0] / sum(counts), atol=1e-6)
+                    truth["left"][row, column], counts[0] / sum(counts), atol=1e-6
+                )
                 centre = np.average(batch["centre"][0], axis=0, weights=counts)
                 np.testing.assert_allclose(truth["centre"][row, column], centre, rtol=1e-5)
 
@@ -59,13 +63,19 @@ def test_true_outputs_cost_least():
     truth = block_truth(batch, blank)
     chance = tf.clip_by_value(truth["share"], 1e-5, 1 - 1e-5)  # a cross entropy's minimum
     logit = tf.math.log(chance / (1 - chance))
-    right = {"hand": logit, "left": 60 * (truth["left"] - 0.5),
-             "offset": truth["centre"] - blank["point"]}
+    right = {
+        "hand": logit,
+        "left": 60 * (truth["left"] - 0.5),
+        "offset": truth["centre"] - blank["point"],
+    }
     terms = localiser_terms(outputs_for(batch, **right), batch)
     assert float(terms["left"].numpy().max()) < 1e-4
     assert float(terms["offset"].numpy().max()) < 1e-3
-    for name, moves in (("hand", (0.5, -0.5)), ("left", (-30.0 * tf.sign(right["left"]),)),
-                        ("offset", (20.0, -20.0))):
+    for name, moves in (
+        ("hand", (0.5, -0.5)),
+        ("left", (-30.0 * tf.sign(right["left"]),)),
+        ("offset", (20.0, -20.0)),
+    ):
         for move in moves:
             wrong = {**right, name: right[name] + move}
             moved = localiser_terms(outputs_for(batch, **wrong), batch)

@@ -87,8 +87,9 @@ def test_prefers_the_hand_to_the_forearm_before_a_body(towards):
     z = 600.0
     x, y = plane_points(z)
     along, across = x * towards[0] + y * towards[1], x * towards[1] - y * towards[0]
-    hand = (x**2 + y**2 < 55**2) | ((along < 0) & (along > -95) & (np.abs(across) % 24 < 8)
-                                    & (np.abs(across) < 40))
+    hand = (x**2 + y**2 < 55**2) | (
+        (along < 0) & (along > -95) & (np.abs(across) % 24 < 8) & (np.abs(across) < 40)
+    )
     arm = (along > 0) & (np.abs(across) < 30)  # leaves the frame
     frame = np.where(hand | arm, z, 900).astype(np.float32)
     located, found = find(frame)
@@ -143,13 +144,19 @@ def test_finds_real_hands(shared_data):
 
     # Middle of the palm by eye, pixels, in the eight frames.
     palms = {
-        "030": (298, 318), "050": (288, 280), "070": (290, 255), "090": (312, 240),
-        "110": (285, 235), "130": (272, 222), "150": (300, 225), "170": (270, 240),
-    }  # fmt: skip
+        "030": (298, 318),
+        "050": (288, 280),
+        "070": (290, 255),
+        "090": (312, 240),
+        "110": (285, 235),
+        "130": (272, 222),
+        "150": (300, 225),
+        "170": (270, 240),
+    }
     intrinsics = np.float32([476.007, 476.007, 313.683, 242.755])
     for stem, palm in palms.items():
         frame = read_depth(shared_data / "frames" / "sr305" / f"{stem}.png", "u16", 0.125)
-        (x, y, z), = find(frame, intrinsics=intrinsics)[0]
+        ((x, y, z),) = find(frame, intrinsics=intrinsics)[0]
         pixel = np.array([x, y]) / z * intrinsics[:2] + intrinsics[2:]
         assert np.linalg.norm(pixel - palm) * z / intrinsics[0] < 45, stem  # mm
 

@@ -80,10 +80,17 @@ def test_figures_count_what_they_say():
         "side_right": np.array([True, False, True, False, True]),
     }
     figures = evaluation.figures(results)
-    assert figures == pytest.approx({
-        "capped_mm": 70.0, "median_mm": 50.0, "within_30": 1 / 3, "within_60": 2 / 3,
-        "missed": 1 / 3, "side": 0.5, "false_alarms": 0.5,
-    })  # fmt: skip
+    assert figures == pytest.approx(
+        {
+            "capped_mm": 70.0,
+            "median_mm": 50.0,
+            "within_30": 1 / 3,
+            "within_60": 2 / 3,
+            "missed": 1 / 3,
+            "side": 0.5,
+            "false_alarms": 0.5,
+        }
+    )
 
 
 def sided_blobs(depth, intrinsics):
@@ -114,12 +121,15 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
     run(tmp_path / "parts", "--steps=2", "--decay_start=4")
     run(tmp_path / "parts", "--steps=4", "--decay_start=4")
     run(tmp_path / "straight", "--steps=4", "--decay_start=4")
-    read = {name: load_localiser(tmp_path / name / "last").get_weights()
-            for name in ("whole", "parts", "straight")}  # fmt: skip
+    read = {
+        name: load_localiser(tmp_path / name / "last").get_weights()
+        for name in ("whole", "parts", "straight")
+    }
     for one, other in zip(read["parts"], read["straight"], strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
-    assert any((one != other).any() for one, other in
-               zip(read["whole"], read["straight"], strict=True))
+    assert any(
+        (one != other).any() for one, other in zip(read["whole"], read["straight"], strict=True)
+    )
     with pytest.raises(InputError, match="other flags.*--seed was 1, is 2"):
         run(tmp_path / "parts", "--steps=4", "--seed=2")
 

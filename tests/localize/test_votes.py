@@ -12,10 +12,12 @@ def outputs(*hands, spread=0.0, seed=0):
     """Blocks of hands, each (centre, number of blocks, hand logit, left logit)."""
     rng = np.random.default_rng(seed)
     values = {
-        "hand": np.full([1, ROWS, COLUMNS], -8.0), "left": np.zeros([1, ROWS, COLUMNS]),
-        "offset": np.zeros([1, ROWS, COLUMNS, 3]), "pixels": np.full([1, ROWS, COLUMNS], 16.0),
+        "hand": np.full([1, ROWS, COLUMNS], -8.0),
+        "left": np.zeros([1, ROWS, COLUMNS]),
+        "offset": np.zeros([1, ROWS, COLUMNS, 3]),
+        "pixels": np.full([1, ROWS, COLUMNS], 16.0),
         "point": rng.uniform([-400, -300, 500], [400, 300, 1500], [1, ROWS, COLUMNS, 3]),
-    }  # fmt: skip
+    }
     for number, (centre, blocks, hand, left) in enumerate(hands):
         place = (0, 4 + 8 * number, slice(0, blocks))
         values["hand"][place], values["left"][place] = hand, left

@@ -127,8 +127,10 @@ class MeshTest(tf.test.TestCase):
         allowed = self.allowed()
         got = data_terms.icp_loss(
             *(tf.constant(x, tf.float32) for x in (self.points, self.vertices)),
-            allowed, self.counted, DELTA,
-        )  # fmt: skip
+            allowed,
+            self.counted,
+            DELTA,
+        )
         wanted = self.loop(self.vertices, self.points, allowed.numpy(), self.counted)
         self.assertAllClose(got, wanted, atol=1e-3)  # mm
 

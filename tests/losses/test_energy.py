@@ -17,9 +17,18 @@ from tests.view_records import camera_from_rig
 
 SIZE, CUBE = 16, 300.0
 CONFIG = EnergyConfig(
-    omega=0.5, lambda1=0.7, lambda2=0.3, kappa1=0.02, kappa2=0.03, eta1=0.9, eta2=0.8, pixels=40,
-    min_pixels=5, wrist_margin=float("inf"), free_space=0.6,
-)  # fmt: skip
+    omega=0.5,
+    lambda1=0.7,
+    lambda2=0.3,
+    kappa1=0.02,
+    kappa2=0.03,
+    eta1=0.9,
+    eta2=0.8,
+    pixels=40,
+    min_pixels=5,
+    wrist_margin=float("inf"),
+    free_space=0.6,
+)
 TEMPLATE = tiny_template()
 SAMPLING = Sampling(TEMPLATE)
 

@@ -149,9 +149,11 @@ def test_it_runs_in_a_graph(jit):
     @tf.function(jit_compile=jit)
     def loss(mesh):
         rays = sight(
-            tf.constant(np.stack([a_wall()] * 2)), tf.constant(np.stack([a_wall() > 0] * 2)),
-            tf.repeat(CENTRE, 2, 0), tf.repeat(INTRINSICS, 2, 0),
-        )  # fmt: skip
+            tf.constant(np.stack([a_wall()] * 2)),
+            tf.constant(np.stack([a_wall() > 0] * 2)),
+            tf.repeat(CENTRE, 2, 0),
+            tf.repeat(INTRINSICS, 2, 0),
+        )
         free = in_free_space(mesh, rays, 10.0)
         return free_space_loss(
             mesh, free, tf.constant(points, tf.float32), tf.constant(counted), 5.0

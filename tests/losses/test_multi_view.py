@@ -107,9 +107,12 @@ class MultiViewTest(tf.test.TestCase):
         kept = [0, 1, 2, 3, 5, 6]
         self.assertAllClose(median.numpy()[:, kept], self.in_rig[:, 0, kept])
         loss = multi_view.vertex_loss(
-            tf.constant(self.seen(in_rig)), tf.constant(self.rig), tf.ones([2, 3], tf.bool),
-            DELTA, tf.constant(votes),
-        )  # fmt: skip
+            tf.constant(self.seen(in_rig)),
+            tf.constant(self.rig),
+            tf.ones([2, 3], tf.bool),
+            DELTA,
+            tf.constant(votes),
+        )
         wrong = (50 * np.sqrt(3) - DELTA / 2) / 7
         self.assertAllClose(loss, [[0, wrong, wrong]] * 2)  # nobody knows of vertex 4
 

@@ -41,11 +41,14 @@ class SupervisedLossTest(tf.test.TestCase):
                 tf.constant(self.truth, tf.float32),
                 tf.constant(self.mask),
             )
-            self.assertAllClose(loss, correspondence_loss(
-                tf.constant(self.coords, tf.float32),
-                tf.constant(self.truth, tf.float32),
-                tf.constant(self.mask),
-            ))
+            self.assertAllClose(
+                loss,
+                correspondence_loss(
+                    tf.constant(self.coords, tf.float32),
+                    tf.constant(self.truth, tf.float32),
+                    tf.constant(self.mask),
+                ),
+            )
 
     def test_example_without_a_hand_pixel_costs_nothing_and_has_a_finite_gradient(self):
         coords = tf.constant(self.coords, tf.float32)

@@ -11,8 +11,18 @@ NAMES = ["wrist", "tip"]
 ERRORS = np.array([[5.0, 3.0], [20.0, 0.0], [10.0, 25.0], [60.0, 10.0]])
 # What PROTOCOL fixes, written out: a reader of the JSON relies on it.
 KEYS = {
-    "frames", "mean_mm", "success_20", "success_30", "auc_0_50", "per_joint_mm", "subject1",
-    "subject2", "keypoints36_mm", "vertices_ps_mm", "vertices_pr_mm", "surface_mm",
+    "frames",
+    "mean_mm",
+    "success_20",
+    "success_30",
+    "auc_0_50",
+    "per_joint_mm",
+    "subject1",
+    "subject2",
+    "keypoints36_mm",
+    "vertices_ps_mm",
+    "vertices_pr_mm",
+    "surface_mm",
     "correspondence_mm",
 }
 
@@ -66,7 +76,15 @@ def test_comparison_has_a_line_for_each_method_in_order():
     assert [line.split()[0] for line in lines] == ["method", "ours", "a"]
     assert "subject1, mm" in lines[0] and len({len(line) for line in lines}) == 1
     assert lines[1].split()[1:] == [
-        "4", "16.625", "50.00", "%", "75.00", "%", "0.500", "4.000", "20.833"
+        "4",
+        "16.625",
+        "50.00",
+        "%",
+        "75.00",
+        "%",
+        "0.500",
+        "4.000",
+        "20.833",
     ]
     assert lines[2].split()[-2:] == ["-", "-"]
 

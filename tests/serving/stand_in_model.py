@@ -51,13 +51,15 @@ class Version:
         """Outputs by name, numpy; raises StatusError as the server answers."""
         signature = signature or "serving_default"
         if signature not in self.signatures:
-            raise StatusError("FAILED_PRECONDITION",
-                              f'Serving signature key "{signature}" not found.')
+            raise StatusError(
+                "FAILED_PRECONDITION", f'Serving signature key "{signature}" not found.'
+            )
         spec = self.signatures[signature]
         if set(inputs) != set(spec.inputs):
             sent, wanted = sorted(inputs), sorted(spec.inputs)
             raise StatusError(
-                "INVALID_ARGUMENT", f"input size does not match signature: {len(sent)}!="
+                "INVALID_ARGUMENT",
+                f"input size does not match signature: {len(sent)}!="
                 f"{len(wanted)} len({{{','.join(sent)}}}) != len({{{','.join(wanted)}}}). Sent "
                 f"extra: {{{','.join(sorted(set(sent) - set(wanted)))}}}. Missing but required: "
                 f"{{{','.join(sorted(set(wanted) - set(sent)))}}}.",
@@ -65,8 +67,9 @@ class Version:
         outputs = tuple(output_filter) or tuple(sorted(spec.outputs))
         for name in outputs:
             if name not in spec.outputs:
-                raise StatusError("INVALID_ARGUMENT",
-                                  f"output tensor alias not found in signature: {name}")
+                raise StatusError(
+                    "INVALID_ARGUMENT", f"output tensor alias not found in signature: {name}"
+                )
         try:
             values = self._callable(signature, outputs)(*(inputs[name] for name in spec.inputs))
         except tf.errors.OpError as error:
@@ -120,9 +123,13 @@ class Versions:
     def look(self):
         """Loads what is new, then drops what is too old: some version answers at any time."""
         found = sorted(
-            (int(entry.name) for entry in self._folder.iterdir() if entry.name.isdigit()
-             and (entry / "saved_model.pb").is_file()), reverse=True,
-        )[: self._keep]  # fmt: skip
+            (
+                int(entry.name)
+                for entry in self._folder.iterdir()
+                if entry.name.isdigit() and (entry / "saved_model.pb").is_file()
+            ),
+            reverse=True,
+        )[: self._keep]
         served = dict(self._versions)
         for number in found:
             if number not in served:
@@ -134,8 +141,9 @@ class Versions:
         """The version of a request; raises StatusError."""
         if label:
             if label not in self.labels:
-                raise StatusError("INVALID_ARGUMENT",
-                                  f"Unrecognized servable version label: {label}")
+                raise StatusError(
+                    "INVALID_ARGUMENT", f"Unrecognized servable version label: {label}"
+                )
             number = self.labels[label]
         versions = self._versions
         if name != self.name or (number is not None and number not in versions):
@@ -168,8 +176,11 @@ def _decoded(value):
 
     if isinstance(value, dict):
         return base64.b64decode(value["b64"], validate=True)
-    return [_decoded(item) for item in value] if isinstance(value, list) and _holds_dict(value) \
+    return (
+        [_decoded(item) for item in value]
+        if isinstance(value, list) and _holds_dict(value)
         else value
+    )
 
 
 def _holds_dict(value):

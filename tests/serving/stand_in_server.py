@@ -29,9 +29,15 @@ from dgn_tf.serving.inference_only import assume_frozen_weights
 from tests.serving.stand_in_model import StatusError, Version, Versions, array_of_json
 
 _HTTP_OF_CODE = {
-    "INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "OUT_OF_RANGE": 400, "NOT_FOUND": 404,
-    "RESOURCE_EXHAUSTED": 429, "UNIMPLEMENTED": 501, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
-}  # fmt: skip
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
 
 
 class StandInServer:
@@ -48,8 +54,10 @@ class StandInServer:
     def __init__(self, versions: Versions, grpc_port=0, rest_port=0, workers=16, before=None):
         self.versions = versions
         self.before = before or (lambda transport: None)
-        limit = [("grpc.max_receive_message_length", 2**31 - 1),  # as the real server
-                 ("grpc.max_send_message_length", 2**31 - 1)]
+        limit = [
+            ("grpc.max_receive_message_length", 2**31 - 1),  # as the real server
+            ("grpc.max_send_message_length", 2**31 - 1),
+        ]
         self._grpc = grpc.server(concurrent.futures.ThreadPoolExecutor(workers), options=limit)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             _PredictionService(self), self._grpc
@@ -212,15 +220,19 @@ class _RestHandler(http.server.BaseHTTPRequestHandler):
             raise StatusError("INVALID_ARGUMENT", f"JSON Parse error: {error!r}") from None
         spec = version.signatures.get(signature)
         wanted = spec.inputs if spec else {}
-        inputs = {name: array_of_json(value, wanted[name]) if name in wanted else np.array(0)
-                  for name, value in given.items()}
-        outputs = {name: _jsonable(value)
-                   for name, value in version.run(signature, inputs).items()}
+        inputs = {
+            name: array_of_json(value, wanted[name]) if name in wanted else np.array(0)
+            for name, value in given.items()
+        }
+        outputs = {name: _jsonable(value) for name, value in version.run(signature, inputs).items()}
         if not rows:
             return {"outputs": outputs}
         count = len(next(iter(outputs.values())))
-        return {"predictions": [{name: value[row] for name, value in outputs.items()}
-                                for row in range(count)]}
+        return {
+            "predictions": [
+                {name: value[row] for name, value in outputs.items()} for row in range(count)
+            ]
+        }
 
     def _find(self, path) -> Version:
         parts = path.strip("/").split("/")

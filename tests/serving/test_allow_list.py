@@ -44,14 +44,24 @@ def read_in_a_loop(x):
 
 
 def restore(x):
-    return {"y": x + tf.raw_ops.RestoreV2(prefix="/nonexistent", tensor_names=["a"],
-                                          shape_and_slices=[""], dtypes=[tf.float32])[0]}
+    return {
+        "y": x
+        + tf.raw_ops.RestoreV2(
+            prefix="/nonexistent", tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
+        )[0]
+    }
 
 
 @pytest.mark.parametrize(
     ("function", "op"),
-    [(read_secret, "ReadFile"), (write_file, "WriteFile"), (call_python, "PyFunc"),
-     (print_to_file, "PrintV2"), (read_in_a_loop, "ReadFile"), (restore, "RestoreV2")],
+    [
+        (read_secret, "ReadFile"),
+        (write_file, "WriteFile"),
+        (call_python, "PyFunc"),
+        (print_to_file, "PrintV2"),
+        (read_in_a_loop, "ReadFile"),
+        (restore, "RestoreV2"),
+    ],
 )
 def test_a_hostile_op_is_refused_by_name_before_loading(function, op, tmp_path, monkeypatch):
     folder = saved(tmp_path / "model", function)
@@ -63,8 +73,11 @@ def test_a_hostile_op_is_refused_by_name_before_loading(function, op, tmp_path, 
 
 def test_an_exported_model_and_its_checkpoint_ops_are_allowed():
     model = allow_list.read_saved_model(exported_model() / "1")
-    ops = {node.op for function in model.meta_graphs[0].graph_def.library.function
-           for node in function.node_def}
+    ops = {
+        node.op
+        for function in model.meta_graphs[0].graph_def.library.function
+        for node in function.node_def
+    }
     assert {"SaveV2", "RestoreV2"} <= ops
 
 
@@ -95,8 +108,9 @@ def give_the_saver_out_as_a_signature(graph):
 
 
 def restore_by_the_saving_function(graph):
-    save, load = sorted(saver_nodes(graph), key=lambda n: n.name != graph.saver_def
-                        .save_tensor_name.split(":")[0])
+    save, load = sorted(
+        saver_nodes(graph), key=lambda n: n.name != graph.saver_def.save_tensor_name.split(":")[0]
+    )
     load.attr["f"].func.name = save.attr["f"].func.name
 
 
@@ -112,11 +126,16 @@ def call_the_saver_by_its_name_as_an_op(graph):
     node.name, node.op = "innocent", saver_nodes(graph)[0].attr["f"].func.name
 
 
-@pytest.mark.parametrize("edit", [
-    run_save_from_the_initialiser, give_the_saver_out_as_a_signature,
-    restore_by_the_saving_function, call_the_saver_from_a_function,
-    call_the_saver_by_its_name_as_an_op,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "edit",
+    [
+        run_save_from_the_initialiser,
+        give_the_saver_out_as_a_signature,
+        restore_by_the_saving_function,
+        call_the_saver_from_a_function,
+        call_the_saver_by_its_name_as_an_op,
+    ],
+)
 def test_checkpoint_ops_are_refused_where_something_else_can_run_them(edit, tmp_path):
     with pytest.raises(InputError, match="SaveV2|RestoreV2"):
         allow_list.read_saved_model(edited(tmp_path, edit))

@@ -51,8 +51,10 @@ def start(versions, **options):
 
 
 def client_of(server, transport, **options):
-    ports = {"grpc": f"127.0.0.1:{server.grpc_port}",
-             "rest": f"http://127.0.0.1:{server.rest_port}"}
+    ports = {
+        "grpc": f"127.0.0.1:{server.grpc_port}",
+        "rest": f"http://127.0.0.1:{server.rest_port}",
+    }
     return dgn_tf.HandMeshClient(
         intrinsics=INTRINSICS, **{transport: ports[transport], "timeout_s": 60, **options}
     )
@@ -69,11 +71,18 @@ def assert_same_mesh(actual, expected):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("frame", [blob_frame(), np.round(blob_frame()).astype(np.uint16)],
-                         ids=["float", "whole"])
-@pytest.mark.parametrize("arguments", [
-    {}, {"hand": "left"}, {"centre_mm": (0, 0, 600)}, {"intrinsics": (310, 310, 155, 118)},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "frame", [blob_frame(), np.round(blob_frame()).astype(np.uint16)], ids=["float", "whole"]
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"hand": "left"},
+        {"centre_mm": (0, 0, 600)},
+        {"intrinsics": (310, 310, 155, 118)},
+    ],
+)
 def test_the_client_returns_what_the_predictor_returns(
     server, predictor, transport, frame, arguments
 ):
@@ -136,9 +145,11 @@ def test_a_client_waits_for_a_server_that_starts_late(versions, predictor, trans
         0.5, lambda: servers.append(start(versions, **{f"{transport}_port": port}))
     )
     late.start()
-    address = {"grpc": f"127.0.0.1:{port}"} if transport == "grpc" else {
-        "rest": f"http://127.0.0.1:{port}"
-    }
+    address = (
+        {"grpc": f"127.0.0.1:{port}"}
+        if transport == "grpc"
+        else {"rest": f"http://127.0.0.1:{port}"}
+    )
     try:
         with dgn_tf.HandMeshClient(
             **address, intrinsics=INTRINSICS, timeout_s=60, retries=30
@@ -155,9 +166,11 @@ def test_without_a_server_the_client_gives_up_and_says_where(transport):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    address = {"grpc": f"127.0.0.1:{port}"} if transport == "grpc" else {
-        "rest": f"http://127.0.0.1:{port}"
-    }
+    address = (
+        {"grpc": f"127.0.0.1:{port}"}
+        if transport == "grpc"
+        else {"rest": f"http://127.0.0.1:{port}"}
+    )
     with dgn_tf.HandMeshClient(**address, intrinsics=INTRINSICS, retries=1) as client:
         with pytest.raises(InputError, match=f"no server answers at .*{port}.*tried 2 times"):
             client(blob_frame())
@@ -226,12 +239,15 @@ def test_assets_of_another_model_are_refused(server, tmp_path):
             client(blob_frame())
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({}, "one of --grpc=host:port and --rest"),
-    ({"grpc": "a:1", "rest": "http://a:2"}, "one of --grpc"),
-    ({"rest": "localhost:8501"}, "is no URL; write http://host:port"),
-    ({"grpc": "a:1", "version": 1, "label": "stable"}, "not both"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "one of --grpc=host:port and --rest"),
+        ({"grpc": "a:1", "rest": "http://a:2"}, "one of --grpc"),
+        ({"rest": "localhost:8501"}, "is no URL; write http://host:port"),
+        ({"grpc": "a:1", "version": 1, "label": "stable"}, "not both"),
+    ],
+)
 def test_contradicting_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         dgn_tf.HandMeshClient(**arguments)
@@ -269,10 +285,19 @@ def test_what_answers_without_being_tensorflow_serving_is_named():
 
 def command(module, output, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", module, "--intrinsics=300,300,160,120", "--depth_unit=0.125",
-         f"--output_dir={output}", *arguments],
-        capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[2],
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            module,
+            "--intrinsics=300,300,160,120",
+            "--depth_unit=0.125",
+            f"--output_dir={output}",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        cwd=pathlib.Path(__file__).parents[2],
+    )
 
 
 def test_the_command_writes_what_predict_writes(server, tmp_path):
@@ -280,24 +305,32 @@ def test_the_command_writes_what_predict_writes(server, tmp_path):
     Image.fromarray(steps).save(tmp_path / "frame.png")
     depth = f"--depth={tmp_path}/*.png"
     command("dgn_tf.predict", tmp_path / "predict", depth, f"--saved_model={exported_model()}")
-    addresses = (f"--grpc=127.0.0.1:{server.grpc_port}",
-                 f"--rest=http://127.0.0.1:{server.rest_port}")
+    addresses = (
+        f"--grpc=127.0.0.1:{server.grpc_port}",
+        f"--rest=http://127.0.0.1:{server.rest_port}",
+    )
     for number, address in enumerate(addresses):
         output = tmp_path / str(number)
         done = command("dgn_tf.serving_client", output, depth, address, "--timeout_s=60")
         assert done.returncode == 0, done.stderr
-        assert {file.name for file in output.iterdir()} == {
-            "frame.ply", "frame.json", "frame.png"
-        }
-        actual, expected = (json.loads((folder / "frame.json").read_text())["keypoints_mm"]
-                            for folder in (output, tmp_path / "predict"))
+        assert {file.name for file in output.iterdir()} == {"frame.ply", "frame.json", "frame.png"}
+        actual, expected = (
+            json.loads((folder / "frame.json").read_text())["keypoints_mm"]
+            for folder in (output, tmp_path / "predict")
+        )
         assert actual.keys() == expected.keys()
         np.testing.assert_allclose(list(actual.values()), list(expected.values()), atol=2e-3)
 
 
 def test_a_failed_command_prints_one_line_and_writes_nothing(tmp_path):
     Image.fromarray(blob_frame().astype(np.uint16)).save(tmp_path / "frame.png")
-    done = command("dgn_tf.serving_client", tmp_path / "out", f"--depth={tmp_path}/*.png",
-                   "--depth_unit=1", "--rest=http://127.0.0.1:1", "--retries=0")
+    done = command(
+        "dgn_tf.serving_client",
+        tmp_path / "out",
+        f"--depth={tmp_path}/*.png",
+        "--depth_unit=1",
+        "--rest=http://127.0.0.1:1",
+        "--retries=0",
+    )
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert "no server answers" in done.stderr and not (tmp_path / "out").exists()

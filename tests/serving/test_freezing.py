@@ -18,8 +18,11 @@ def function(x):
 
 def large_constants(nodes):
     values = [tf.make_ndarray(node.attr["value"].tensor) for node in nodes if node.op == "Const"]
-    return [value for value in values
-            if value.dtype == np.float32 and value.nbytes >= freezing._LARGE_BYTES]
+    return [
+        value
+        for value in values
+        if value.dtype == np.float32 and value.nbytes >= freezing._LARGE_BYTES
+    ]
 
 
 def test_large_constants_become_variables_and_the_result_stays_the_same():

@@ -34,9 +34,12 @@ np.savez(sys.argv[2], **{name: value.numpy() for name, value in outputs.items()}
 
 def run(script, *arguments, **environment):
     inherited = {name: value for name, value in os.environ.items() if name != FROZEN_WEIGHTS}
-    done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], text=True,
-                          env={**inherited, "TF_ENABLE_ONEDNN_OPTS": "1", **environment},
-                          capture_output=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        text=True,
+        env={**inherited, "TF_ENABLE_ONEDNN_OPTS": "1", **environment},
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -58,21 +61,35 @@ runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize(("program", "said"), [
-    ("dgn_tf.predict", "1"), ("dgn_tf.train", None), ("dgn_tf.annotate", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("dgn_tf.predict", "1"),
+        ("dgn_tf.train", None),
+        ("dgn_tf.annotate", None),
+    ],
+)
 def test_programs_that_only_infer_say_so(program, said):
     inherited = {name: value for name, value in os.environ.items() if name != FROZEN_WEIGHTS}
-    done = subprocess.run([sys.executable, "-c", _PROGRAM, FROZEN_WEIGHTS, program],
-                          env=inherited, capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, FROZEN_WEIGHTS, program],
+        env=inherited,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1  # a flag is missing
     assert f"at its end: {said}" in done.stdout
 
 
-@pytest.mark.parametrize(("what", "only"), [
-    ("stages,exported", True), ("predictor", True), ("training,exported", False),
-    ("exported,memory", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("what", "only"),
+    [
+        ("stages,exported", True),
+        ("predictor", True),
+        ("training,exported", False),
+        ("exported,memory", False),
+    ],
+)
 def test_the_benchmark_says_so_where_it_does_not_train(monkeypatch, what, only):
     from dgn_tf import benchmark
 

@@ -28,23 +28,30 @@ def messages():
     whole, text = ".google.protobuf.Int64Value", ".google.protobuf.StringValue"
     sub = FIELD.TYPE_MESSAGE
     batching = [
-        field("max_batch_size", 1, sub, whole), field("batch_timeout_micros", 2, sub, whole),
-        field("max_enqueued_batches", 3, sub, whole), field("num_batch_threads", 4, sub, whole),
+        field("max_batch_size", 1, sub, whole),
+        field("batch_timeout_micros", 2, sub, whole),
+        field("max_enqueued_batches", 3, sub, whole),
+        field("num_batch_threads", 4, sub, whole),
         field("thread_pool_name", 5, sub, text),
         field("allowed_batch_sizes", 6, FIELD.TYPE_INT64, repeated=True),
         field("pad_variable_length_inputs", 7, FIELD.TYPE_BOOL),
-    ]  # fmt: skip
+    ]
     prometheus = [field("enable", 1, FIELD.TYPE_BOOL), field("path", 2, FIELD.TYPE_STRING)]
     monitoring = [field("prometheus_config", 1, sub, ".kit.PrometheusConfig")]
     file = descriptor_pb2.FileDescriptorProto(
-        name="kit.proto", package="kit", syntax="proto3",
+        name="kit.proto",
+        package="kit",
+        syntax="proto3",
         dependency=[wrappers_pb2.DESCRIPTOR.name],
         message_type=[
-            descriptor_pb2.DescriptorProto(name=name, field=fields) for name, fields in
-            [("BatchingParameters", batching), ("PrometheusConfig", prometheus),
-             ("MonitoringConfig", monitoring)]
+            descriptor_pb2.DescriptorProto(name=name, field=fields)
+            for name, fields in [
+                ("BatchingParameters", batching),
+                ("PrometheusConfig", prometheus),
+                ("MonitoringConfig", monitoring),
+            ]
         ],
-    )  # fmt: skip
+    )
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.Add(file)
@@ -61,8 +68,10 @@ def test_model_configs_name_the_model_and_their_versions(checkout, name):
     config = parse(checkout, name, proto.ModelServerConfig())
     (model,) = config.model_config_list.config
     assert (model.name, model.base_path, model.model_platform) == (
-        "dgn", "/models/dgn", "tensorflow"
-    )  # fmt: skip
+        "dgn",
+        "/models/dgn",
+        "tensorflow",
+    )
     policy = model.model_version_policy
     if name == "models.config":
         assert policy.latest.num_versions == 1 and not model.version_labels
@@ -83,9 +92,13 @@ def test_monitoring_is_on(checkout, messages):
     assert config.prometheus_config.enable and config.prometheus_config.path.startswith("/")
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("batching.config", "BatchingParameters"), ("monitoring.config", "MonitoringConfig"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("batching.config", "BatchingParameters"),
+        ("monitoring.config", "MonitoringConfig"),
+    ],
+)
 def test_a_field_that_the_server_does_not_know_is_noticed(checkout, messages, name, message):
     text = (checkout / "serving" / name).read_text() + "\nmax_batchsize { value: 3 }\n"
     with pytest.raises(text_format.ParseError, match="max_batchsize"):
@@ -97,8 +110,9 @@ def test_compose_mounts_configs_that_exist_and_asks_for_the_pinned_images(checko
     for name in re.findall(r"/config/([\w.]+)", text):
         assert (checkout / "serving" / name).is_file(), name
     assert set(re.findall(r"image: (.+)", text)) == {
-        "tensorflow/serving:2.15.1-gpu", "tensorflow/serving:2.15.1"
-    }  # fmt: skip
+        "tensorflow/serving:2.15.1-gpu",
+        "tensorflow/serving:2.15.1",
+    }
     (cpu,) = re.findall(r"profiles: \[cpu\]\n(.+)", text, re.DOTALL)
     assert f"{FROZEN_WEIGHTS}=1" in cpu and "--tensorflow_intra_op_parallelism=1" in cpu
     default = re.search(r"DGN_MODEL:-(.+?)}", text)

@@ -31,8 +31,12 @@ def png_of(pixels):
 
 
 GREY = png_of(blob_frame().astype(np.uint16))
-PNG = {"png": np.array([GREY], object), "intrinsics": INTRINSICS[None],
-       "depth_unit": np.float32([1]), "left": np.array([False])}
+PNG = {
+    "png": np.array([GREY], object),
+    "intrinsics": INTRINSICS[None],
+    "depth_unit": np.float32([1]),
+    "left": np.array([False]),
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +78,15 @@ def in_process(signature, inputs):
 def assert_same(actual, expected):
     assert actual.keys() == expected.keys()
     for name in expected:
-        np.testing.assert_allclose(np.asarray(actual[name], float), expected[name].astype(float),
-                                   atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(
+            np.asarray(actual[name], float), expected[name].astype(float), atol=1e-3, err_msg=name
+        )
 
 
 def rest(server, path, body=None):
     """(HTTP status, JSON) of a request."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{server.rest_port}/v1/models/{path}", data
-    )
+    request = urllib.request.Request(f"http://127.0.0.1:{server.rest_port}/v1/models/{path}", data)
     try:
         with urllib.request.urlopen(request, timeout=120) as reply:
             return reply.status, json.load(reply)
@@ -92,15 +95,14 @@ def rest(server, path, body=None):
 
 
 def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(
-        ">I", zlib.crc32(kind + data)
-    )
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_file(width, height, data):
     header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data)
-            + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
 
 
 BAD = [
@@ -112,8 +114,11 @@ BAD = [
     ("serving_default", {"depth": FRAME * np.nan}, "depth: NaN or infinite"),
     ("serving_default", {"depth": FRAME + np.float32(np.inf)}, "depth: NaN or infinite"),
     ("serving_default", {"depth": -FRAME}, "depth: negative"),
-    ("serving_default", {"depth": FRAME[:0], "intrinsics": INTRINSICS[None][:0],
-                         "left": np.zeros(0, bool)}, "batch is empty"),
+    (
+        "serving_default",
+        {"depth": FRAME[:0], "intrinsics": INTRINSICS[None][:0], "left": np.zeros(0, bool)},
+        "batch is empty",
+    ),
     ("serving_default", {"intrinsics": np.float32([[0, 300, 160, 120]])}, "fx and fy must be pos"),
     ("serving_default", {"intrinsics": np.float32([[300, -300, 160, 120]])}, "fx and fy must be"),
     ("serving_default", {"intrinsics": np.float32([[np.nan, 1, 1, 1]])}, "intrinsics: NaN"),
@@ -123,19 +128,32 @@ BAD = [
     ("serving_default", {"left": None}, "Missing but required: {left}"),
     ("serving_default", {"right": np.array([True])}, "Sent extra: {right}"),
     ("centred", {"centre": np.float32([[0, 0]])}, "centre.*not compatible with expected shape"),
-    ("crop", {"depth": FRAME[:, :SIZE + 8, :SIZE], "centre": np.float32([[0, 0, 600]]),
-              "cube": np.float32([300])}, "depth.*not compatible with expected shape"),
+    (
+        "crop",
+        {
+            "depth": FRAME[:, : SIZE + 8, :SIZE],
+            "centre": np.float32([[0, 0, 600]]),
+            "cube": np.float32([300]),
+        },
+        "depth.*not compatible with expected shape",
+    ),
     ("hand", {"depth": None, "intrinsics": None, "left": np.array(False)}, "left.*not compatible"),
     ("png", {"png": np.array([[GREY]], object)}, "png.*not compatible with expected shape"),
     ("png", {"png": np.array([b"\x00" * 10**8], object)}, "not a PNG"),  # 100 MB
     ("png", {"png": np.array([png_file(640, 480, bytes(10**8))], object)}, "PNG"),
-    ("png", {"png": np.array([png_file(60_000, 60_000, zlib.compress(bytes(10**7)))], object)},
-     "width and height must be"),  # a bomb by its header
-    ("png", {"png": np.array([png_file(8192, 1025, zlib.compress(bytes(10**7)))], object)},
-     "product at most"),
+    (
+        "png",
+        {"png": np.array([png_file(60_000, 60_000, zlib.compress(bytes(10**7)))], object)},
+        "width and height must be",
+    ),  # a bomb by its header
+    (
+        "png",
+        {"png": np.array([png_file(8192, 1025, zlib.compress(bytes(10**7)))], object)},
+        "product at most",
+    ),
     ("png", {"png": np.array([np.random.default_rng(0).bytes(5000)], object)}, "not a PNG"),
     ("png", {"png": np.array([GREY[:40] + np.random.default_rng(1).bytes(5000)], object)}, "PNG"),
-]  # fmt: skip
+]
 
 
 def bad_request(signature, change):
@@ -154,14 +172,17 @@ def test_a_bad_request_is_refused_in_words_and_the_next_one_answered(
     assert predict(stub, "serving_default", GOOD)["found"] == [True]
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"depth": FRAME[0].tolist()}, "depth.*not compatible with expected shape"),
-    ({"depth": [[[1, 2], [3]]]}, "can't be a tensor"),
-    ({"depth": "deep"}, "can't be a tensor"),
-    ({"depth": [[[float("nan")] * 320] * 240]}, "depth: NaN"),
-    ({"intrinsics": [[0, 300, 160, 120]]}, "fx and fy must be positive"),
-    ({"left": []}, "left: first dimension differs"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": FRAME[0].tolist()}, "depth.*not compatible with expected shape"),
+        ({"depth": [[[1, 2], [3]]]}, "can't be a tensor"),
+        ({"depth": "deep"}, "can't be a tensor"),
+        ({"depth": [[[float("nan")] * 320] * 240]}, "depth: NaN"),
+        ({"intrinsics": [[0, 300, 160, 120]]}, "fx and fy must be positive"),
+        ({"left": []}, "left: first dimension differs"),
+    ],
+)
 def test_a_bad_rest_request_is_refused_in_words_and_the_next_one_answered(server, change, message):
     inputs = {name: value.tolist() for name, value in GOOD.items()}
     code, reply = rest(server, "dgn:predict", {"inputs": {**inputs, **change}})
@@ -169,8 +190,18 @@ def test_a_bad_rest_request_is_refused_in_words_and_the_next_one_answered(server
     assert rest(server, "dgn:predict", {"inputs": inputs})[0] == 200
 
 
-@pytest.mark.parametrize("body", [b"", b"\x00\xff" * 1000, b"[]", b"{}", b'{"instances": []}',
-                                  b'{"instances": [{}]}', b'{"inputs": 3}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x00\xff" * 1000,
+        b"[]",
+        b"{}",
+        b'{"instances": []}',
+        b'{"instances": [{}]}',
+        b'{"inputs": 3}',
+    ],
+)
 def test_what_is_no_request_is_refused(server, body):
     code, reply = rest(server, "dgn:predict", body)
     assert code == 400 and reply["error"]
@@ -188,8 +219,9 @@ def test_rows_and_columns_of_json_give_the_same(server):
     expected = in_process("png", {**two, "left": np.array([False, True])})
     assert_same({name: [row[name] for row in reply["predictions"]] for name in expected}, expected)
     columns = {name: [each[name] for each in body["instances"]] for name in row}
-    code, reply = rest(server, "dgn/labels/stable:predict",
-                       {"signature_name": "png", "inputs": columns})
+    code, reply = rest(
+        server, "dgn/labels/stable:predict", {"signature_name": "png", "inputs": columns}
+    )
     assert code == 200
     assert_same(reply["outputs"], expected)
 
@@ -208,8 +240,12 @@ def test_the_composes_health_check_tells_a_served_model_from_none(server, checko
     script = " ".join(re.search(r">-\n(.+?)\n    interval", text, re.S)[1].split())
     assert script.count("8501") == 1
     script = script.replace("8501", str(server.rest_port))
-    run = [subprocess.run(["bash", "-c", script.replace("models/dgn", f"models/{name}")],
-                          capture_output=True).returncode for name in ("dgn", "other")]
+    run = [
+        subprocess.run(
+            ["bash", "-c", script.replace("models/dgn", f"models/{name}")], capture_output=True
+        ).returncode
+        for name in ("dgn", "other")
+    ]
     assert run[0] == 0 and run[1] != 0
 
 

@@ -25,7 +25,9 @@ def call(name, **inputs):
 def locate(*frames, left=False, intrinsics=INTRINSICS):
     batch = len(frames)
     return call(
-        "serving_default", depth=np.stack(frames), intrinsics=np.tile(intrinsics, [batch, 1]),
+        "serving_default",
+        depth=np.stack(frames),
+        intrinsics=np.tile(intrinsics, [batch, 1]),
         left=np.full(batch, left),
     )
 
@@ -39,8 +41,11 @@ def png_bytes(pixels):
 def png(*images, unit=1.0, intrinsics=INTRINSICS):
     batch = len(images)
     return call(
-        "png", png=np.array(images, object), intrinsics=np.tile(intrinsics, [batch, 1]),
-        depth_unit=np.full(batch, unit, np.float32), left=np.zeros(batch, bool),
+        "png",
+        png=np.array(images, object),
+        intrinsics=np.tile(intrinsics, [batch, 1]),
+        depth_unit=np.full(batch, unit, np.float32),
+        left=np.zeros(batch, bool),
     )
 
 
@@ -97,16 +102,22 @@ def test_finds_the_hand_in_frames_of_any_size(width, height):
     intrinsics = np.float32([300, 300, width / 2, height / 2])
     outputs = locate(blob_frame(width, height, 110, 130), intrinsics=intrinsics)
     x, y, z = outputs["centre"][0]
-    np.testing.assert_allclose([x / z * 300 + width / 2, y / z * 300 + height / 2], (110, 130),
-                               atol=3)
+    np.testing.assert_allclose(
+        [x / z * 300 + width / 2, y / z * 300 + height / 2], (110, 130), atol=3
+    )
     assert outputs["found"].all()
 
 
 def test_centred_at_what_was_found_agrees_with_finding_it():
     frame = blob_frame()
     found = locate(frame)
-    given = call("centred", depth=frame[None], intrinsics=INTRINSICS[None],
-                 centre=found["centre"], left=np.array([False]))
+    given = call(
+        "centred",
+        depth=frame[None],
+        intrinsics=INTRINSICS[None],
+        centre=found["centre"],
+        left=np.array([False]),
+    )
     assert_same(given, found)
 
 
@@ -129,8 +140,13 @@ def test_png_takes_both_encodings_in_one_request():
     grey = png_bytes(frame.astype(np.uint16))
     coded = frame.astype(int)
     rgb = png_bytes(np.stack([0 * coded, coded // 256, coded % 256], -1).astype(np.uint8))
-    outputs = call("png", png=np.array([grey, rgb], object), intrinsics=np.tile(INTRINSICS, [2, 1]),
-                   depth_unit=np.float32([1, 0]), left=np.zeros(2, bool))
+    outputs = call(
+        "png",
+        png=np.array([grey, rgb], object),
+        intrinsics=np.tile(INTRINSICS, [2, 1]),
+        depth_unit=np.float32([1, 0]),
+        left=np.zeros(2, bool),
+    )
     np.testing.assert_allclose(outputs["vertices"][0], outputs["vertices"][1], atol=1e-2)
 
 
@@ -139,8 +155,12 @@ def test_a_mirrored_left_hand_is_the_mirrored_right_hand():
     inputs["centre"] += np.float32([20, 0, 0])
     inputs["intrinsics"][:, 2] += 3
     right = call("crop", left=np.zeros(2, bool), **inputs)
-    mirrored = {**inputs, "depth": inputs["depth"][:, :, ::-1], "centre": inputs["centre"] * MIRROR,
-                "intrinsics": inputs["intrinsics"].copy()}
+    mirrored = {
+        **inputs,
+        "depth": inputs["depth"][:, :, ::-1],
+        "centre": inputs["centre"] * MIRROR,
+        "intrinsics": inputs["intrinsics"].copy(),
+    }
     mirrored["intrinsics"][:, 2] = SIZE - 1 - inputs["intrinsics"][:, 2]
     left = call("crop", left=np.ones(2, bool), **mirrored)
     for name in ("vertices", "vertices_sampled", "keypoints"):
@@ -189,10 +209,13 @@ def test_a_mirrored_frame_gives_a_mirrored_mesh():
     frames = {"depth": frame[None, :, ::-1], "intrinsics": mirrored[None], "left": np.array([True])}
     expected = mirror.mirror_named(right) | {"left": np.array([True])}
     camera = expected.pop("crop_intrinsics")
-    for left in (call("serving_default", **frames),
-                 call("centred", **frames, centre=right["centre"] * MIRROR)):
-        np.testing.assert_allclose(left.pop("crop_intrinsics"),
-                                   mirror.mirror_intrinsics(camera, SIZE), atol=1e-4)
+    for left in (
+        call("serving_default", **frames),
+        call("centred", **frames, centre=right["centre"] * MIRROR),
+    ):
+        np.testing.assert_allclose(
+            left.pop("crop_intrinsics"), mirror.mirror_intrinsics(camera, SIZE), atol=1e-4
+        )
         for name in expected:
             np.testing.assert_array_equal(left[name], expected[name], err_msg=name)
 
@@ -221,13 +244,16 @@ CENTRED = {**GOOD, "centre": np.float32([[0, 0, 600]])}
         ("serving_default", {"intrinsics": np.float32([[300, 300, 400, 120]])}, "in the image"),
         ("serving_default", {"intrinsics": np.tile(INTRINSICS, [2, 1])}, "intrinsics: first dim"),
         ("serving_default", {"left": np.zeros(2, bool)}, "left: first dimension"),
-        ("serving_default", {"depth": FRAME[:0], "intrinsics": INTRINSICS[None][:0],
-                             "left": np.zeros(0, bool)}, "batch is empty"),
+        (
+            "serving_default",
+            {"depth": FRAME[:0], "intrinsics": INTRINSICS[None][:0], "left": np.zeros(0, bool)},
+            "batch is empty",
+        ),
         ("centred", {"centre": np.float32([[0, 0, -5]])}, "centre: z must"),
         ("centred", {"centre": np.float32([[np.inf, 0, 500]])}, "centre: NaN"),
         ("centred", {"centre": np.float32([[0, 0, 500]] * 2)}, "centre: first dimension"),
     ],
-)  # fmt: skip
+)
 def test_bad_frames_are_refused_in_words(signature, change, message):
     inputs = {**(CENTRED if signature == "centred" else GOOD), **change}
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
@@ -315,9 +341,17 @@ assert not any(name.startswith("dgn_tf.") for name in sys.modules)
 """
     np.save(tmp_path / "frame.npy", blob_frame())
     subprocess.run(
-        [sys.executable, "-c", script, exported_model() / "1", tmp_path / "frame.npy",
-         tmp_path / "out.npy"],
-        check=True, cwd=tmp_path, capture_output=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            script,
+            exported_model() / "1",
+            tmp_path / "frame.npy",
+            tmp_path / "out.npy",
+        ],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+    )
     expected = locate(blob_frame())["vertices"]
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-2)

@@ -16,13 +16,21 @@ ABSL = {"flagfile", "help", "helpfull"}
 # Made by a command above the one that names it, or by the reader; or no file.
 MADE = ("http://", "runs/", "data/", "rig/", "NYU/", "demo_output", "saved_models/mine")
 RUNNABLE = (
-    "dgn_tf.train", "dgn_tf.evaluate", "dgn_tf.predict", "dgn_tf.export", "dgn_tf.benchmark",
-    "dgn_tf.annotate", "dgn_tf.serving_client",
+    "dgn_tf.train",
+    "dgn_tf.evaluate",
+    "dgn_tf.predict",
+    "dgn_tf.export",
+    "dgn_tf.benchmark",
+    "dgn_tf.annotate",
+    "dgn_tf.serving_client",
 )
 WRITERS = (
-    "data_prep.synthetic_to_tfrecord", "data_prep.nyu_to_tfrecord", "data_prep.rig_to_tfrecord",
-    "data_prep.build_template", "data_prep.fit_template",
-)  # fmt: skip
+    "data_prep.synthetic_to_tfrecord",
+    "data_prep.nyu_to_tfrecord",
+    "data_prep.rig_to_tfrecord",
+    "data_prep.build_template",
+    "data_prep.fit_template",
+)
 
 
 def commands(checkout):

@@ -86,8 +86,11 @@ def test_names_are_nyus_and_the_evaluated_are_the_fields(template):
     assert template.keypoint_names == nyu_keypoint_names()
     assert template.keypoint_names[:3] == ("F1_KNU3_A", "F1_KNU3_B", "F1_KNU2_A")
     assert template.keypoint_names[-6:] == tuple(f"PALM_{i}" for i in range(1, 7))
-    assert tuple(template.evaluated) == EVALUATED == (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30,
-                                                      31, 32)
+    assert (
+        tuple(template.evaluated)
+        == EVALUATED
+        == (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)
+    )
 
 
 def test_bone_frames_sit_at_the_joints_with_z_along_the_parent_bone(template):
@@ -104,8 +107,9 @@ def test_positive_flexion_moves_a_fingertip_to_the_palm_side(template, finger):
         bent = pose(template, {f"{finger}{bone}": (0.3, 0, 0)})[tip(template, finger)]
         assert bent[1] < rest[1] - 1  # y points to the back of the hand, mm.
     names = [f"{finger}{bone}" for bone in (1, 2, 3)]
-    fist = {name: (template.joint_limits[template.part_names.index(name), 0, 1], 0, 0)
-            for name in names}
+    fist = {
+        name: (template.joint_limits[template.part_names.index(name), 0, 1], 0, 0) for name in names
+    }
     # Bent as far as it goes, it is back at the palm.
     assert pose(template, fist)[tip(template, finger)][2] < rest[2] - 40
 
@@ -160,8 +164,9 @@ def test_embeddings_keep_to_the_grid_and_do_not_interpolate_over_seams(template,
     seam = selected.face_is_seam
     assert seam.any() == (embedding == "atlas")
     assert (np.ptp(selected.face_coords[seam], axis=1) == 0).all()
-    np.testing.assert_array_equal(selected.face_coords[~seam],
-                                  selected.mesh_coords[selected.faces[~seam]])
+    np.testing.assert_array_equal(
+        selected.face_coords[~seam], selected.mesh_coords[selected.faces[~seam]]
+    )
 
 
 def test_layers_are_two_connected_sheets(template):
@@ -207,6 +212,7 @@ def broken(field, change):
         array = getattr(template, field).copy()
         change(array)
         return dataclasses.replace(template, **{field: array})
+
     return field, make
 
 
@@ -214,18 +220,21 @@ def assign(index, value):
     return lambda array: array.__setitem__(index, value)
 
 
-@pytest.mark.parametrize("field, make", [
-    broken("skinning_weights", assign((7, 0), 0.5)),
-    broken("keypoint_weights", assign((0, 0), -1.0)),
-    broken("vertices", assign((3, 1), np.nan)),
-    broken("faces", assign((0, 0), 10**6)),
-    broken("faces", assign((slice(0, 2)), 0)),
-    broken("wrist_loop", assign(0, 0)),
-    broken("parents", assign(1, 5)),
-    broken("bone_from_template", assign((2, 0, 0), 3.0)),
-    broken("joint_limits", assign((2, 0), (1.0, -1.0))),
-    broken("joint_limits", assign((0, 0), (-1.0, 1.0))),
-])
+@pytest.mark.parametrize(
+    "field, make",
+    [
+        broken("skinning_weights", assign((7, 0), 0.5)),
+        broken("keypoint_weights", assign((0, 0), -1.0)),
+        broken("vertices", assign((3, 1), np.nan)),
+        broken("faces", assign((0, 0), 10**6)),
+        broken("faces", assign((slice(0, 2)), 0)),
+        broken("wrist_loop", assign(0, 0)),
+        broken("parents", assign(1, 5)),
+        broken("bone_from_template", assign((2, 0, 0), 3.0)),
+        broken("joint_limits", assign((2, 0), (1.0, -1.0))),
+        broken("joint_limits", assign((0, 0), (-1.0, 1.0))),
+    ],
+)
 def test_validate_names_the_field_at_fault(template, field, make):
     with pytest.raises(InputError, match=f"hand.npz: {field} "):
         make(template).validate("hand.npz")
@@ -246,11 +255,14 @@ def test_unknown_embedding_is_refused_by_name(template):
         template.with_embedding("spherical")
 
 
-@pytest.mark.parametrize("content, message", [
-    (None, "cannot read the hand template"),
-    (b"", "is no hand template"),
-    (b"PK\x03\x04 and nothing else", "is no hand template"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "cannot read the hand template"),
+        (b"", "is no hand template"),
+        (b"PK\x03\x04 and nothing else", "is no hand template"),
+    ],
+)
 def test_unreadable_files_are_refused_by_name(tmp_path, content, message):
     path = tmp_path / "hand.npz"
     if content is not None:
@@ -265,8 +277,10 @@ def test_truncated_and_incomplete_files_are_refused_by_name(template, tmp_path):
     with pytest.raises(InputError, match="cut.npz: is no hand template"):
         HandTemplate.load(tmp_path / "cut.npz")
     template.save(tmp_path / "hand.npz")
-    with zipfile.ZipFile(tmp_path / "hand.npz") as source, \
-            zipfile.ZipFile(tmp_path / "less.npz", "w") as target:
+    with (
+        zipfile.ZipFile(tmp_path / "hand.npz") as source,
+        zipfile.ZipFile(tmp_path / "less.npz", "w") as target,
+    ):
         for name in source.namelist():
             if name != "faces.npy":
                 target.writestr(name, source.read(name))

@@ -32,8 +32,10 @@ def test_the_shipped_hand_is_right_and_its_hash_is_the_one_that_weights_were_tra
 
 def test_a_left_hands_template_says_so_after_saving_and_in_configs(left, tmp_path):
     left.save(tmp_path / "left.npz")
-    for read in (HandTemplate.load(tmp_path / "left.npz"), HandTemplate.from_config(
-            left.to_config())):
+    for read in (
+        HandTemplate.load(tmp_path / "left.npz"),
+        HandTemplate.from_config(left.to_config()),
+    ):
         assert read.handedness == "left" and read.hash == left.hash != tiny_template().hash
         np.testing.assert_array_equal(read.vertices, tiny_template().vertices)
 

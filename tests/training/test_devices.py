@@ -20,10 +20,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 # The paper's configuration: the default one looks pixels up by rounded places, and where an error
 # of rounding moves one to its neighbour, tensors that start at zero part by more than 1e-4.
 TINY = [
-    "--network=paper", "--image_channels=8", "--mesh_channels=8", "--features=4",
-    "--batch_size=4", "--steps=20", "--steps_per_epoch=10", "--validation_frames=2",
+    "--network=paper",
+    "--image_channels=8",
+    "--mesh_channels=8",
+    "--features=4",
+    "--batch_size=4",
+    "--steps=20",
+    "--steps_per_epoch=10",
+    "--validation_frames=2",
     "--nosummaries",
-]  # fmt: skip
+]
 MIRRORED = """
 from tests.training.two_replicas import two_devices
 two_devices()
@@ -60,11 +66,15 @@ def start_workers(folder, logs):
     workers = [f"localhost:{port}" for port in free_ports(2)]
     command = ["-m", "dgn_tf.train", *TINY, "--strategy=multiworker", f"--output_dir={folder}"]
     return [
-        start(*command, logs=logs, TF_CONFIG=json.dumps(
-            {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        ))
+        start(
+            *command,
+            logs=logs,
+            TF_CONFIG=json.dumps(
+                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+            ),
+        )
         for index in range(2)
-    ]  # fmt: skip
+    ]
 
 
 def variables(folder, step=20):
@@ -102,14 +112,24 @@ def test_two_devices_of_a_process_train_to_the_weights_of_one(single, tmp_path):
 
 def test_muon_on_two_devices_is_muon_on_one(tmp_path):
     # As wide as it takes for kernels to leave AdamW.
-    wide = [*TINY, "--network=default", "--image_channels=32", "--mesh_channels=32",
-            "--features=32", "--steps=10", "--optimizer=muon"]  # fmt: skip
+    wide = [
+        *TINY,
+        "--network=default",
+        "--image_channels=32",
+        "--mesh_channels=32",
+        "--features=32",
+        "--steps=10",
+        "--optimizer=muon",
+    ]
     one, two = tmp_path / "one", tmp_path / "two"
     for code, output in (
         finish(start("-m", "dgn_tf.train", *wide, f"--output_dir={one}", logs=tmp_path)),
-        finish(start("-c", MIRRORED, *wide, "--strategy=mirrored", f"--output_dir={two}",
-                     logs=tmp_path)),
-    ):  # fmt: skip
+        finish(
+            start(
+                "-c", MIRRORED, *wide, "--strategy=mirrored", f"--output_dir={two}", logs=tmp_path
+            )
+        ),
+    ):
         assert code == 0, output
     assert_same_weights(two, variables(one, 10), 10)
 

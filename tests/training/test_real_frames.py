@@ -21,8 +21,9 @@ def records(tmp_path_factory):
     """`STEPS` time steps with the names of NYU's key points."""
     folder = tmp_path_factory.mktemp("real") / "train"
     write_view_records(folder, STEPS, CAMERAS)
-    return described(folder, folder, content_hash="abc", skipped=[],
-                     keypoints=tiny_template().keypoint_names)
+    return described(
+        folder, folder, content_hash="abc", skipped=[], keypoints=tiny_template().keypoint_names
+    )
 
 
 def described(records, folder, **changes):
@@ -36,8 +37,13 @@ def described(records, folder, **changes):
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     synthetic = write_records(tmp_path_factory.mktemp("synthetic"), tiny_template(), count=7)
-    return {"data": "records", "synthetic_records": str(synthetic), "batch_size": 6, "seed": 3,
-            "real_fraction": 0.5}
+    return {
+        "data": "records",
+        "synthetic_records": str(synthetic),
+        "batch_size": 6,
+        "seed": 3,
+        "real_fraction": 0.5,
+    }
 
 
 def batches(settings, records, first, count):
@@ -169,8 +175,12 @@ def test_a_fraction_that_rounds_to_no_frame_is_refused():
 
 
 def test_cameras_that_are_no_numbers_are_refused():
-    values = {"real_records": "x", "real_cameras": ["1", "left"], "labelled_fraction": 1.0,
-              "held_out": 0.1}
+    values = {
+        "real_records": "x",
+        "real_cameras": ["1", "left"],
+        "labelled_fraction": 1.0,
+        "held_out": 0.1,
+    }
     with pytest.raises(InputError, match="--real_cameras=1,left: wanted numbers"):
         datasets.real_frames(values, 64)
     assert datasets.real_frames({**values, "real_records": ""}, 64) is None
@@ -194,13 +204,21 @@ def test_labelled_points_are_measured_where_they_are_valid():
 
     def batch(rows):
         empty = tf.zeros([len(truth[rows])])
-        return {"depth": empty, "intrinsics": empty, "cube": empty, "centre": estimate[rows],
-                "keypoints": truth[rows], "keypoints_valid": valid[rows]}
+        return {
+            "depth": empty,
+            "intrinsics": empty,
+            "cube": empty,
+            "centre": estimate[rows],
+            "keypoints": truth[rows],
+            "keypoints_valid": valid[rows],
+        }
 
     figures = validate_labels(Estimate(), [batch(slice(0, 3)), batch(slice(3, 5))])
     distance = np.linalg.norm(estimate - truth, axis=-1)
-    for name, points in (("real_keypoints_mm", template.evaluated),
-                         ("real_keypoints36_mm", np.arange(36))):
+    for name, points in (
+        ("real_keypoints_mm", template.evaluated),
+        ("real_keypoints36_mm", np.arange(36)),
+    ):
         wanted = [distance[i, j] for i in range(5) for j in points if valid[i, j]]
         np.testing.assert_allclose(figures[name], np.mean(wanted), rtol=1e-5)
 
@@ -211,10 +229,10 @@ def test_held_out_frames_choose_the_best_checkpoint(tmp_path, monkeypatch):
     synthetic, real = iter([3.0, 2.0, 1.0]), iter([9.0, 7.0, 8.0])
     saved = []
     monkeypatch.setattr(callbacks, "validate", lambda *_: {"keypoints_mm": next(synthetic)})
-    monkeypatch.setattr(callbacks, "validate_labels",
-                        lambda *_: {"real_keypoints_mm": next(real)})
+    monkeypatch.setattr(callbacks, "validate_labels", lambda *_: {"real_keypoints_mm": next(real)})
     monkeypatch.setattr(
-        callbacks, "save_model_folder",
+        callbacks,
+        "save_model_folder",
         lambda network, folder, flags, info: saved.append((folder.name, info["validation"])),
     )
     model = tf.keras.Sequential([tf.keras.layers.Dense(1)])

@@ -43,10 +43,19 @@ def test_the_flags_of_the_trainer_before_real_frames_still_resume(tmp_path):
 
     own = {f.name: f.default for f in flags.FLAGS.flags_by_module_dict()[train.__name__]}
     new = {
-        "real_records", "real_fraction", "real_cameras", "labelled_fraction", "held_out",
-        "real_validation_frames", "real_keypoint_weight", "unlabelled_records",
-        "unlabelled_steps", "multi_view", "energy_weight", *train.ENERGY,
-    }  # fmt: skip
+        "real_records",
+        "real_fraction",
+        "real_cameras",
+        "labelled_fraction",
+        "held_out",
+        "real_validation_frames",
+        "real_keypoint_weight",
+        "unlabelled_records",
+        "unlabelled_steps",
+        "multi_view",
+        "energy_weight",
+        *train.ENERGY,
+    }
     assert new < set(own)
     now = {name: value for name, value in own.items() if name not in train.NOT_SETTINGS}
     before = {name: value for name, value in now.items() if name not in new}

@@ -19,8 +19,9 @@ def small_model(losses=None, clip_norm=0.0):
     network = DualGridNet(tiny_template(), config)
     network(network.example_inputs())
     model = TrainingModel(network, losses or LossConfig(), clip_norm)
-    model.compile(tf.keras.optimizers.AdamW(1e-3, use_ema=True, ema_momentum=0.5,
-                                            jit_compile=False))
+    model.compile(
+        tf.keras.optimizers.AdamW(1e-3, use_ema=True, ema_momentum=0.5, jit_compile=False)
+    )
     model.optimizer.build(network.trainable_variables)
     return model
 
@@ -86,9 +87,10 @@ def test_the_direction_loss_reaches_the_direction_alone():
         total = tf.reduce_sum(term)
     gradients = tape.gradient(total, model.network.trainable_variables)
     reached = {
-        v.ref() for v, g in zip(model.network.trainable_variables, gradients, strict=True)
+        v.ref()
+        for v, g in zip(model.network.trainable_variables, gradients, strict=True)
         if g is not None
-    }  # fmt: skip
+    }
     assert reached == {v.ref() for v in model.network.palm_direction.trainable_variables}
 
 

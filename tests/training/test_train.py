@@ -14,10 +14,16 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = [
-    "--image_channels=8,8", "--mesh_channels=8,8", "--features=4", "--batch_size=2",
-    "--steps=6", "--steps_per_epoch=2", "--validation_frames=2", "--nosummaries",
+    "--image_channels=8,8",
+    "--mesh_channels=8,8",
+    "--features=4",
+    "--batch_size=2",
+    "--steps=6",
+    "--steps_per_epoch=2",
+    "--validation_frames=2",
+    "--nosummaries",
     "--warmup_steps=1",
-]  # fmt: skip
+]
 
 
 def start(*arguments):
@@ -39,8 +45,11 @@ def finish(process):
 def weights(folder):
     found = {}
     with h5py.File(folder / "weights.h5") as file:
-        file.visititems(lambda name, item: found.update({name: item[()]})
-                        if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
     return found
 
 
@@ -87,17 +96,37 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
     from tests.tiny_template import tiny_template
 
     settings = {
-        "mixed_precision": False, "bfloat16": False,
-        "network": "default", "blocks": None, "features": 4,
-        "norm": None, "mesh_norm": None, "scale": None, "extension_stride": None,
-        "image_channels": ["8", "8"], "mesh_channels": ["8", "8"], "correspondence_weight": 1.0,
-        "alpha": 1.0, "vertices_sampled_weight": 1.0, "keypoint_weight": 1.0,
-        "layer_weight": 1.0, "real_keypoint_weight": 1.0, "loss": "robust", "steps": 10,
-        "decay_start": -1, "learning_rate": 1e-3, "warmup_steps": 1, "weight_decay": 0.0,
+        "mixed_precision": False,
+        "bfloat16": False,
+        "network": "default",
+        "blocks": None,
+        "features": 4,
+        "norm": None,
+        "mesh_norm": None,
+        "scale": None,
+        "extension_stride": None,
+        "image_channels": ["8", "8"],
+        "mesh_channels": ["8", "8"],
+        "correspondence_weight": 1.0,
+        "alpha": 1.0,
+        "vertices_sampled_weight": 1.0,
+        "keypoint_weight": 1.0,
+        "layer_weight": 1.0,
+        "real_keypoint_weight": 1.0,
+        "loss": "robust",
+        "steps": 10,
+        "decay_start": -1,
+        "learning_rate": 1e-3,
+        "warmup_steps": 1,
+        "weight_decay": 0.0,
         "optimizer": "adamw",
-        "ema_momentum": 0.99, "clip_norm": 0.0, "jit_compile": False,
-        "unlabelled_records": "", "energy_weight": 1.0, "seed": 1,
-    }  # fmt: skip
+        "ema_momentum": 0.99,
+        "clip_norm": 0.0,
+        "jit_compile": False,
+        "unlabelled_records": "",
+        "energy_weight": 1.0,
+        "seed": 1,
+    }
     sizes = NetworkConfig(image_channels=(8, 8), mesh_channels=(8, 8), features=4)
     given = DualGridNet(tiny_template(), sizes)
     given(given.example_inputs())
@@ -124,14 +153,28 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
         (["--output_dir=x", "--real_records=a", "--real_keypoint_weight=0"], "above 0"),
         (["--output_dir=x", "--real_records=a", "--unlabelled_records=b"], "one or the other"),
         (["--output_dir=x", "--estimates_fraction=0.5"], "wants --unlabelled_records"),
-        (["--output_dir=x", "--estimates_fraction=0.5", "--unlabelled_records=a",
-          "--data=records", "--synthetic_records=b"], "wants --data=online: .* rendered already"),
-        (["--output_dir=x", "--unlabelled_records=a/train"],
-         "nyu_to_tfrecord .*--labels=none --center=localiser .*=a writes .*rig_to_tfrecord"),
-        (["--output_dir=x", "--strategy=mirrored", "--unlabelled_records=a"],
-         "--unlabelled_records wants --strategy=one"),
-        (["--output_dir=x", "--strategy=mirrored", "--jit_compile"],
-         "--jit_compile wants --strategy=one"),
+        (
+            [
+                "--output_dir=x",
+                "--estimates_fraction=0.5",
+                "--unlabelled_records=a",
+                "--data=records",
+                "--synthetic_records=b",
+            ],
+            "wants --data=online: .* rendered already",
+        ),
+        (
+            ["--output_dir=x", "--unlabelled_records=a/train"],
+            "nyu_to_tfrecord .*--labels=none --center=localiser .*=a writes .*rig_to_tfrecord",
+        ),
+        (
+            ["--output_dir=x", "--strategy=mirrored", "--unlabelled_records=a"],
+            "--unlabelled_records wants --strategy=one",
+        ),
+        (
+            ["--output_dir=x", "--strategy=mirrored", "--jit_compile"],
+            "--jit_compile wants --strategy=one",
+        ),
     ],
 )
 def test_bad_flags_get_one_line(arguments, message, monkeypatch, tmp_path, capsys):
@@ -148,8 +191,19 @@ def test_bad_flags_get_one_line(arguments, message, monkeypatch, tmp_path, capsy
             train.main([])
         assert not pathlib.Path("x").exists()  # a second try with the flag mended is not refused
     finally:
-        for name in ("output_dir", "data", "image_channels", "template", "init_weights",
-                     "steps", "real_records", "real_keypoint_weight",
-                     "unlabelled_records", "estimates_fraction", "synthetic_records",
-                     "strategy", "jit_compile"):
+        for name in (
+            "output_dir",
+            "data",
+            "image_channels",
+            "template",
+            "init_weights",
+            "steps",
+            "real_records",
+            "real_keypoint_weight",
+            "unlabelled_records",
+            "estimates_fraction",
+            "synthetic_records",
+            "strategy",
+            "jit_compile",
+        ):
             flags.FLAGS[name].unparse()

@@ -16,11 +16,21 @@ from tests.training.test_train import ROOT, weights
 from tests.view_records import write_view_records
 
 TINY = [
-    "--image_channels=8", "--mesh_channels=8", "--features=4", "--batch_size=2", "--clip_norm=100",
-    f"--steps={LAG + 8}", f"--steps_per_epoch={LAG // 2}", "--validation_frames=2",
-    "--nosummaries", "--warmup_steps=1", "--unlabelled_steps=1", "--held_out=0",
-    "--estimates_fraction=0.5", "--nomulti_view",
-]  # fmt: skip
+    "--image_channels=8",
+    "--mesh_channels=8",
+    "--features=4",
+    "--batch_size=2",
+    "--clip_norm=100",
+    f"--steps={LAG + 8}",
+    f"--steps_per_epoch={LAG // 2}",
+    "--validation_frames=2",
+    "--nosummaries",
+    "--warmup_steps=1",
+    "--unlabelled_steps=1",
+    "--held_out=0",
+    "--estimates_fraction=0.5",
+    "--nomulti_view",
+]
 # An untrained network's estimates are far from any hand: all are let in.
 PROGRAM = """
 from absl import app
@@ -56,8 +66,10 @@ def killed_after(step, folder, *arguments):
     """Starts a run and kills it once the checkpoint of `step` is written."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments, f"--output_dir={folder}"],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 900
     state = folder / "checkpoints" / "checkpoint"  # names the checkpoint to resume from, last
     while process.poll() is None:

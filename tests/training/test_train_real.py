@@ -9,10 +9,19 @@ from dgn_tf.errors import InputError
 from tests.view_records import write_view_records
 
 TINY = [
-    "--image_channels=8,8", "--mesh_channels=8,8", "--features=4", "--batch_size=4",
-    "--steps=2", "--steps_per_epoch=1", "--validation_frames=2", "--nosummaries",
-    "--warmup_steps=1", "--held_out=0.5", "--real_validation_frames=3", "--clip_norm=100",
-]  # fmt: skip
+    "--image_channels=8,8",
+    "--mesh_channels=8,8",
+    "--features=4",
+    "--batch_size=4",
+    "--steps=2",
+    "--steps_per_epoch=1",
+    "--validation_frames=2",
+    "--nosummaries",
+    "--warmup_steps=1",
+    "--held_out=0.5",
+    "--real_validation_frames=3",
+    "--clip_norm=100",
+]
 
 
 def run(*arguments):

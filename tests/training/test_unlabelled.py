@@ -112,13 +112,17 @@ def test_the_energy_reaches_both_networks(settings, records):
     network = model.network
     with tf.GradientTape() as tape:
         of_views, of_frames = run_together(network, batch, training=True)
-        means = mean_terms(energy_terms(model.energy, of_views, batch[UNLABELLED],
-                                        network.sampling))
+        means = mean_terms(
+            energy_terms(model.energy, of_views, batch[UNLABELLED], network.sampling)
+        )
         total = model.energy.total(means)
     assert len(of_views["vertices"]) == 2 * CAMERAS and len(of_frames["vertices"]) == 3
     gradients = tape.gradient(total, network.trainable_variables)
-    reached = {v.ref() for v, g in zip(network.trainable_variables, gradients, strict=True)
-               if g is not None and np.abs(tf.convert_to_tensor(g)).max() > 0}
+    reached = {
+        v.ref()
+        for v, g in zip(network.trainable_variables, gradients, strict=True)
+        if g is not None and np.abs(tf.convert_to_tensor(g)).max() > 0
+    }
     for head in (network.correspondence_head, network.coordinate_head):
         assert reached & {v.ref() for v in head.trainable_variables}, head.name
 
@@ -152,8 +156,10 @@ def test_labels_change_nothing(settings, records, tmp_path, monkeypatch):
         folder = written(tmp_path / name, labels=name != "none")
         views = dataclasses.replace(wanted, folder=folder)
         assert views.facts() == wanted.facts()
-        for got, want in ((batches(settings, views, 0, 2), batches(settings, wanted, 0, 2)),
-                          (views.held_out_batches(6), wanted.held_out_batches(6))):
+        for got, want in (
+            (batches(settings, views, 0, 2), batches(settings, wanted, 0, 2)),
+            (views.held_out_batches(6), wanted.held_out_batches(6)),
+        ):
             tf.nest.map_structure(np.testing.assert_array_equal, got, want)
 
 
@@ -164,8 +170,11 @@ def test_held_out_energy_is_the_mean_over_usable_views_however_they_are_batched(
         views = UnlabelledViews(records, multi_view=multi_view, held_out=0.4, size=SIZE)
         held_out = views.held_out_batches(100)
         figures = measure(held_out)
-        again = [{name: value[i : i + 1] for name, value in batch.items()}
-                 for batch in held_out for i in range(len(batch["cube"]))]
+        again = [
+            {name: value[i : i + 1] for name, value in batch.items()}
+            for batch in held_out
+            for i in range(len(batch["cube"]))
+        ]
         assert len(again) > 3
         parts = measure(again)
         assert set(figures) == {"energy"} | OWN | (set(MULTI_VIEW) if multi_view else set())

@@ -47,8 +47,11 @@ def test_window_is_the_networks_crop():
     intrinsics, centre = np.float32([70, 72, 41, 28]), np.float32([60, -50, 520])
     cut, camera = tiles.window(depth, intrinsics, centre, 300.0, 64)
     expected, expected_camera = crop_depth(
-        tf.constant(depth[None]), tf.constant(intrinsics[None]), tf.constant(centre[None]),
-        tf.constant([300.0]), 64,
+        tf.constant(depth[None]),
+        tf.constant(intrinsics[None]),
+        tf.constant(centre[None]),
+        tf.constant([300.0]),
+        64,
     )
     assert (cut == expected[0].numpy()).mean() > 0.99  # float32 decides ties the other way
     np.testing.assert_allclose(camera, expected_camera[0], rtol=1e-4)
@@ -90,15 +93,31 @@ def test_panel_shows_six_pictures_1200_wide():
     keypoints = template.keypoints + np.float32([0, 0, 500])
     coords = np.zeros([64, 64, 2], np.float32)
     picture = panels.render_panel(
-        np.full([64, 64], 500, np.float32), (107.0, 107.0, 31.5, 31.5), (0, 0, 500.0), vertices,
-        template.faces, keypoints, template.keypoint_names, coords, np.ones([64, 64], bool), 16,
+        np.full([64, 64], 500, np.float32),
+        (107.0, 107.0, 31.5, 31.5),
+        (0, 0, 500.0),
+        vertices,
+        template.faces,
+        keypoints,
+        template.keypoint_names,
+        coords,
+        np.ones([64, 64], bool),
+        16,
         title="a frame",
     )
     assert picture.dtype == np.uint8 and picture.shape[1:] == (1200, 3)
     assert picture.shape[0] >= 800
     small = panels.render_panel(
-        np.zeros([64, 64], np.float32), (107.0, 107.0, 31.5, 31.5), (0, 0, 500.0), vertices,
-        template.faces, keypoints, template.keypoint_names, coords, np.zeros([64, 64], bool), 16,
+        np.zeros([64, 64], np.float32),
+        (107.0, 107.0, 31.5, 31.5),
+        (0, 0, 500.0),
+        vertices,
+        template.faces,
+        keypoints,
+        template.keypoint_names,
+        coords,
+        np.zeros([64, 64], bool),
+        16,
         size=96,
     )
     assert small.shape[1] == 3 * 96
