@@ -9,7 +9,7 @@ OUTPUT ?= demo_output
 ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 \
 	OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test lint venv lock clean
+.PHONY: demo test test-all lint venv lock clean
 
 demo: venv
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m dgn_tf.predict --saved_model=saved_models/dgn \
@@ -17,8 +17,14 @@ demo: venv
 		--output_dir=$(OUTPUT)
 	@echo "Meshes (.ply), key points (.json) and pictures (.png): $(OUTPUT)/"
 
+PYTEST = $(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -rs
+
 test: lint
-	$(ONE_THREAD) TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(PYTEST) -m 'not long'
+
+# What is long too: installs, streams, fuzzers at length, kills in every writer.
+test-all: lint
+	$(PYTEST)
 
 lint: venv
 	$(BIN)/ruff check .
