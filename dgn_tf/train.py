@@ -165,7 +165,7 @@ flags.DEFINE_float("keypoint_weight", 1.0, "Of the key points of T.", lower_boun
 flags.DEFINE_float("layer_weight", 5.0, "Of the layer's cross entropy.", lower_bound=0)
 flags.DEFINE_integer("validation_frames", 480, "Frames that choose the checkpoint.", lower_bound=1)
 flags.DEFINE_string(
-    "validation_config", "configs/synthetic_val.json", "JSON of the validation split's sampler."
+    "validation_config", "configs/synthetic_val_2.json", "JSON of the validation split's sampler."
 )
 flags.DEFINE_bool("jit_compile", False, "XLA (slower on CPU, see BUILD.md).")
 flags.DEFINE_bool("mixed_precision", False, "float16 convolutions; for GPUs.")
