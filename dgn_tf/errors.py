@@ -12,12 +12,17 @@ class InputError(ValueError):
 
 
 def run(main: Callable[[Sequence[str]], object]) -> None:
-    """Runs an absl `main`; an InputError becomes one line on stderr and exit code 1."""
+    """Runs an absl `main`; an InputError becomes one line on stderr and exit code 1.
+
+    Before, flags are compared: no program writes a file that it reads.
+    """
+    from dgn_tf import output_files  # which raises this module's error
 
     def guarded(argv):
         if len(argv) > 1:
             _fail(f"unexpected argument {argv[1]!r}; flags are written --name=value.")
         try:
+            output_files.check_flags(sys.argv)
             return main(argv)
         except InputError as error:
             _fail(str(error))

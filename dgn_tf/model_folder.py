@@ -50,6 +50,11 @@ def save_model_folder(network: DualGridNet, folder, flags: str = "", info: dict 
             os.replace(beside / name, folder / name)
 
 
+def files_in(folder) -> list[pathlib.Path]:
+    """The files that `save_model_folder` and `copy_model_folder` write in a folder."""
+    return [pathlib.Path(folder) / name for name in (WEIGHTS, TEMPLATE, CONFIG, FLAGS)]
+
+
 def find_model_folder(path) -> pathlib.Path:
     """The folder that holds `config.json`: `path`, the folder of a file in it, or the model
     folder of a version (`saved_models/dgn/1`).

@@ -43,6 +43,11 @@ def alone(folder):
         os.close(handle)
 
 
+def is_claimed(folder) -> bool:
+    """Whether a set of records lies or was begun in the folder."""
+    return any(os.path.exists(os.path.join(folder, name)) for name in (PLAN_FILE, DESCRIPTION_FILE))
+
+
 def claim(folder: pathlib.Path, plan: dict) -> None:
     """Makes sure that the folder is empty or holds the beginning of this very set of records.
 
