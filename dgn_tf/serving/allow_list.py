@@ -11,7 +11,7 @@ import collections
 import math
 import pathlib
 
-from dgn_tf.errors import InputError
+from dgn_tf.errors import InputError, reason
 from dgn_tf.serving import object_graph
 
 MAX_BYTES = 512 * 2**20
@@ -141,6 +141,18 @@ def read_saved_model(folder):
             )
     _check_fingerprint(file.parent)
     return model
+
+
+def load_checked(folder):
+    """Loads a SavedModel that `read_saved_model` has let through; raises InputError."""
+    import tensorflow as tf
+
+    try:
+        return tf.saved_model.load(str(folder))
+    except Exception as error:  # TensorFlow raises many kinds for a damaged model
+        raise InputError(
+            f"--saved_model {folder} can't be loaded ({reason(error)}); export it anew."
+        ) from None
 
 
 def _fault_of_constants(meta_graph) -> str | None:

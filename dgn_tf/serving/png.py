@@ -32,7 +32,7 @@ def decode_depth(encoded, depth_unit):
     batch = tf.shape(encoded, out_type=tf.int64)[0]
     units = tf.shape(depth_unit, out_type=tf.int64)[0]
     first = [
-        checks.require(batch > 0, "png: the batch is empty"),
+        *checks.batch_size("png", batch),
         checks.require(
             tf.equal(units, batch), "depth_unit: first dimension differs from png's; got", units
         ),
