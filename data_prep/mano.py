@@ -15,6 +15,7 @@ from data_prep import hand_parts, restricted_pickle
 from data_prep.rest_hand import Shapes
 from data_prep.source_hand import SourceHand
 from dgn_tf.errors import InputError
+from dgn_tf.npz_file import read_arrays
 
 MM_PER_UNIT = 1000.0  # MANO counts in metres.
 SHAPES = 10
@@ -107,9 +108,8 @@ def read_mano(path, left: bool | None = None) -> SourceHand:
 
 def _read_npz(path) -> dict:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in _FIELDS if name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return read_arrays(path, _FIELDS)
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: cannot read ({error}); an .npz of plain arrays is wanted."
         ) from None

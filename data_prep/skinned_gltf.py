@@ -1,6 +1,5 @@
 """Reads a skinned hand from a binary glTF file, by a map from its bones to canonical parts."""
 
-import json
 import pathlib
 
 import numpy as np
@@ -9,6 +8,7 @@ from data_prep import hand_parts, mesh_repair
 from data_prep.gltf_file import GltfFile
 from data_prep.source_hand import SourceHand
 from dgn_tf.errors import InputError
+from dgn_tf.json_file import read_json
 
 MM_PER_UNIT = 1000.0  # glTF counts in metres.
 _DECIMALS = 5  # Of a metre, to which corners that are one vertex agree.
@@ -45,11 +45,11 @@ def read_bone_map(path) -> dict[str, str]:
     and the last of a fingertip's is the tip.
     """
     try:
-        table = json.loads(pathlib.Path(path).read_text())
+        table = read_json(path)
         if not isinstance(table, dict) or not all(isinstance(part, str) for part in table.values()):
             raise ValueError("no object of bone names and parts")
         hand_parts.ordered(dict.fromkeys(table.values()))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"--bone_map={path}: {error}; give each bone of the hand one of palm, "
             "thumb1 .. little3 (and index0 .. little0 within the palm)."

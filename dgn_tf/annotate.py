@@ -16,6 +16,7 @@ camera's own frame: read them with --hand=left again.
 """
 
 import dataclasses
+import glob
 import hashlib
 import os
 from typing import Any
@@ -85,9 +86,14 @@ def main(_):
             raise InputError(f"--{name} is wanted; see --help.")
     cameras = _cameras()
     from dgn_tf.annotation import centre_files, joint_data, records, report, schema
+    from dgn_tf.data import record_folder
 
     if FLAGS.joint_data:
         joint_data.check_new(FLAGS.joint_data, "--joint_data")
+    own = os.path.join(FLAGS.output_dir, joint_data.JOINT_DATA)
+    if not record_folder.is_claimed(FLAGS.output_dir):  # a data set's own folder, it may be
+        for file in (own, *glob.glob(os.path.join(FLAGS.output_dir, "centres_*.txt"))):
+            joint_data.check_new(file, "--output_dir")
     from dgn_tf.data.feature_scan import scan_feature
     from dgn_tf.data.views import open_views
 
@@ -109,7 +115,6 @@ def main(_):
     last = max(index for (index,) in scan_feature(views.store, "index"))
     centres = centre_files.centre_arrays(labels(), views.cameras, last)
     centre_files.write_centres(FLAGS.output_dir, centres)
-    own = os.path.join(FLAGS.output_dir, joint_data.JOINT_DATA)
     joint_data.write_joint_data(own, arrays, "--output_dir")
     if FLAGS.joint_data:
         joint_data.write_joint_data(FLAGS.joint_data, arrays, "--joint_data")

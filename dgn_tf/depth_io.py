@@ -1,28 +1,21 @@
 """Depth images on disk: PNG files read, checked and turned into mm.
 
 Two encodings: `u16`, 16-bit grey, depth = value * unit, 0 missing; and `nyu`, 8-bit RGB of the NYU
-Hand Pose data set, depth = G * 256 + B mm, where 0 and everything from 2001 up is missing.
+Hand Pose data set, depth = G * 256 + B mm and red 0, where 0 and all from 2001 up is missing.
 """
 
+import io
 import pathlib
-import warnings
 
 import numpy as np
 
+from dgn_tf import png_file
 from dgn_tf.errors import InputError
 
 ENCODINGS = ("u16", "nyu")
 NYU_MISSING_MM = 2001
 MAX_PIXELS = 2**23  # the largest depth cameras have 5 million
-_BITS_OF_MODE = {
-    "1": "1-bit",
-    "L": "8-bit grey",
-    "P": "8-bit palette",
-    "RGB": "8-bit RGB",
-    "RGBA": "8-bit RGBA",
-    "LA": "8-bit grey with alpha",
-    "F": "float",
-}
+_MAX_BYTES = 64 * 2**20  # of a file: four times what MAX_PIXELS take where nothing is compressed
 
 
 def read_depth(file, encoding: str = "u16", depth_unit: float | None = None) -> np.ndarray:
@@ -68,12 +61,11 @@ def read_u16(file, wanted_by: str, nyu_by: str) -> np.ndarray:
     Raises:
         InputError: an unreadable, damaged or too large file, or one that is not 16-bit grey.
     """
-    image, pixels = _read_pixels(file)
-    if pixels.ndim != 2 or not image.startswith("I"):
+    header, pixels = _read_pixels(file)
+    if (header.bits, header.colour) != (16, png_file.GREY):
         raise InputError(
-            f"{file} is {_BITS_OF_MODE.get(image, image)}, {wanted_by} wants 16-bit "
-            "grey; an 8-bit image has lost the depth (for NYU's frames use "
-            f"{nyu_by})."
+            f"{file} is {header.kind()}, {wanted_by} wants 16-bit grey; 8 bits and colours have "
+            f"lost the depth (for NYU's frames use {nyu_by})."
         )
     return pixels.astype(np.uint16)
 
@@ -89,14 +81,19 @@ def read_nyu(file, wanted_by: str = "NYU's layout") -> np.ndarray:
         [H, W] uint16 mm, 0 = missing; all of it may be.
 
     Raises:
-        InputError: an unreadable, damaged or too large file, or one that is not 8-bit RGB.
+        InputError: an unreadable, damaged or too large file, or one that is not 8-bit RGB or
+            whose red channel is not 0: a picture.
     """
-    image, pixels = _read_pixels(file)
-    if image != "RGB":
+    header, pixels = _read_pixels(file)
+    if (header.bits, header.colour) != (8, png_file.RGB):
         raise InputError(
-            f"{file} is {_BITS_OF_MODE.get(image, '16-bit grey')}, {wanted_by} wants "
-            "8-bit RGB, depth = G * 256 + B mm; 16-bit grey is --encoding=u16 of "
-            "dgn_tf.predict."
+            f"{file} is {header.kind()}, {wanted_by} wants 8-bit RGB, depth = G * 256 + B mm; "
+            "16-bit grey is --encoding=u16 of dgn_tf.predict."
+        )
+    if pixels[..., 0].any():
+        raise InputError(
+            f"{file} is a coloured picture (its red channel is not 0), {wanted_by} wants NYU's "
+            "depth = G * 256 + B mm and red 0; give the camera's own depth image."
         )
     depth = (pixels[..., 1].astype(np.uint16) << 8) | pixels[..., 2]
     depth[depth >= NYU_MISSING_MM] = 0
@@ -126,35 +123,39 @@ def check_encoding(encoding: str, depth_unit: float | None):
 
 
 def _read_pixels(file):
-    """Pillow's mode of the image and its pixels, [H, W] or [H, W, C]."""
-    from PIL import Image, UnidentifiedImageError
+    """The PNG's header and its pixels, [H, W] or [H, W, C]."""
+    from PIL import Image
 
     file = pathlib.Path(file)
     try:
-        if not file.stat().st_size:
-            raise InputError(f"{file} is empty; copy or record the frame again.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file, formats=["PNG"]) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise InputError(
-                        f"{file} has {image.width} x {image.height} pixels, more "
-                        f"than the {MAX_PIXELS} of any depth camera; shrink it."
-                    )
-                image.load()
-                return image.mode, np.asarray(image)
-    except UnidentifiedImageError:
-        raise InputError(
-            f"{file} is not a PNG image, or its header is damaged; wanted a PNG depth frame."
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{file}: {error}; shrink it.") from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"{file} can't be read: {reason}; copy or record the frame again."
-        ) from None
-    except (SyntaxError, ValueError) as error:  # how Pillow reports damaged chunks
-        if isinstance(error, InputError):
-            raise
+        content = _read_bytes(file)
+        header = png_file.read_header(content)
+        if header.width * header.height > MAX_PIXELS:
+            raise InputError(
+                f"{file} has {header.width} x {header.height} pixels, more than the {MAX_PIXELS} "
+                "of any depth camera; shrink it."
+            )
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.load()
+            return header, np.asarray(image)
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:  # how Pillow reports damaged chunks
         raise InputError(f"{file} is damaged: {error}; copy or record the frame again.") from None
+
+
+def _read_bytes(file) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(
+            f"{file} can't be read: {error.strerror}; copy or record the frame again."
+        ) from None
+    if not content:
+        raise InputError(f"{file} is empty; copy or record the frame again.")
+    if len(content) > _MAX_BYTES:
+        raise InputError(
+            f"{file} has more than {_MAX_BYTES} bytes, no depth frame does; shrink it."
+        )
+    return content

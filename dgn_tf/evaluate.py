@@ -331,7 +331,7 @@ def _measure(predict, batches, template, limit, surface, true_mesh=None):
     try:
         found = frame_errors(predict, batches, template, limit, surface, true_mesh)
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        first = str(error).strip().splitlines()[0][:200]
+        first = errors.reason(error)
         raise InputError(
             f"--records can't be read to their end ({first}); write them again."
         ) from None

@@ -18,11 +18,13 @@ stayed outside them. --litert adds `1.PRECISION.tflite`: one crop in, the hand o
 import os
 import pathlib
 import shutil
+import tempfile
 
 from absl import flags
 
 from dgn_tf import errors
 from dgn_tf.errors import InputError
+from dgn_tf.output_files import refuse_inputs
 
 FLAGS = flags.FLAGS
 
@@ -77,23 +79,28 @@ def main(_):
     from dgn_tf.localize.finders import load_finder
 
     source = model_folder.find_model_folder(FLAGS.weights)
+    if source.resolve() != output.resolve():
+        read = {"weights": source, "localiser": FLAGS.localiser}
+        refuse_inputs({"output_dir": model_folder.files_in(output)}, read)
     network = model_folder.load_network(source)
     finder = load_finder(FLAGS.localiser)
     # A version is replaced only once the new one is whole.
-    fresh = output / f".{version.name}.new-{os.getpid()}"
+    fresh = None
     try:
-        fresh.mkdir(parents=True)
+        output.mkdir(parents=True, exist_ok=True)
+        fresh = pathlib.Path(tempfile.mkdtemp(prefix=f".{version.name}.new-", dir=output))
         written = _write(network, finder, fresh, version.name, batch_sizes)
         if source.resolve() != output.resolve():
             model_folder.copy_model_folder(source, output)
         if version.exists():
-            shutil.rmtree(version)
+            version.replace(fresh / "replaced")
         for name in written:
             (fresh / name).replace(output / name)
     except OSError as error:
         raise InputError(f"--output_dir={output} can't be written: {error.strerror}.") from None
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
     print(
         f"{version}: {_megabytes(version):.1f} MiB, template {network.template.name} "
         f"({network.template.embedding}, hash {network.template.hash[:12]})"

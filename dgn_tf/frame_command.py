@@ -2,15 +2,16 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import shutil
+import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
 from dgn_tf.errors import InputError
 from dgn_tf.frame_files import check_size, find_frames, parse_numbers
+from dgn_tf.output_files import refuse_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,8 +79,12 @@ class Frames(NamedTuple):
         return predictor.check_depth(depth, self.intrinsics, str(file))
 
 
-def frames_of_flags() -> Frames:
-    """Checks the flags and every frame before anything is predicted; raises InputError."""
+def frames_of_flags(**read: str) -> Frames:
+    """Checks the flags and every frame before anything is predicted; raises InputError.
+
+    Args:
+        read: flag to what the program reads beside the frames, which it won't overwrite.
+    """
     from dgn_tf import depth_io
 
     depth_io.check_encoding(_ENCODING.value, _DEPTH_UNIT.value)
@@ -91,6 +96,8 @@ def frames_of_flags() -> Frames:
     output = pathlib.Path(_OUTPUT_DIR.value)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output_dir={output} is a file; name a folder.")
+    written = [output / f"{file.stem}.{end}" for file in files for end in _endings()]
+    refuse_inputs({"output_dir": written}, {"depth": files, **read})
 
     from dgn_tf import predictor
 
@@ -146,6 +153,11 @@ def depth_unit() -> float:
     return _DEPTH_UNIT.value or 1.0
 
 
+def _endings() -> tuple[str, str, str]:
+    """Of the three files of a frame."""
+    return _FORMAT.value, "json", "png"
+
+
 def _written_apart(files: list[pathlib.Path]) -> list[pathlib.Path]:
     """The files; InputError where two share a stem."""
     stems: dict[str, pathlib.Path] = {}
@@ -163,11 +175,19 @@ def _written_apart(files: list[pathlib.Path]) -> list[pathlib.Path]:
 def staged(folder: pathlib.Path):
     """A hidden folder in `folder` whose files move there when all went well, and vanish if not."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    stage = folder / f".writing-{os.getpid()}"
+    stage = None
     try:
-        stage.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = pathlib.Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
         yield stage
-        for file in sorted(stage.iterdir()):
+        files = sorted(stage.iterdir())
+        for file in files:  # all of them before the first is moved
+            if (folder / file.name).is_dir():
+                raise InputError(
+                    f"--output_dir: {folder / file.name} is a folder, where a file is to be "
+                    "written; move it away."
+                )
+        for file in files:
             file.replace(folder / file.name)
         made = []
     except OSError as error:
@@ -176,7 +196,8 @@ def staged(folder: pathlib.Path):
             "or choose another folder."
         ) from None
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        if stage is not None:
+            shutil.rmtree(stage, ignore_errors=True)
         for path in made:  # innermost first
             with contextlib.suppress(OSError):
                 path.rmdir()

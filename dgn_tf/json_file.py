@@ -1,4 +1,4 @@
-"""JSON files that are written whole or not at all."""
+"""JSON files: written whole or not at all, and read whatever somebody has put there."""
 
 import contextlib
 import json
@@ -6,6 +6,30 @@ import os
 import pathlib
 
 from dgn_tf.errors import InputError
+
+MAX_BYTES = 256 * 2**20
+
+
+def parse_json(text: str | bytes | bytearray):
+    """`json.loads`, whose only error is a ValueError in one line, however deep the text nests."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(file: str | os.PathLike):
+    """Reads a JSON file (UTF-8).
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is no JSON, is nested too deeply or has more than `MAX_BYTES`.
+    """
+    with open(file, "rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES} bytes")
+    return parse_json(content.decode("utf-8"))
 
 
 def write_json(values, file, flag: str = "--json") -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.geometry.faces import checked_faces
 
 FORMATS = ("ply", "obj", "glb")
 
@@ -26,18 +27,22 @@ def mesh_bytes(vertices, faces, format: str = "ply") -> bytes:
 
     Raises:
         InputError: an unknown format.
+        ValueError: vertices are not [V, 3], or a face names one that is not there.
     """
     if format not in FORMATS:
         raise InputError(f"--format={format} is not one of {', '.join(FORMATS)}.")
     import trimesh
 
     vertices = np.asarray(vertices, np.float64)
+    if vertices.ndim != 2 or vertices.shape[1] != 3:
+        raise ValueError(f"vertices are {list(vertices.shape)}, wanted [V, 3]")
+    faces = checked_faces(faces, len(vertices))
     if format == "glb":
         vertices = vertices * [1e-3, -1e-3, -1e-3]  # a rotation about x: the winding stays
     else:
         # Four decimals: 0.1 um, far finer than any error, in half the bytes of OBJ.
         vertices = np.round(vertices, 4)
-    mesh = trimesh.Trimesh(vertices, np.asarray(faces), process=False)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
     content: Any = mesh.export(file_type=format)
     return content.encode() if isinstance(content, str) else content
 

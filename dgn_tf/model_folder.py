@@ -9,7 +9,8 @@ import shutil
 import tempfile
 
 from dgn_tf.confidence.calibration import Calibration
-from dgn_tf.errors import InputError
+from dgn_tf.errors import InputError, reason
+from dgn_tf.json_file import read_json
 from dgn_tf.network import DualGridNet
 from dgn_tf.network_config import NetworkConfig
 from dgn_tf.template import HandTemplate
@@ -50,6 +51,11 @@ def save_model_folder(network: DualGridNet, folder, flags: str = "", info: dict 
             os.replace(beside / name, folder / name)
 
 
+def files_in(folder) -> list[pathlib.Path]:
+    """The files that `save_model_folder` and `copy_model_folder` write in a folder."""
+    return [pathlib.Path(folder) / name for name in (WEIGHTS, TEMPLATE, CONFIG, FLAGS)]
+
+
 def find_model_folder(path) -> pathlib.Path:
     """The folder that holds `config.json`: `path`, the folder of a file in it, or the model
     folder of a version (`saved_models/dgn/1`).
@@ -71,7 +77,7 @@ def read_description(path) -> dict:
     """`config.json` of the model folder at `path`; raises InputError where it can't be read."""
     file = find_model_folder(path) / CONFIG
     try:
-        description = json.loads(file.read_text())
+        description = read_json(file)
         if description["format"] != 1:
             raise InputError(f"{file}: format {description['format']} is not 1, the one known.")
         return description
@@ -156,7 +162,7 @@ def load_weights(network: DualGridNet, file, other_template: bool = False) -> No
     try:
         network.load_weights(str(file))
     except (ValueError, OSError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = reason(error)
         raise InputError(f"{file} does not fit this network's sizes: {first}") from None
 
 

@@ -32,7 +32,9 @@ _USER_TEMPLATE = flags.DEFINE_string(
 
 
 def main(_):
-    frames = frame_command.frames_of_flags()
+    frames = frame_command.frames_of_flags(
+        saved_model=_SAVED_MODEL.value, user_template=_USER_TEMPLATE.value
+    )
     from dgn_tf import predictor
 
     predict = predictor.HandMeshPredictor(_SAVED_MODEL.value)

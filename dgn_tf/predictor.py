@@ -1,14 +1,19 @@
 """From a depth frame in memory to a hand mesh, through an exported model."""
 
 import dataclasses
-import json
-import pathlib
-import zipfile
+import os
 
 import numpy as np
 
-from dgn_tf.errors import InputError
-from dgn_tf.geometry.mirror import mirror_faces
+from dgn_tf.errors import InputError, reason
+from dgn_tf.hand_description import (
+    HandDescription,
+    check_shapes,
+    check_values,
+    describe,
+    read_description,
+)
+from dgn_tf.json_file import parse_json
 from dgn_tf.serving import allow_list
 
 HANDS = ("right", "left", "auto")
@@ -16,8 +21,8 @@ _SIGNATURES = {
     "serving_default": {"depth", "intrinsics", "left"},
     "centred": {"depth", "intrinsics", "centre", "left"},
 }
-HAND_KEYS = ("keypoint_names", "part_names", "cube_mm", "grid_size", "num_layers", "confidence")
 _NEEDED = {"vertices", "keypoint_confidence"}  # the latter: of a model exported since it is there
+_MAX_INTRINSICS, _MAX_CENTRE_MM = 1e6, 1e5  # the served model's own, see `serving.checks`
 _FAR_MM = 15.0  # a point that far from the mesh is not its own: a forearm's, a background's
 _NEAREST_MM, _FARTHEST_MM = 100, 4000  # where the localiser looks
 
@@ -136,19 +141,6 @@ def _rounded(values, decimals):
     return np.round(np.asarray(values, np.float64), decimals).tolist()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class HandDescription:
-    """What a model says of its hand beside the numbers.
-
-    Attributes:
-        info: `assets/hand.json`.
-        faces: "right" and "left" to [F, 3] corners, anticlockwise as seen from outside.
-    """
-
-    info: dict
-    faces: dict[str, np.ndarray]
-
-
 class FrameToMesh:
     """What whoever turns frames into meshes shares: defaults, checks, and the call.
 
@@ -163,6 +155,7 @@ class FrameToMesh:
     def __init__(self, intrinsics=None, hand: str = "right"):
         self.intrinsics = None if intrinsics is None else check_intrinsics(intrinsics)
         self.hand = _check_hand(hand)
+        self._process = os.getpid()
 
     def _run(self, signature: str, inputs: dict, name: str) -> tuple[dict, HandDescription]:
         """Outputs of a signature by name, numpy [1, ...], and the description of its model."""
@@ -174,7 +167,7 @@ class FrameToMesh:
         """Finds the hand in a frame and returns its mesh.
 
         Args:
-            depth_mm: [H, W] real numbers, mm, 0 = missing.
+            depth_mm: [H, W] real numbers, mm, 0 = missing; so is what a numpy mask hides.
             intrinsics: fx, fy, cx, cy in pixels; the constructor's where None.
             centre_mm: [3] the hand's centre, mm, camera frame; found where None.
             hand: "right", "left" or "auto"; the constructor's where None.
@@ -184,6 +177,11 @@ class FrameToMesh:
             InputError: an argument is of the wrong kind; NoHandError, which is one: no hand was
                 found.
         """
+        if os.getpid() != self._process:  # where TensorFlow's and gRPC's threads are not
+            raise InputError(
+                f"this {type(self).__name__} was made before the process forked and would hang; "
+                "make one in each process, or start processes with the method 'spawn'."
+            )
         intrinsics = self.intrinsics if intrinsics is None else check_intrinsics(intrinsics)
         if intrinsics is None:
             raise InputError("intrinsics are missing: fx, fy, cx, cy of the depth camera, pixels.")
@@ -220,11 +218,21 @@ class FrameToMesh:
             signature = "centred"
             inputs["centre"] = centre_mm[np.newaxis]
         outputs, description = self._run(signature, inputs, name)
-        # Of models older than it, `left` is not among the outputs: it is what was asked.
-        outputs = {key: value[0] for key, value in outputs.items() if key != "left"}
-        if not outputs.pop("found"):
+        try:
+            check_shapes(outputs, description)
+            found = outputs["found"][0]
+            if found:
+                check_values(outputs)
+        except ValueError as error:
+            raise InputError(
+                f"{name}: the model's answer can't be used: {error}; it is damaged or no hand "
+                "model, export it anew."
+            ) from None
+        if not found:
             raise NoHandError(_not_found(name, centre_mm, description.info["cube_mm"]))
-        return outputs, description
+        # A model may have more outputs than a mesh has fields.
+        fields = HandMesh.__dataclass_fields__
+        return {key: value[0] for key, value in outputs.items() if key in fields}, description
 
 
 class HandMeshPredictor(FrameToMesh):
@@ -250,15 +258,8 @@ class HandMeshPredictor(FrameToMesh):
         _check_signatures(proto, self.folder)
         self.description = read_description(self.folder)
         super().__init__(intrinsics, hand)
-        import tensorflow as tf
-
-        try:
-            self._model = tf.saved_model.load(str(self.folder))
-        except Exception as error:  # TensorFlow raises many kinds for a damaged model
-            raise InputError(
-                f"--saved_model {self.folder} can't be loaded "
-                f"({first_line(error)}); export it anew."
-            ) from None
+        self._model = allow_list.load_checked(self.folder)
+        _check_told(self._model, self.description, self.folder)
 
     def _run(self, signature, inputs, name):
         import tensorflow as tf
@@ -267,13 +268,38 @@ class HandMeshPredictor(FrameToMesh):
         try:
             outputs = self._model.signatures[signature](**tensors)
         except tf.errors.OpError as error:
-            raise InputError(f"{name}: the model refused it: {first_line(error)}") from None
+            raise InputError(f"{name}: the model refused it: {reason(error)}") from None
         return {key: value.numpy() for key, value in outputs.items()}, self.description
+
+
+def _check_told(model, description, folder):
+    """Compares the assets with what the model's own signature `hand` says, where it has one."""
+    import tensorflow as tf
+
+    signature = model.signatures.get("hand")
+    if signature is None:  # exported before there was one
+        return
+    try:
+        told = signature(left=tf.constant([False, True]))
+        same = describe(parse_json(told["description"].numpy()[0]), *told["faces"].numpy())
+    except (tf.errors.OpError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"--saved_model {folder}: its signature `hand` is damaged ({reason(error)}); export it "
+            "anew."
+        ) from None
+    if same.info != description.info or not np.array_equal(
+        same.faces["right"], description.faces["right"]
+    ):
+        raise InputError(
+            f"--saved_model {folder}: assets/ and the model's own description of its hand differ: "
+            "one is damaged; export it anew."
+        )
 
 
 def check_depth(depth_mm, intrinsics, name: str = "depth_mm") -> np.ndarray:
     """Checks a frame and returns it as float32 [H, W] mm; raises InputError that begins `name`."""
-    depth = np.asarray(depth_mm)
+    masked = np.ma.isMaskedArray(depth_mm)
+    depth = np.ma.filled(depth_mm, 0) if masked else np.asarray(depth_mm)  # masked: missing
     if depth.ndim != 2 or 0 in depth.shape:
         raise InputError(f"{name} has shape {list(depth.shape)}; one depth frame [H, W] is wanted.")
     if depth.dtype.kind not in "iuf":
@@ -298,10 +324,11 @@ def check_depth(depth_mm, intrinsics, name: str = "depth_mm") -> np.ndarray:
 def check_intrinsics(intrinsics) -> np.ndarray:
     """Checks fx, fy, cx, cy and returns them as float32 [4]; raises InputError."""
     try:
-        values = np.asarray(intrinsics, np.float32)
+        values = np.ma.filled(np.ma.asarray(intrinsics, np.float32), np.nan)
     except (TypeError, ValueError):
         values = np.zeros(0, np.float32)
-    if values.shape != (4,) or not np.isfinite(values).all() or not (values[:2] > 0).all():
+    finite = values.shape == (4,) and bool((np.abs(values) <= _MAX_INTRINSICS).all())
+    if not finite or not (values[:2] > 0).all():
         raise InputError(
             f"intrinsics {intrinsics!r} must be four numbers fx, fy, cx, cy in "
             "pixels, fx and fy positive."
@@ -312,10 +339,11 @@ def check_intrinsics(intrinsics) -> np.ndarray:
 def check_centre(centre_mm) -> np.ndarray:
     """Checks a centre and returns it as float32 [3] mm; raises InputError."""
     try:
-        values = np.asarray(centre_mm, np.float32)
+        values = np.ma.filled(np.ma.asarray(centre_mm, np.float32), np.nan)
     except (TypeError, ValueError):
         values = np.zeros(0, np.float32)
-    if values.shape != (3,) or not np.isfinite(values).all() or values[2] < 10:
+    finite = values.shape == (3,) and bool((np.abs(values) <= _MAX_CENTRE_MM).all())
+    if not finite or values[2] < 10:
         raise InputError(
             f"centre_mm {centre_mm!r} must be x, y, z in mm in the camera frame, z at least 10."
         )
@@ -372,25 +400,3 @@ def _check_signatures(proto, folder):
                 f"--saved_model {folder} is not a hand model: its signature {name!r} is missing or "
                 "differs; use one that python -m dgn_tf.export made."
             )
-
-
-def read_description(folder) -> HandDescription:
-    """Reads the assets of the exported model's version `folder`; raises InputError."""
-    assets = pathlib.Path(folder) / "assets"
-    try:
-        hand = json.loads((assets / "hand.json").read_text())
-        with np.load(assets / "mesh.npz", allow_pickle=False) as archive:
-            faces = archive["faces"]
-        for name in HAND_KEYS:
-            hand[name]  # noqa: B018 (a KeyError is the answer)
-    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"--saved_model {folder}: {assets} lacks the hand's names and faces or "
-            f"is damaged ({first_line(error)}); export the model anew."
-        ) from None
-    return HandDescription(hand, {"right": faces, "left": mirror_faces(faces)})
-
-
-def first_line(error) -> str:
-    """The first line of what an error says, at most 200 characters."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -50,7 +50,7 @@ def main(_):
         depth_unit=frame_command.depth_unit(),
         assets=_ASSETS.value,
     ) as client:
-        frames = frame_command.frames_of_flags()
+        frames = frame_command.frames_of_flags(assets=_ASSETS.value)
         frame_command.predict_frames(client, frames, "serving_client")
 
 

@@ -210,3 +210,13 @@ def test_bad_input_is_told_in_one_line(annotated, arguments, message):
     with pytest.raises(InputError, match=message) as caught:
         run(*arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_the_data_sets_own_labels_and_centres_are_not_replaced(tmp_path):
+    for name in ("joint_data.mat", "centres_1.txt"):
+        folder = tmp_path / name / "train"
+        folder.mkdir(parents=True)
+        (folder / name).write_text("of the data set")
+        with pytest.raises(InputError, match=f"{name} exists and may hold labels"):
+            run(f"--output_dir={folder}")
+        assert [(f.name, f.read_text()) for f in folder.iterdir()] == [(name, "of the data set")]

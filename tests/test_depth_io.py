@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dgn_tf import depth_io
+from dgn_tf import depth_io, png_file
 from dgn_tf.errors import InputError
 
 
@@ -26,7 +26,7 @@ def test_u16_is_steps_times_unit(tmp_path, ramp):
 
 
 def test_nyu_is_green_times_256_plus_blue(tmp_path, ramp):
-    pixels = np.stack([np.full_like(ramp, 9), ramp // 256, ramp % 256], -1).astype(np.uint8)
+    pixels = np.stack([0 * ramp, ramp // 256, ramp % 256], -1).astype(np.uint8)
     depth = depth_io.read_depth(write(tmp_path / "a.png", pixels), "nyu")
     np.testing.assert_array_equal(depth, ramp)
 
@@ -43,7 +43,7 @@ def test_the_graph_reads_the_same_depth(tmp_path, ramp):
 
     from dgn_tf.serving.png import decode_depth
 
-    rgb = np.stack([np.full_like(ramp, 9), ramp // 100, ramp % 256], -1).astype(np.uint8)
+    rgb = np.stack([0 * ramp, ramp // 100, ramp % 256], -1).astype(np.uint8)
     grey_file, rgb_file = write(tmp_path / "a.png", ramp * 50), write(tmp_path / "b.png", rgb)
     encoded = tf.constant([grey_file.read_bytes(), rgb_file.read_bytes()])
     grey, nyu = decode_depth(encoded, tf.constant([0.25, 0.0]))
@@ -78,7 +78,8 @@ def test_bad_units_and_encodings_are_refused(encoding, unit, message):
         ),
         (lambda ramp: ramp, "nyu", "16-bit grey, --encoding=nyu"),
         (lambda ramp: ramp * 0, "u16", "no pixel with depth"),
-        (lambda ramp: np.full([4, 4, 3], 255, np.uint8), "nyu", "no pixel with depth"),
+        (lambda ramp: np.full([4, 4, 3], [0, 255, 255], np.uint8), "nyu", "no pixel with depth"),
+        (lambda ramp: np.full([4, 4, 3], [1, 2, 3], np.uint8), "nyu", "coloured picture.*red"),
     ],
 )
 def test_images_of_the_wrong_kind_are_refused_by_name(make, encoding, message, tmp_path, ramp):
@@ -120,3 +121,43 @@ def test_a_huge_image_is_refused_by_its_header(tmp_path, ramp):
         file.write_bytes(bytes(data))
         with pytest.raises(InputError, match="shrink it"):
             depth_io.read_depth(file, "u16", 1.0)
+
+
+def encoded(pixels, bits, colour) -> bytes:
+    """A PNG of rows [H, W * bytes] as they stand; Pillow writes no 16-bit colours."""
+
+    def chunk(name, content):
+        check = zlib.crc32(name + content).to_bytes(4, "big")
+        return len(content).to_bytes(4, "big") + name + content + check
+
+    channels = {0: 1, 2: 3, 4: 2}[colour]
+    height, across = pixels.shape
+    size = (across * 8 // bits // channels).to_bytes(4, "big") + height.to_bytes(4, "big")
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = chunk(b"IHDR", size + bytes([bits, colour, 0, 0, 0]))
+    return png_file.SIGNATURE + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("colour", "encoding", "message"),
+    [
+        (2, "nyu", "16-bit RGB, --encoding=nyu wants 8-bit RGB"),
+        (2, "u16", "16-bit RGB, --encoding=u16 wants 16-bit grey"),
+        (4, "u16", "16-bit grey with alpha, --encoding=u16 wants 16-bit grey"),
+    ],
+)
+def test_16_bits_of_colour_are_no_depth(colour, encoding, message, tmp_path):
+    file = tmp_path / "frame.png"
+    file.write_bytes(encoded(np.full([6, 24 // colour * 2], 3, np.uint8), 16, colour))
+    with pytest.raises(InputError, match=message):
+        depth_io.read_depth(file, encoding, 1.0 if encoding == "u16" else None)
+
+
+def test_the_graph_refuses_a_coloured_picture_too():
+    import tensorflow as tf
+
+    from dgn_tf.serving.png import decode_depth
+
+    picture = encoded(np.tile(np.uint8([1, 2, 3]), [6, 6]), 8, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="red channel is not 0"):
+        decode_depth(tf.constant([picture]), tf.constant([0.0]))

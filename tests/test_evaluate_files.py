@@ -130,3 +130,15 @@ def test_scoring_files_starts_no_tensorflow(folder):
         env={**os.environ, "PYTHONPATH": root},
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_packed_file_that_inflates_without_end_is_refused(tmp_path):
+    import gzip
+
+    from dgn_tf.metrics.nyu import read_uvd
+
+    for name, content in (("line", b"1 " * 2**26), ("zeros", bytes(2**27))):
+        file = tmp_path / f"{name}.txt.gz"
+        file.write_bytes(gzip.compress(content, 1))
+        with pytest.raises(InputError, match=f"{name}.txt.gz, line 1"):
+            read_uvd(file)

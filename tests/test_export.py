@@ -86,3 +86,23 @@ def test_assets_name_the_hand_its_licence_and_its_parts():
     assert "CC0" in (exported_model() / "1" / "assets" / "LICENCE.txt").read_text()
     with np.load(exported_model() / "1" / "assets" / "mesh.npz") as mesh:
         np.testing.assert_array_equal(mesh["faces"], template.faces)
+
+
+def test_weights_that_are_nan_are_refused_in_one_line_and_nothing_is_left(tmp_path):
+    from tests.exported_model import new_network
+
+    broken = new_network()
+    values = broken.get_weights()
+    values[3] = values[3] * np.nan
+    broken.set_weights(values)
+    with pytest.raises(InputError, match="hold NaN or infinite values"):
+        saving.save_model(broken, tmp_path / "1", BlobFinder())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_localisers_own_folder_is_not_overwritten(weights, tmp_path):
+    shutil.copytree(weights, tmp_path / "localiser")
+    before = (tmp_path / "localiser" / "weights.h5").read_bytes()
+    with pytest.raises(InputError, match=r"is an input \(--localiser"):
+        run(weights, tmp_path / "localiser", f"--localiser={tmp_path}/localiser")
+    assert (tmp_path / "localiser" / "weights.h5").read_bytes() == before

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from dgn_tf import json_file
 from dgn_tf.errors import InputError
-from dgn_tf.json_file import write_json
+from dgn_tf.json_file import parse_json, read_json, write_json
 
 
 def test_writes_into_a_new_folder_and_leaves_nothing_beside(tmp_path):
@@ -34,3 +35,24 @@ def test_a_file_in_its_folders_place_is_an_error_too(tmp_path):
     (tmp_path / "file").write_text("old")
     with pytest.raises(InputError, match="--json=.*a.json"):
         write_json({}, tmp_path / "file" / "a.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 10**5, '{"a":' * 10**5, "", "{", '{"a": ' + "9" * 10**4 + "}", "nul"]
+)
+def test_whatever_stands_in_a_file_its_error_is_one_line(text, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    for read in (lambda: read_json(tmp_path / "a.json"), lambda: parse_json(text)):
+        with pytest.raises(ValueError) as error:
+            read()
+        assert "\n" not in str(error.value)
+
+
+def test_bytes_that_are_no_text_and_files_without_end_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="decode"):
+        read_json(tmp_path / "a.json")
+    monkeypatch.setattr(json_file, "MAX_BYTES", 10)
+    (tmp_path / "a.json").write_text("[1, 2, 3, 4]")
+    with pytest.raises(ValueError, match="more than 10 bytes"):
+        read_json(tmp_path / "a.json")

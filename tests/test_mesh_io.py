@@ -40,3 +40,12 @@ def test_write_mesh_goes_by_the_files_ending(tmp_path):
     np.testing.assert_allclose(trimesh.load(tmp_path / "a.ply").vertices, VERTICES, atol=1e-4)
     with pytest.raises(InputError, match="stl is not one of"):
         mesh_io.write_mesh(tmp_path / "a.stl", VERTICES, FACES)
+
+
+@pytest.mark.parametrize("format", ["ply", "obj", "glb"])
+@pytest.mark.parametrize(
+    "faces", [FACES - 1, FACES + 10**6, FACES.astype(float), FACES[:, :2], FACES.ravel()]
+)
+def test_a_mesh_whose_faces_name_no_vertex_is_not_written(faces, format):
+    with pytest.raises(ValueError, match="faces"):
+        mesh_io.mesh_bytes(VERTICES, faces, format)

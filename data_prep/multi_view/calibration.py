@@ -4,12 +4,12 @@ The rig's frame is camera 1's. All transforms are target_from_source, mm.
 """
 
 import dataclasses
-import json
 import os
 
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.json_file import read_json
 
 FRAME_SIZE = (640, 480)  # width, height of frames where nothing else is said
 _RIGID = 1e-3  # largest deviation of R^T R from the identity
@@ -60,8 +60,7 @@ def read_calibration(path: str | os.PathLike, cameras: int, exactly: bool = Fals
             frame.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            values = json.load(file)
+        values = read_json(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"--calibration={path}: can't be read as JSON ({reason}).") from None

@@ -6,6 +6,7 @@ first used; a host without it ends in `getInferLibVersion symbol not found` and 
 
 import ctypes
 
+from dgn_tf import errors
 from dgn_tf.errors import InputError
 
 _LIBRARIES = ("libnvinfer.so", "libnvinfer_plugin.so")
@@ -63,7 +64,7 @@ def require_tensorrt() -> tuple[int, int, int]:
                 found = library_version(name)
             ctypes.CDLL(name)
         except (OSError, AttributeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = errors.reason(error)
             raise InputError(
                 f"--tensorrt wants {name} (TensorRT {version}, which this TensorFlow "
                 f"was built against); found none ({reason}): {remedy}."

@@ -11,12 +11,11 @@ import dataclasses
 import functools
 import hashlib
 import os
-import zipfile
-import zlib
 
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.npz_file import read_arrays
 
 FORMAT = "dgn_tf pose prior 1"
 WHOLE_TRAINING = "NYU's training split"
@@ -181,31 +180,16 @@ def _check(fields, path):
 
 def _read(path):
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if "format" not in archive or str(archive["format"]) != FORMAT:
-                raise InputError(
-                    f"--pose_prior={path}: is no pose prior of format '{FORMAT}'; {_REMEDY}."
-                )
-            missing = [name for name in _FIELDS if name not in archive]
-            if missing:
-                raise InputError(f"--pose_prior={path}: has no field '{missing[0]}'; {_REMEDY}.")
-            return {name: archive[name] for name in _FIELDS}
-    except InputError:
-        raise
+        found = read_arrays(path, ("format", *_FIELDS))
     except OSError as error:
         raise InputError(
             f"--pose_prior={path}: cannot be read ({error.strerror or error}); {_REMEDY}."
         ) from None
-    # A .npy comes as an array, which is no context; zipfile raises RuntimeError on encryption.
-    except (
-        ValueError,
-        KeyError,
-        EOFError,
-        AttributeError,
-        TypeError,
-        MemoryError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except ValueError as error:
         raise InputError(f"--pose_prior={path}: damaged or no .npz ({error}); {_REMEDY}.") from None
+    if str(found.get("format")) != FORMAT:
+        raise InputError(f"--pose_prior={path}: is no pose prior of format '{FORMAT}'; {_REMEDY}.")
+    missing = [name for name in _FIELDS if name not in found]
+    if missing:
+        raise InputError(f"--pose_prior={path}: has no field '{missing[0]}'; {_REMEDY}.")
+    return {name: found[name] for name in _FIELDS}

@@ -2,7 +2,6 @@
 
 import functools
 import glob
-import json
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from dgn_tf.data import schema
 from dgn_tf.data.pixel_targets import targets
 from dgn_tf.data.share import WHOLE, Share
 from dgn_tf.errors import InputError
+from dgn_tf.json_file import read_json
 
 SYNTHETIC_WRITER = "data_prep.synthetic_to_tfrecord"
 
@@ -70,8 +70,7 @@ def read_description(
     """The description.json beside records of a format; InputError if missing or damaged."""
     path = os.path.join(folder, schema.DESCRIPTION_FILE)
     try:
-        with open(path, encoding="utf-8") as file:
-            description = json.load(file)
+        description = read_json(path)
         if description["format_version"] != version:
             raise InputError(
                 f"{path}: records of format {description['format_version']}, wanted {version}; "

@@ -8,7 +8,7 @@ import pathlib
 
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.errors import InputError
-from dgn_tf.json_file import write_json
+from dgn_tf.json_file import read_json, write_json
 
 PLAN_FILE = "plan.json"
 # Entries that sets lack which were written before there was a choice.
@@ -43,6 +43,11 @@ def alone(folder):
         os.close(handle)
 
 
+def is_claimed(folder) -> bool:
+    """Whether a set of records lies or was begun in the folder."""
+    return any(os.path.exists(os.path.join(folder, name)) for name in (PLAN_FILE, DESCRIPTION_FILE))
+
+
 def claim(folder: pathlib.Path, plan: dict) -> None:
     """Makes sure that the folder is empty or holds the beginning of this very set of records.
 
@@ -59,7 +64,7 @@ def claim(folder: pathlib.Path, plan: dict) -> None:
         if not path.exists():
             continue
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path)
         except ValueError:
             found = {}
         found = {**_ALWAYS_WAS, **found} if isinstance(found, dict) else {}

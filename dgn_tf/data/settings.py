@@ -9,6 +9,7 @@ from dgn_tf.data.posing import PoseSettings
 from dgn_tf.data.scene import SceneSettings
 from dgn_tf.data.sensor import STEREO, STRUCTURED_LIGHT, TIME_OF_FLIGHT, SensorSettings
 from dgn_tf.errors import InputError
+from dgn_tf.json_file import read_json
 
 _SECTIONS = {
     "pose": PoseSettings,
@@ -137,8 +138,7 @@ class SynthesisConfig:
     def load(cls, path: str | os.PathLike) -> "SynthesisConfig":
         """Reads a JSON file; InputError names the file and the field at fault."""
         try:
-            with open(path, encoding="utf-8") as file:
-                values = json.load(file)
+            values = read_json(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
         except ValueError as error:

@@ -1,12 +1,12 @@
 """True meshes of frames: `--truth` and `--truth_template`, in the layout of `nyu_like/truth`."""
 
 import os
-import zipfile
 
 import numpy as np
 
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import mirror
+from dgn_tf.npz_file import read_arrays
 from dgn_tf.template.checks import directed_edges
 
 
@@ -123,9 +123,8 @@ def _read(file, flag, ranks):
     if not os.path.isfile(file):
         raise InputError(f"{flag}={file} does not exist; wanted an .npz with {', '.join(ranks)}.")
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ranks if name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        arrays = read_arrays(file, ranks)
+    except (OSError, ValueError) as error:
         raise InputError(f"{flag}={file} can't be read as an .npz ({error}).") from None
     for name, rank in ranks.items():
         if name not in arrays:

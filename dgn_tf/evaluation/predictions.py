@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from dgn_tf import errors
 from dgn_tf.errors import InputError
 from dgn_tf.model_folder import read_description
 from dgn_tf.network_config import NETWORK_INPUTS
@@ -46,13 +47,13 @@ class SavedModelPredictions:
     """
 
     def __init__(self, folder, template):
-        from dgn_tf.serving.allow_list import find_version, read_saved_model
+        from dgn_tf.serving.allow_list import find_version, load_checked, read_saved_model
 
         self.template = template
         self._folder = folder
         version = find_version(folder)
         read_saved_model(version)  # refuses ops that reach files before anything of it runs
-        self._model = tf.saved_model.load(str(version))  # the signature's weights die with it
+        self._model = load_checked(version)  # the signature's weights die with it
         signature = self._model.signatures.get("crop")
         if signature is None:
             raise InputError(
@@ -65,7 +66,7 @@ class SavedModelPredictions:
         try:
             outputs = self._run(**inputs, left=tf.zeros_like(inputs["cube"], tf.bool))
         except (tf.errors.InvalidArgumentError, ValueError, TypeError) as error:
-            first = str(error).strip().splitlines()[0]
+            first = errors.reason(error)
             raise InputError(
                 f"--saved_model={self._folder} does not take the crops of --records: {first}"
             ) from None

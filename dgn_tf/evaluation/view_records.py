@@ -1,6 +1,5 @@
 """Multi-view records as frames to measure: one camera's views, with the true meshes if known."""
 
-import json
 import pathlib
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from dgn_tf.errors import InputError
 from dgn_tf.evaluation.mesh_truth import MeshTruth
 from dgn_tf.evaluation.named_keypoints import columns_by_name, in_order
 from dgn_tf.geometry import mirror
+from dgn_tf.json_file import read_json
 from dgn_tf.metrics import nyu
 
 
@@ -198,6 +198,6 @@ class KeptPredictions:
 def _kind(folder: pathlib.Path) -> str:
     """The description's kind; empty where there is no description that says one."""
     try:
-        return str(json.loads((folder / DESCRIPTION_FILE).read_text()).get("kind", ""))
+        return str(read_json(folder / DESCRIPTION_FILE).get("kind", ""))
     except (OSError, ValueError, AttributeError):
         return ""

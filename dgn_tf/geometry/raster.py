@@ -7,6 +7,7 @@ resampled (nearest neighbour) is rendered directly at its final size, ray by ray
 import numpy as np
 
 from dgn_tf.compiled import kernel
+from dgn_tf.geometry.faces import checked_faces
 
 
 @kernel
@@ -50,7 +51,7 @@ def rasterize(
         ub, vb = scratch[b, 0], scratch[b, 1]
         uc, vc = scratch[c, 0], scratch[c, 1]
         area = (ub - ua) * (vc - va) - (vb - va) * (uc - ua)
-        if area >= 0.0:  # Back facing, or edge on: y points down.
+        if not area < 0.0:  # Back facing, or edge on: y points down. Or a corner that is NaN.
             continue
         # Most triangles of a hand in a crop are smaller than a pixel and hold no ray: leave early.
         low, high = min(ua, min(ub, uc)), max(ua, max(ub, uc))
@@ -95,8 +96,8 @@ def render_mesh(vertices, faces, intrinsics, width, height, near=10.0):
     """Renders one mesh at the pixel centres of an image; see `rasterize`.
 
     Args:
-        vertices: [N, 3] mm, camera frame.
-        faces: [M, 3] int.
+        vertices: [N, 3] mm, camera frame. Faces with a corner that is NaN are left out.
+        faces: [M, 3] int; ValueError where one is no vertex.
         intrinsics: fx, fy, cx, cy in pixels.
         width: columns of the image.
         height: rows of the image.
@@ -112,7 +113,7 @@ def render_mesh(vertices, faces, intrinsics, width, height, near=10.0):
     barycentric = np.zeros([height, width, 2])
     rasterize(
         vertices,
-        np.ascontiguousarray(faces, np.uint32),
+        np.ascontiguousarray(checked_faces(faces, len(vertices)), np.uint32),
         tuple(float(value) for value in intrinsics),
         np.arange(width, dtype=np.float64),
         np.arange(height, dtype=np.float64),

@@ -6,7 +6,8 @@ import os
 import pathlib
 import tempfile
 
-from dgn_tf.errors import InputError
+from dgn_tf.errors import InputError, reason
+from dgn_tf.json_file import read_json
 from dgn_tf.localize.network import Localiser
 
 WEIGHTS, CONFIG, FLAGS = "weights.h5", "config.json", "flags.txt"
@@ -55,7 +56,7 @@ def load_localiser(folder="") -> Localiser:
             "OUTPUT_DIR/best of python -m dgn_tf.train_localiser."
         )
     try:
-        description = json.loads(file.read_text())
+        description = read_json(file)
         if (description["format"], description["kind"]) != (1, _KIND):
             raise ValueError(f"format {description['format']} of a {description['kind']}")
         network = Localiser(tuple(int(count) for count in description["channels"]))
@@ -67,7 +68,7 @@ def load_localiser(folder="") -> Localiser:
     try:
         network.load_weights(str(folder / WEIGHTS))
     except (OSError, KeyError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = reason(error)
         raise InputError(
             f"--localiser: {folder / WEIGHTS} can't be read or does not fit: {first}"
         ) from None

@@ -1,5 +1,6 @@
 """Facts of the NYU test set that its figures rest on (Tompson et al. 2014), and its text form."""
 
+import array
 import contextlib
 import gzip
 import os
@@ -14,6 +15,10 @@ from dgn_tf.errors import InputError
 INTRINSICS = (588.036865, 587.075073, 320.0, 240.0)
 TEST_FRAMES = 8252
 SUBJECT1_FRAMES = 2440  # test frames [0, 2440) show the subject of the training frames
+
+
+MAX_LINE = 2**14  # characters of a line of 36 joints, and more
+_MAX_VALUES = 2**27  # a GiB
 
 
 def xyz_from_uvd(uvd: np.ndarray, intrinsics=INTRINSICS) -> np.ndarray:
@@ -54,24 +59,27 @@ def read_uvd(path: str | os.PathLike, joints: int = 14) -> np.ndarray:
             message names file and line.
     """
     opener = gzip.open if os.fspath(path).endswith(".gz") else open
-    frames = []
+    read = array.array("d")
     try:
         with opener(path, "rt", encoding="ascii") as lines:
-            for number, line in enumerate(lines, 1):
+            # A part of a line that has no end is a line with too many numbers.
+            for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
                 values = line.split()
                 if len(values) != 3 * joints:
                     raise InputError(
                         f"{path}, line {number}: wanted {3 * joints} numbers (u v d of {joints} "
                         f"joints), got {len(values)}."
                     )
-                frames.append([float(value) for value in values])
+                read.extend([float(value) for value in values])
+                if len(read) > _MAX_VALUES:
+                    raise InputError(f"{path}: has more than {number - 1} lines; split it.")
     except (OSError, EOFError, ValueError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: can't be read as a text of u v d triples ({error}).") from None
-    if not frames:
+    if not read:
         raise InputError(f"{path}: is empty; wanted one line of u v d triples a frame.")
-    return np.asarray(frames).reshape(-1, joints, 3)
+    return np.frombuffer(read, np.float64).reshape(-1, joints, 3)
 
 
 def write_uvd(path: str | os.PathLike, uvd: np.ndarray, flag: str = "--predictions_out") -> None:

@@ -3,14 +3,20 @@
 TensorFlow has ops that read and write any file, run programs of other runtimes or reach the
 network. None is needed to turn depth into a mesh, so that only ops that compute are let through;
 the checkpoint ops that every SavedModel carries are allowed where its saver calls them, and
-nowhere else. The check parses `saved_model.pb` as data: nothing of it runs.
+nowhere else. What loading makes and runs besides is `object_graph`'s to say. The check parses
+`saved_model.pb` as data: nothing of it runs.
 """
 
+import collections
+import math
 import pathlib
 
-from dgn_tf.errors import InputError
+from dgn_tf.errors import InputError, reason
+from dgn_tf.serving import object_graph
 
 MAX_BYTES = 512 * 2**20
+# Of all constants together, as their shapes say: a few bytes can stand for any number of them.
+MAX_CONSTANTS = 2**27
 
 # Pure computation: values in, values out.
 COMPUTE_OPS = frozenset(
@@ -47,9 +53,10 @@ VARIABLE_OPS = frozenset(
     AssignVariableOp DisableCopyOnRead ReadVariableOp ResourceGather VarHandleOp VarIsInitializedOp
     """.split()
 )
-# TF-TRT's own; its engines are part of the model.
+# TF-TRT's own; its engines are part of the model, see `object_graph`.
 ACCELERATOR_OPS = frozenset(
-    "CreateTRTResourceHandle GetCalibrationDataOp InitializeTRTResource TRTEngineOp".split()
+    "CreateTRTResourceHandle DestroyResourceOp GetCalibrationDataOp InitializeTRTResource "
+    "TRTEngineOp".split()
 )
 # These read and write files: allowed in the functions that the saver names, and nowhere else.
 # Loading runs the restoring one.
@@ -125,23 +132,89 @@ def read_saved_model(folder):
             f"{file} holds ops that a hand model does not need and that are refused: "
             f"{', '.join(forbidden[:8])}; use a model that python -m dgn_tf.export made."
         )
+    for graph in model.meta_graphs:
+        fault = object_graph.find_fault(graph, file.parent) or _fault_of_constants(graph)
+        if fault:
+            raise InputError(
+                f"{file} is refused: {fault}, which no exported model has; use a model that "
+                "python -m dgn_tf.export made."
+            )
+    _check_fingerprint(file.parent)
     return model
+
+
+def load_checked(folder):
+    """Loads a SavedModel that `read_saved_model` has let through; raises InputError."""
+    import tensorflow as tf
+
+    try:
+        return tf.saved_model.load(str(folder))
+    except Exception as error:  # TensorFlow raises many kinds for a damaged model
+        raise InputError(
+            f"--saved_model {folder} can't be loaded ({reason(error)}); export it anew."
+        ) from None
+
+
+def _fault_of_constants(meta_graph) -> str | None:
+    bodies = [meta_graph.graph_def.node, *(f.node_def for f in _functions(meta_graph))]
+    elements = 0
+    for node in (node for body in bodies for node in body):
+        for value in node.attr.values():
+            sizes = [dim.size for dim in value.tensor.tensor_shape.dim]
+            if any(size < 0 for size in sizes):
+                return f"its constant {node.name} has a negative size"
+            elements += math.prod(sizes) if value.HasField("tensor") else 0
+    if elements > MAX_CONSTANTS:
+        return f"its constants have {elements} elements, more than {MAX_CONSTANTS}"
+    return None
+
+
+def _check_fingerprint(folder):
+    """Compares the model with the fingerprint that TensorFlow has left beside it, where it is."""
+    from tensorflow.core.protobuf import fingerprint_pb2
+    from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
+
+    file = folder / "fingerprint.pb"
+    if not file.is_file():  # older than TensorFlow 2.12
+        return
+    wanted, found = fingerprint_pb2.FingerprintDef(), fingerprint_pb2.FingerprintDef()
+    try:
+        wanted.ParseFromString(file.read_bytes())
+        found.ParseFromString(fingerprinting.CreateFingerprintDef(str(folder)))
+    except Exception:  # DecodeError, and TensorFlow's own of a checkpoint that is not there
+        found.Clear()
+    differing = [name for name in _HASHES if getattr(wanted, name) != getattr(found, name)]
+    if differing:
+        raise InputError(
+            f"{folder} is damaged: it is not what {file.name} was written for "
+            f"({differing[0]} differs); copy or export the model again."
+        )
 
 
 def forbidden_ops(meta_graph) -> set[str]:
     """Names of the ops of a MetaGraphDef, its functions included, that are not allowed."""
-    functions = {function.signature.name: function for function in _functions(meta_graph)}
+    named = collections.Counter(function.signature.name for function in _functions(meta_graph))
     savers = _saver_functions(meta_graph)
     forbidden = set()
     bodies = [("", meta_graph.graph_def.node)]
-    bodies += [(name, function.node_def) for name, function in functions.items()]
+    bodies += [(function.signature.name, function.node_def) for function in _functions(meta_graph)]
     for name, nodes in bodies:
         allowed = ALLOWED_OPS | savers.get(name, frozenset())
         # A node may call a library function by using its name as an op.
-        forbidden |= {node.op for node in nodes if node.op not in allowed | functions.keys()}
-    # A function named as an op would hide it, or be hidden by it.
-    forbidden |= {name for name in functions if name in ALLOWED_OPS | SAVE_OPS | RESTORE_OPS}
+        forbidden |= {node.op for node in nodes if node.op not in allowed | named.keys()}
+    # A function named as an op, or as another, would hide it, or be hidden by it.
+    forbidden |= {name for name in named if name in ALLOWED_OPS | SAVE_OPS | RESTORE_OPS}
+    forbidden |= {name for name, count in named.items() if count > 1}
     return forbidden
+
+
+_HASHES = (
+    "saved_model_checksum",
+    "graph_def_program_hash",
+    "signature_def_hash",
+    "saved_object_graph_hash",
+    "checkpoint_hash",
+)
 
 
 def _functions(meta_graph):
@@ -157,7 +230,7 @@ def _saver_functions(meta_graph) -> dict[str, frozenset]:
         _node(saver.save_tensor_name): SAVE_OPS,
         _node(saver.restore_op_name): RESTORE_OPS,  # last: loading runs it
     }
-    savers, others = {}, set(meta_graph.object_graph_def.concrete_functions)
+    savers, others = {}, object_graph.functions_named(meta_graph.object_graph_def)
     # Nodes that something else can run: by an edge, a signature, an initialiser.
     run: set[str] = set()
     for node in meta_graph.graph_def.node:

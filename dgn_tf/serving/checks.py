@@ -11,6 +11,10 @@ import tensorflow as tf
 MAX_SIDE = 8192  # pixels
 MAX_PIXELS = 2**23  # of one frame; the largest depth cameras have 5 million
 MAX_REQUEST_PIXELS = 2**27  # of all frames of a request: 512 MiB of float32
+# Frames or crops of a request: each takes a MiB on its way, however few pixels it has.
+MAX_BATCH = 1024
+# Of intrinsics, pixels, and of a centre, mm: beyond them float32 has no pixel and no mm left.
+MAX_INTRINSICS, MAX_CENTRE_MM = 1e6, 1e5
 
 
 def require(condition, message: str, *values) -> tf.Operation:
@@ -25,10 +29,16 @@ def frames(depth, intrinsics, left):
     shape = tf.shape(depth, out_type=tf.int64)
     batch, height, width = shape[0], shape[1], shape[2]
     checks = [
-        require(batch > 0, "depth: the batch is empty"),
+        *batch_size("depth", batch),
         require(
             (height > 0) & (width > 0) & (height <= MAX_SIDE) & (width <= MAX_SIDE),
             f"depth: height and width must be 1 to {MAX_SIDE}; got [B, H, W] =",
+            shape,
+        ),
+        require(
+            (height * width <= MAX_PIXELS) & (batch * height * width <= MAX_REQUEST_PIXELS),
+            f"depth: at most {MAX_PIXELS} pixels a frame and {MAX_REQUEST_PIXELS} a request; got "
+            "[B, H, W] =",
             shape,
         ),
         _same_batch("intrinsics", intrinsics, batch),
@@ -53,7 +63,7 @@ def crops(depth, intrinsics, centre, cube, left):
     left = tf.ensure_shape(left, [None])
     batch = tf.shape(depth, out_type=tf.int64)[0]
     checks = [
-        require(batch > 0, "depth: the batch is empty"),
+        *batch_size("depth", batch),
         _same_batch("intrinsics", intrinsics, batch),
         _same_batch("cube", cube, batch),
         _same_batch("left", left, batch),
@@ -81,6 +91,14 @@ def centres(centre, depth):
         return tf.identity(centre)
 
 
+def batch_size(name, batch):
+    """Checks the number of frames or crops, a scalar, of the input `name`."""
+    return [
+        require(batch > 0, f"{name}: the batch is empty"),
+        require(batch <= MAX_BATCH, f"{name}: more than {MAX_BATCH} in a request; got", batch),
+    ]
+
+
 def _same_batch(name, value, batch):
     count = tf.shape(value, out_type=tf.int64)[0]
     return require(
@@ -91,8 +109,8 @@ def _same_batch(name, value, batch):
 def _focal(intrinsics):
     return [
         require(
-            tf.reduce_all(tf.math.is_finite(intrinsics)),
-            "intrinsics: NaN or infinite values; got",
+            tf.reduce_all(tf.abs(intrinsics) <= MAX_INTRINSICS),  # false for NaN
+            f"intrinsics: NaN, or beyond {MAX_INTRINSICS:g} pixels; got",
             intrinsics,
         ),
         require(
@@ -124,7 +142,9 @@ def _centre(centre, batch):
     return [
         _same_batch("centre", centre, batch),
         require(
-            tf.reduce_all(tf.math.is_finite(centre)), "centre: NaN or infinite values; got", centre
+            tf.reduce_all(tf.abs(centre) <= MAX_CENTRE_MM),  # false for NaN
+            f"centre: NaN, or beyond {MAX_CENTRE_MM:g} mm; got",
+            centre,
         ),
         require(
             tf.reduce_all(centre[:, 2] >= 10.0),

@@ -1,12 +1,19 @@
 """`HandMeshClient`: the predictor's call, answered by a server."""
 
 import io
-import json
 
 import numpy as np
 
 from dgn_tf.errors import InputError
-from dgn_tf.predictor import HAND_KEYS, FrameToMesh, HandDescription, read_description
+from dgn_tf.hand_description import (
+    OUTPUT_NAMES,
+    HandDescription,
+    check_shapes,
+    describe,
+    read_description,
+)
+from dgn_tf.json_file import parse_json
+from dgn_tf.predictor import FrameToMesh
 from dgn_tf.serving.allow_list import find_version
 from dgn_tf.serving.client_retry import Refused, RequestError
 
@@ -111,28 +118,25 @@ class HandMeshClient(FrameToMesh):
         """The description of the version that gave `outputs`; asked for where it is new."""
         found = self._given or self._descriptions.get(version)
         # Over REST no version is told: another hand shows in the outputs' shapes alone.
-        if found is None or (found is not self._given and not _fits(found, outputs)):
+        if found is None or (found is not self._given and _misfit(found, outputs)):
             found = self._descriptions[version] = self._ask(version)
-        if not _fits(found, outputs):
+        misfit = _misfit(found, outputs)
+        if misfit:
             raise RequestError(
-                "the server's model has another hand than its description (or "
-                "--assets) tells; give --assets of the model that is served"
+                "the server's model has another hand than its description (or --assets) tells: "
+                f"{misfit}; give --assets of the model that is served"
             )
         return found
 
     def _ask(self, version):
         try:
             reply, _ = self._transport.predict("hand", {"left": np.array([False, True])}, version)
-            info = json.loads(reply["description"][0])
-            right, left = reply["faces"]
-            if not all(key in info for key in HAND_KEYS):
-                raise KeyError("description")
-        except (Refused, KeyError, TypeError, ValueError) as error:
+            return describe(parse_json(reply["description"][0]), *reply["faces"])
+        except (Refused, LookupError, TypeError, ValueError) as error:
             raise RequestError(
                 f"the server's model does not describe its hand ({error}); export "
                 "it anew, or give its folder by --assets"
             ) from None
-        return HandDescription(info, {"right": right, "left": left})
 
 
 def encode_frame(depth, unit: float) -> bytes | None:
@@ -150,25 +154,19 @@ def encode_frame(depth, unit: float) -> bytes | None:
     return buffer.getvalue()
 
 
-_OUTPUTS = frozenset(
-    "vertices vertices_sampled keypoints transforms joint_angles confidence keypoint_confidence "
-    "mesh_coords mesh_layer valid centre crop_intrinsics found".split()
-)
-
-
 def _check_outputs(outputs):
     """Keeps the outputs of `HandMesh`; a model may have more, never less."""
-    missing = _OUTPUTS - outputs.keys()
+    missing = OUTPUT_NAMES - outputs.keys()
     if missing:
         raise RequestError(f"the server's model is no hand model: it gave no {min(missing)}")
-    for name in outputs.keys() - _OUTPUTS:
+    for name in outputs.keys() - OUTPUT_NAMES:
         del outputs[name]
 
 
-def _fits(description, outputs):
-    info, faces = description.info, description.faces["right"]
-    return (
-        len(info["keypoint_names"]) == outputs["keypoints"].shape[1]
-        and len(info["part_names"]) == outputs["transforms"].shape[1]
-        and faces.max() == outputs["vertices"].shape[1] - 1
-    )
+def _misfit(description, outputs) -> str:
+    """How outputs differ from the hand that is described; empty where they don't."""
+    try:
+        check_shapes(outputs, description)
+    except ValueError as error:
+        return str(error)
+    return ""

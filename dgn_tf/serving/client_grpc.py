@@ -1,11 +1,12 @@
 """TensorFlow Serving's PredictionService over gRPC, numpy arrays in and out."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from dgn_tf.errors import InputError
-from dgn_tf.serving.client_retry import Refused, Unavailable, too_late, with_retries
+from dgn_tf.serving.client_retry import Refused, RequestError, Unavailable, too_late, with_retries
 
 # gRPC takes 4 MiB unless told otherwise: three float frames of 640 x 480. The largest frame that
 # the model takes has 2**23 pixels, 32 MiB of float32.
@@ -76,8 +77,6 @@ class GrpcTransport:
         Raises:
             RequestError: refused, too late, or still unavailable after the retries.
         """
-        import tensorflow as tf
-
         model = (
             self._model
             if version is None
@@ -90,7 +89,10 @@ class GrpcTransport:
         reply = with_retries(
             lambda remaining: self._attempt(request, remaining), self._retries, self._timeout_s
         )
-        outputs = {name: tf.make_ndarray(value) for name, value in reply.outputs.items()}
+        try:
+            outputs = {name: _array(name, value) for name, value in reply.outputs.items()}
+        except ValueError as error:
+            raise RequestError(f"the server's answer can't be used: {error}") from None
         return outputs, reply.model_spec.version.value
 
     def close(self):
@@ -108,6 +110,35 @@ class GrpcTransport:
             if code == status.DEADLINE_EXCEEDED:
                 raise too_late(self._timeout_s) from None
             raise Refused(f"the server refused it: {code.name}: {details}") from None
+
+
+def _array(name, value) -> np.ndarray:
+    """The array of a TensorProto that holds as many values as its shape says.
+
+    TensorFlow lets one value stand for any number of them, which a few bytes of an answer would
+    turn into all of the memory. A server spells them out.
+    """
+    from tensorflow.core.framework import types_pb2
+
+    shape = [dim.size for dim in value.tensor_shape.dim]
+    kind, field = {
+        types_pb2.DT_FLOAT: (np.float32, "float_val"),
+        types_pb2.DT_BOOL: (np.bool_, "bool_val"),
+        types_pb2.DT_INT32: (np.int32, "int_val"),
+        types_pb2.DT_STRING: (object, "string_val"),
+    }.get(value.dtype, (None, ""))
+    if kind is None:
+        raise ValueError(f"{name} is of the type {value.dtype}")
+    values = getattr(value, field)
+    if value.tensor_content and kind is not object:
+        if len(value.tensor_content) % np.dtype(kind).itemsize:
+            raise ValueError(f"{name} is cut")
+        values = np.frombuffer(value.tensor_content, kind)
+    if value.tensor_shape.unknown_rank or min(shape, default=1) < 0:
+        raise ValueError(f"{name} has no shape")
+    if math.prod(shape) != len(values):
+        raise ValueError(f"{name} {shape} has {len(values)} values")
+    return np.array(values, kind).reshape(shape)
 
 
 def _tensor(value):

@@ -5,7 +5,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from dgn_tf.errors import InputError
+from dgn_tf.errors import InputError, reason
+from dgn_tf.hand_description import OUTPUT_NAMES
+from dgn_tf.json_file import parse_json
 from dgn_tf.serving.client_retry import (
     Refused,
     RequestError,
@@ -15,7 +17,11 @@ from dgn_tf.serving.client_retry import (
 )
 
 MAX_REPLY_BYTES = 64 * 2**20
-_DTYPES = {"valid": bool, "found": bool, "faces": np.int32, "description": object}
+# JSON's kinds of what a signature gives that is not a number.
+_KINDS = {"valid": "b", "found": "b", "faces": "i", "description": "U"}
+_WORDS = {"b": "truth value", "i": "whole number", "U": "text", "fiu": "number"}
+_WANTED = OUTPUT_NAMES | {"faces", "description"}
+_TYPES = {"b": bool, "i": np.int64, "U": object, "fiu": np.float32}
 
 
 class RestTransport:
@@ -49,7 +55,12 @@ class RestTransport:
             ) from None
         if not url.startswith(("http://", "https://")):
             raise InputError(f"--rest={url} is no URL; write http://host:port.")
-        self._requests, self._session = requests, requests.Session()
+        from dgn_tf.serving import client_deadline
+
+        self._deadline = client_deadline.deadline
+        self._requests, self._session = requests, client_deadline.session()
+        # Nothing is sent packed: a few bytes could become any number of them.
+        self._session.headers["Accept-Encoding"] = "identity"
         chosen = (
             f"/versions/{version}"
             if version is not None
@@ -70,13 +81,13 @@ class RestTransport:
         outputs = reply.get("outputs") if isinstance(reply, dict) else None
         if not isinstance(outputs, dict):
             raise RequestError(f"{self._url} did not answer as TensorFlow Serving does")
+        wanted = {name: value for name, value in outputs.items() if name in _WANTED}
         try:
-            return {
-                name: np.asarray(value, _DTYPES.get(name, np.float32))
-                for name, value in outputs.items()
-            }, None
-        except (TypeError, ValueError):
-            raise RequestError(f"{self._url} answered with outputs of another kind") from None
+            return {name: _array(name, value) for name, value in wanted.items()}, None
+        except (TypeError, ValueError, OverflowError) as error:
+            raise RequestError(
+                f"{self._url} answered with outputs of another kind ({reason(error)})"
+            ) from None
 
     def close(self):
         """Closes the connections."""
@@ -84,9 +95,22 @@ class RestTransport:
 
     def _attempt(self, body, remaining):
         errors = self._requests.exceptions
+        with self._deadline(remaining) as limit:
+            try:
+                return self._post(body, remaining)
+            except (errors.RequestException, RequestError):
+                if limit.passed:
+                    raise too_late(self._timeout_s) from None
+                raise
+
+    def _post(self, body, remaining):
+        errors = self._requests.exceptions
         end = time.monotonic() + remaining
         try:
-            with self._session.post(self._url, json=body, timeout=remaining, stream=True) as reply:
+            # No server of models sends anybody elsewhere.
+            with self._session.post(
+                self._url, json=body, timeout=remaining, stream=True, allow_redirects=False
+            ) as reply:
                 return self._read(reply, end)
         except errors.Timeout:
             raise too_late(self._timeout_s) from None
@@ -115,6 +139,16 @@ class RestTransport:
         return _parsed(content, self._url)
 
 
+def _array(name, value) -> np.ndarray:
+    """The array of a JSON value; ValueError where it holds something else than is wanted."""
+    kinds = _KINDS.get(name, "fiu")
+    array = np.asarray(value)
+    if array.dtype.kind not in kinds and array.size:
+        raise ValueError(f"{name} is no {_WORDS[kinds]}")
+    with np.errstate(over="ignore"):  # becomes infinite, which is found later
+        return array.astype(_TYPES[kinds])
+
+
 def _jsonable(value):
     if isinstance(value, list):
         import base64
@@ -124,10 +158,8 @@ def _jsonable(value):
 
 
 def _parsed(content, url):
-    import json
-
     try:
-        return json.loads(content)
+        return parse_json(content)
     except ValueError:
         raise RequestError(
             f"{url} did not answer in JSON: is it TensorFlow Serving's REST port?"
@@ -136,10 +168,8 @@ def _parsed(content, url):
 
 def _message(content):
     """The server's words out of {"error": ...}, or what it sent."""
-    import json
-
     try:
-        return str(json.loads(content)["error"])
+        return str(parse_json(content)["error"])
     except (ValueError, KeyError, TypeError):
         return bytes(content[:300]).decode(errors="replace")
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.geometry.mirror import mirror_faces
+from dgn_tf.serving import checks
 from dgn_tf.serving.module import CUBE_MM, OUTPUTS
 
 CALIBRATED = "probability that the point lies within 10 mm of the truth, calibrated on synthesis"
@@ -56,6 +57,8 @@ def hand_signature(network, finder):
 
     def hand(left):
         left = tf.ensure_shape(left, [None])
+        with tf.control_dependencies(checks.batch_size("left", tf.shape(left, tf.int64)[0])):
+            left = tf.identity(left)
         faces = tf.where(left[:, tf.newaxis, tf.newaxis], left_faces, right)
         return {"description": tf.fill(tf.shape(left), text), "faces": faces}
 

@@ -14,7 +14,7 @@ def decode_depth(encoded, depth_unit):
     """Decodes PNG depth images.
 
     A positive `depth_unit` wants 16-bit grey images: depth = value * unit. A unit of 0 wants NYU's
-    8-bit RGB images: depth = G * 256 + B mm, and 0 and 2001 or more are missing.
+    8-bit RGB images: depth = G * 256 + B mm, red 0, and 0 and 2001 or more are missing.
 
     Args:
         encoded: [B] strings, all images of one size.
@@ -25,14 +25,14 @@ def decode_depth(encoded, depth_unit):
 
     Raises (in the graph):
         InvalidArgumentError: not a PNG, too large by its header, of differing sizes, of another
-            bit depth or colour type than the unit asks for, or damaged.
+            bit depth or colour type than the unit asks for, a coloured picture, or damaged.
     """
     encoded = tf.ensure_shape(encoded, [None])
     depth_unit = tf.ensure_shape(depth_unit, [None])
     batch = tf.shape(encoded, out_type=tf.int64)[0]
     units = tf.shape(depth_unit, out_type=tf.int64)[0]
     first = [
-        checks.require(batch > 0, "png: the batch is empty"),
+        *checks.batch_size("png", batch),
         checks.require(
             tf.equal(units, batch), "depth_unit: first dimension differs from png's; got", units
         ),
@@ -97,6 +97,12 @@ def _decode_one(image):
     # One op reads both kinds: grey is repeated into three channels, and 8-bit values come as
     # v * 257, whose low byte is v.
     pixels = tf.cast(tf.io.decode_png(encoded, channels=3, dtype=tf.uint16), tf.int32)
+    picture = tf.equal(unit, 0.0) & (tf.reduce_max(pixels[..., 0]) > 0)
+    is_depth = checks.require(
+        ~picture, "png: a coloured picture, its red channel is not 0 as NYU's; send depth"
+    )
+    with tf.control_dependencies([is_depth]):
+        pixels = tf.identity(pixels)
     low = tf.cast(tf.bitwise.bitwise_and(pixels[..., 1:], 255), tf.float32)  # G, B
     nyu = low[..., 0] * 256.0 + low[..., 1]
     nyu = tf.where(nyu >= NYU_MISSING_MM, 0.0, nyu)

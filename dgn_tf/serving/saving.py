@@ -1,13 +1,14 @@
 """Writes a trained network as a SavedModel, with its assets, checked against the network."""
 
 import json
-import os
 import pathlib
 import shutil
+import tempfile
 
 import numpy as np
 import tensorflow as tf
 
+from dgn_tf.errors import InputError
 from dgn_tf.serving import allow_list, description, warmup
 from dgn_tf.serving.module import ServingModule
 from dgn_tf.serving.thinning import thin_saved_model
@@ -29,12 +30,14 @@ def save_model(network, folder, finder, precision: str = "fp32", forward=None) -
         forward: see `ServingModule`.
 
     Raises:
+        InputError: a weight is NaN or infinite.
         RuntimeError: the saved model disagrees with the network.
     """
+    _refuse_not_finite(network, finder)
     folder = pathlib.Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    stage = folder.parent / f".{folder.name}.writing-{os.getpid()}"
-    sources = folder.parent / f".{folder.name}.assets-{os.getpid()}"
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.writing-", dir=folder.parent))
+    stage, sources = scratch / "model", scratch / "assets"
     try:
         stored = "fp32" if forward is not None else precision
         module = ServingModule(network, finder, stored, forward)
@@ -50,8 +53,15 @@ def save_model(network, folder, finder, precision: str = "fp32", forward=None) -
         _check_agreement(network, stage, precision)
         stage.rename(folder)
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
-        shutil.rmtree(sources, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _refuse_not_finite(network, finder):
+    for variable in [*network.variables, *finder.variables]:
+        if variable.dtype.is_floating and not np.isfinite(variable.numpy()).all():
+            raise InputError(
+                f"the weights {variable.name} hold NaN or infinite values; export another run."
+            )
 
 
 def write_assets(network, folder, finder) -> list[pathlib.Path]:

@@ -5,7 +5,6 @@ function, about 18 kB each. Half of what tracing leaves are equal constants (axe
 The runtime merges them too, but only in a later copy of its own.
 """
 
-import os
 import pathlib
 
 from tensorflow.core.framework import function_pb2, node_def_pb2
@@ -31,7 +30,7 @@ def thin_saved_model(folder) -> tuple[int, int]:
     before = sum(len(function.node_def) for function in functions)
     for function in functions:
         thin_function(function)
-    part = path.with_suffix(f".part-{os.getpid()}")
+    part = path.with_suffix(".part")
     part.write_bytes(model.SerializeToString(deterministic=True))
     part.replace(path)
     fingerprinting_utils.write_fingerprint(str(folder))

@@ -3,10 +3,10 @@
 import hashlib
 import io
 import zipfile
-import zlib
 
 import numpy as np
 
+from dgn_tf import npz_file
 from dgn_tf.errors import InputError
 
 FORMAT_VERSION = 1
@@ -41,7 +41,7 @@ EMBEDDING_ARRAYS = {
 }
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # The earliest time stamp that a zip can hold.
-_LARGEST = 1 << 28  # Bytes of one array; a template takes some hundred thousand.
+_LARGEST = 1 << 26  # Bytes of all arrays; a template takes some hundred thousand.
 _REMEDY = "pass a template that data_prep.build_template wrote, or rebuild it."
 
 
@@ -94,29 +94,8 @@ def read(file, where: str) -> dict:
     # What a file may leave out.
     entries = {"handedness": np.array("right")}
     try:
-        with zipfile.ZipFile(file) as archive:
-            for info in archive.infolist():
-                if info.file_size > _LARGEST:
-                    raise InputError(
-                        f"{where}: field '{info.filename}' takes {info.file_size} "
-                        f"bytes, more than a hand template can; {_REMEDY}"
-                    )
-                with archive.open(info) as member:
-                    entries[info.filename.removesuffix(".npy")] = np.lib.format.read_array(
-                        io.BytesIO(member.read()), allow_pickle=False
-                    )
-    except InputError:
-        raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+        entries |= npz_file.read_arrays(file, limit=_LARGEST)
+    except (OSError, ValueError) as error:
         raise InputError(f"{where}: is no hand template ({error}); {_REMEDY}") from None
 
     def entry(name):
@@ -124,7 +103,7 @@ def read(file, where: str) -> dict:
             raise InputError(f"{where}: the hand template has no field '{name}'; {_REMEDY}")
         return entries[name]
 
-    if entry("format_version").size != 1 or int(entries["format_version"]) != FORMAT_VERSION:
+    if entry("format_version").ravel().tolist() != [FORMAT_VERSION]:
         raise InputError(
             f"{where}: hand template of format {entries['format_version']}, this "
             f"version reads {FORMAT_VERSION}; {_REMEDY}"

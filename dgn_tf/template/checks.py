@@ -6,6 +6,8 @@ from dgn_tf.errors import InputError
 
 HANDS = ("right", "left")
 _TOLERANCE = 1e-4
+_LARGEST_GRID = 1024  # cells on a side; the paper's has 64
+_EXTENT_MM = (20.0, 2000.0)  # the longest side of the box around a hand, generously
 # The paper's own mesh has seven edges where three faces meet, which leaves two flaps with a border
 # of two edges each.
 _FAULTY_EDGES = 0.01
@@ -50,7 +52,11 @@ def _check_shapes(template, want):
         "handedness",
         f"must be one of {', '.join(HANDS)}, got '{template.handedness}'",
     )
-    want(template.grid_size >= 8, "grid_size", f"must be at least 8, got {template.grid_size}")
+    want(
+        8 <= template.grid_size <= _LARGEST_GRID,
+        "grid_size",
+        f"must be 8 to {_LARGEST_GRID}, got {template.grid_size}",
+    )
     want(min(V, F, P, J) > 0, "vertices, faces, part_names, keypoint_names", "must not be empty")
     shapes = {
         "vertices": (V, 3),
@@ -67,6 +73,9 @@ def _check_shapes(template, want):
         "face_part": (F,),
         "stub_vertices": (S, 3),
         "stub_ring": (S,),
+        "wrist_loop": (template.wrist_loop.size,),
+        "evaluated": (template.evaluated.size,),
+        "stub_faces": (len(template.stub_faces.ravel()) // 3, 3),
     }
     for field, shape in shapes.items():
         array = getattr(template, field)
@@ -96,6 +105,7 @@ def _check_shapes(template, want):
         ("part_names", template.part_names),
         ("keypoint_names", template.keypoint_names),
     ):
+        want(all(isinstance(name, str) for name in names), field, "must be text")
         want(len(set(names)) == len(names), field, "must differ from each other")
     bounds = (
         ("faces", V),
@@ -116,6 +126,12 @@ def _check_shapes(template, want):
 
 def _check_mesh(template, want):
     faces, V = template.faces, len(template.vertices)
+    extent = float(np.ptp(template.vertices.astype(np.float64), axis=0).max())
+    want(
+        _EXTENT_MM[0] <= extent <= _EXTENT_MM[1],
+        "vertices",
+        f"extend over {extent:g} mm, a hand over {_EXTENT_MM[0]:g} to {_EXTENT_MM[1]:g}",
+    )
     want((faces != np.roll(faces, 1, axis=1)).all(), "faces", "must have three different corners")
     faults = mesh_faults(faces, template.wrist_loop)
     most = _FAULTY_EDGES * 1.5 * len(faces)

@@ -1,12 +1,12 @@
 """The worker processes that train together: who they are (TF_CONFIG), and waiting for them."""
 
 import dataclasses
-import json
 import socket
 import time
 from collections.abc import Callable
 
 from dgn_tf.errors import InputError
+from dgn_tf.json_file import parse_json
 
 VARIABLE = "TF_CONFIG"
 EXAMPLE = (
@@ -54,7 +54,7 @@ def read_cluster(text: str | None) -> Cluster:
             f"such as {EXAMPLE} with another index in each; --strategy=mirrored needs none."
         )
     try:
-        found = json.loads(text)
+        found = parse_json(text)
         jobs, task = dict(found["cluster"]), dict(found["task"])
         chief, workers = list(jobs.pop("chief", [])), list(jobs.pop("worker", []))
         kind, index = task["type"], int(task["index"])

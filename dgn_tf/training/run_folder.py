@@ -7,7 +7,8 @@ import subprocess
 
 import tensorflow as tf
 
-from dgn_tf.errors import InputError
+from dgn_tf.errors import InputError, reason
+from dgn_tf.json_file import read_json
 
 RUN = "run.json"
 
@@ -38,8 +39,8 @@ def open_run_folder(
     file = folder / RUN
     if file.is_file():
         try:
-            before = json.loads(file.read_text())["settings"]
-        except (ValueError, KeyError):
+            before = read_json(file)["settings"]
+        except (ValueError, KeyError, TypeError):
             raise InputError(f"{file} is damaged; start anew in another --output_dir.") from None
         # As JSON gives them back: tuples are lists there.
         before = json.loads(json.dumps(defaults or {})) | before
@@ -112,6 +113,6 @@ class Checkpoints:
         try:
             self._checkpoint.restore(latest).assert_existing_objects_matched()
         except (tf.errors.OpError, AssertionError) as error:
-            first = str(error).splitlines()[0]
+            first = reason(error)
             raise InputError(f"checkpoint {latest} can't be restored: {first}") from None
         return True

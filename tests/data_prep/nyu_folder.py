@@ -49,9 +49,8 @@ def depth_frame(centre: np.ndarray, seed: int) -> np.ndarray:
 
 
 def write_frame(path, depth) -> None:
-    """Writes [H, W] mm as NYU does; R is noise that readers must not heed."""
-    red = np.full_like(depth, 77)
-    pixels = np.stack([red, depth >> 8, depth & 255], axis=-1).astype(np.uint8)
+    """Writes [H, W] mm as NYU does."""
+    pixels = np.stack([0 * depth, depth >> 8, depth & 255], axis=-1).astype(np.uint8)
     Image.fromarray(pixels).save(path, compress_level=1)
 
 

@@ -93,3 +93,20 @@ def test_a_closed_surface_has_no_cracks():
     square = np.array([[-100.0, -100, 250], [100, -100, 250], [100, 100, 250], [-100, 100, 250]])
     _, face, _ = render_mesh(square, [[0, 2, 1], [0, 3, 2]], (100.0, 100.0, 20.0, 20.0), 41, 41)
     assert (face >= 0).all()
+
+
+@pytest.mark.parametrize("face", [[0, 1, -5], [0, 1, 10**9], [0, 1, 3]])
+def test_a_face_that_names_no_vertex_is_refused(face):
+    corners = np.float64([[0, 0, 500], [0, 10, 500], [10, 0, 500]])
+    with pytest.raises(ValueError, match="faces name vertices"):
+        render_mesh(corners, np.array([face]), (100, 100, 8, 8), 16, 16)
+
+
+def test_corners_that_are_no_numbers_are_left_out():
+    corners = np.float64([[0, 0, 500], [0, 100, 500], [100, 0, 500]])
+    for value in (np.nan, np.inf, -np.inf, 1e300):
+        for place in range(9):
+            broken = corners.copy()
+            broken.flat[place] = value
+            depth, face, _ = render_mesh(broken, np.array([[0, 1, 2]]), (100, 100, 8, 8), 16, 16)
+            assert depth.shape == face.shape == (16, 16) and not np.isnan(depth).any()

@@ -3,12 +3,12 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 from dgn_tf.errors import InputError
 from dgn_tf.predictor import HandMeshPredictor
 from dgn_tf.serving import allow_list
 from tests.exported_model import exported_model
+from tests.serving.edited_model import edited, saver_nodes
 
 SPEC = [tf.TensorSpec([None], tf.float32, name="depth")]
 
@@ -81,22 +81,6 @@ def test_an_exported_model_and_its_checkpoint_ops_are_allowed():
     assert {"SaveV2", "RestoreV2"} <= ops
 
 
-def edited(tmp_path, edit):
-    """A copy of the exported model after `edit` of its MetaGraphDef."""
-    folder = tmp_path / "model"
-    shutil.copytree(exported_model() / "1", folder)
-    model = saved_model_pb2.SavedModel()
-    model.ParseFromString((folder / "saved_model.pb").read_bytes())
-    edit(model.meta_graphs[0])
-    (folder / "saved_model.pb").write_bytes(model.SerializeToString())
-    return folder
-
-
-def saver_nodes(graph):
-    entries = {graph.saver_def.save_tensor_name.split(":")[0], graph.saver_def.restore_op_name}
-    return [node for node in graph.graph_def.node if node.name in entries]
-
-
 def run_save_from_the_initialiser(graph):
     name = graph.saver_def.save_tensor_name.split(":")[0]
     next(node for node in graph.graph_def.node if node.op == "NoOp").input.append(f"^{name}")
@@ -108,9 +92,7 @@ def give_the_saver_out_as_a_signature(graph):
 
 
 def restore_by_the_saving_function(graph):
-    save, load = sorted(
-        saver_nodes(graph), key=lambda n: n.name != graph.saver_def.save_tensor_name.split(":")[0]
-    )
+    save, load = saver_nodes(graph)
     load.attr["f"].func.name = save.attr["f"].func.name
 
 
@@ -138,7 +120,7 @@ def call_the_saver_by_its_name_as_an_op(graph):
 )
 def test_checkpoint_ops_are_refused_where_something_else_can_run_them(edit, tmp_path):
     with pytest.raises(InputError, match="SaveV2|RestoreV2"):
-        allow_list.read_saved_model(edited(tmp_path, edit))
+        allow_list.read_saved_model(edited(tmp_path / "model", edit))
 
 
 def test_a_foreign_model_is_refused(tmp_path):

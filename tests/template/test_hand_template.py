@@ -290,5 +290,5 @@ def test_truncated_and_incomplete_files_are_refused_by_name(template, tmp_path):
 
 def test_objects_in_the_file_are_refused_unread(tmp_path):
     np.savez(tmp_path / "pickle.npz", vertices=np.array([{"a": 1}], object))
-    with pytest.raises(InputError, match="pickle.npz: is no hand template.*allow_pickle"):
+    with pytest.raises(InputError, match="pickle.npz: is no hand template.*Python objects"):
         HandTemplate.load(tmp_path / "pickle.npz")
