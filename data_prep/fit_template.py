@@ -8,7 +8,7 @@ file from labels that are not NYU's whole training split is marked as an experim
 learns from it.
 """
 
-import os
+import io
 import pathlib
 
 import numpy as np
@@ -22,6 +22,7 @@ from dgn_tf.errors import InputError
 from dgn_tf.fitting.closed_form import MIN_PALM_KEYPOINTS
 from dgn_tf.fitting.fit import FINGER_SCALES, Fit, fit_keypoints
 from dgn_tf.json_file import write_json
+from dgn_tf.output_files import write_whole
 from dgn_tf.template import HANDS, load_template
 
 _INPUT = flags.DEFINE_string(
@@ -130,17 +131,9 @@ def save_poses(path, fit: Fit, labels, template, max_residual_mm: float = 0.0) -
         "frames": labels.frames,
         "subjects": labels.subjects,
     }
-    path = pathlib.Path(path)
-    beside = path.with_name(path.name + ".part")
-    try:
-        with open(beside, "wb") as file:
-            np.savez_compressed(file, **content)
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(
-            f"--output={path}: cannot be written ({error.strerror}); choose a folder that exists."
-        ) from None
+    out = io.BytesIO()
+    np.savez_compressed(out, **content)
+    write_whole(path, out.getvalue(), "--output")
     return int(usable.sum())
 
 

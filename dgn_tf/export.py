@@ -75,6 +75,8 @@ def main(_):
     version = output / str(FLAGS.version)
     if version.exists() and not FLAGS.overwrite:
         raise InputError(f"{version} exists; choose another --version or say --overwrite.")
+    import tensorflow as tf
+
     from dgn_tf import model_folder
     from dgn_tf.localize.finders import load_finder
 
@@ -90,14 +92,16 @@ def main(_):
         output.mkdir(parents=True, exist_ok=True)
         fresh = pathlib.Path(tempfile.mkdtemp(prefix=f".{version.name}.new-", dir=output))
         written = _write(network, finder, fresh, version.name, batch_sizes)
+        _refuse_folders([*model_folder.files_in(output), *(output / name for name in written[1:])])
         if source.resolve() != output.resolve():
             model_folder.copy_model_folder(source, output)
         if version.exists():
             version.replace(fresh / "replaced")
         for name in written:
             (fresh / name).replace(output / name)
-    except OSError as error:
-        raise InputError(f"--output_dir={output} can't be written: {error.strerror}.") from None
+    except (OSError, tf.errors.OpError) as error:  # TensorFlow's own where it writes
+        why = getattr(error, "strerror", None) or errors.reason(error)
+        raise InputError(f"--output_dir={output} can't be written: {why}.") from None
     finally:
         if fresh is not None:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -107,6 +111,13 @@ def main(_):
     )
     for name in written[1:]:
         print(f"{output / name}: {_megabytes(output / name):.1f} MiB")
+
+
+def _refuse_folders(files):
+    """Before the first file is replaced: a folder in one's place would stop it half way."""
+    for file in files:
+        if file.is_dir():
+            raise InputError(f"--output_dir: {file} is a folder, where a file is to be written.")
 
 
 def _checked_flags() -> list[int]:

@@ -4,25 +4,23 @@ import dataclasses
 import io
 import math
 import os
-import pathlib
 import zipfile
 from collections.abc import Iterable
 
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.output_files import write_whole
 
 MAX_BYTES = 2**30  # of all arrays that are read of a file
 _MAX_MEMBERS = 1000
 
 
 def write_fields(values, file: str | os.PathLike) -> None:
-    """Writes a dataclass's fields by their names, beside, then renames."""
-    file = pathlib.Path(file)
-    beside = file.with_name(file.name + ".part")
-    with open(beside, "wb") as out:
-        np.savez(out, **dataclasses.asdict(values))
-    os.replace(beside, file)
+    """Writes a dataclass's fields by their names, see `write_whole`."""
+    out = io.BytesIO()
+    np.savez(out, **dataclasses.asdict(values))
+    write_whole(file, out.getvalue(), "--output")
 
 
 def read_fields(kind: type, file: str | os.PathLike, remedy: str) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """Facts of the NYU test set that its figures rest on (Tompson et al. 2014), and its text form."""
 
 import array
-import contextlib
 import gzip
 import os
 import pathlib
@@ -10,6 +9,7 @@ import zlib
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.output_files import write_whole
 
 # Of all three cameras; reproduces the published means to three decimals.
 INTRINSICS = (588.036865, 587.075073, 320.0, 240.0)
@@ -99,12 +99,4 @@ def write_uvd(path: str | os.PathLike, uvd: np.ndarray, flag: str = "--predictio
     content = "".join(lines).encode("ascii")
     if path.suffix == ".gz":
         content = gzip.compress(content, mtime=0)  # the same predictions, the same bytes
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise InputError(f"{flag}={path}: can't be written ({error.strerror}).") from None
+    write_whole(path, content, flag)
