@@ -29,6 +29,12 @@ flags.DEFINE_float("weight_decay", 1e-4, "The optimiser's decoupled decay.", low
 flags.DEFINE_float("clip_norm", 5.0, "Gradients are clipped to this norm; 0: not.", lower_bound=0)
 flags.DEFINE_float("ema_momentum", 0.99, "Of the weights' averages; 0: none.", 0, 1)
 flags.DEFINE_integer("seed", 1, "Of the weights and the data.", lower_bound=0)
+flags.DEFINE_string(
+    "init_weights",
+    "",
+    "Folder of a localiser to start from (dgn_tf/localize/assets is the one "
+    "that ships); empty: random weights.",
+)
 flags.DEFINE_integer("validation_frames", 500, "Frames that choose the best.", lower_bound=1)
 
 MAY_CHANGE = frozenset({"steps", "decay_start", "validation_frames"})
@@ -43,6 +49,19 @@ def main(_):
         )
     own = FLAGS.get_key_flags_for_module(__name__)
     train({f.name: f.value for f in own}, {f.name: f.default for f in own})
+
+
+def start_from(network, folder: str) -> None:
+    """Gives a localiser the weights of a folder; InputError where they are of other sizes."""
+    from dgn_tf.localize.model_folder import load_localiser
+
+    trained = load_localiser(folder)
+    if trained.channels != network.channels:
+        raise InputError(
+            f"--init_weights={folder}: a localiser of channels {trained.channels}; wanted "
+            f"{network.channels}."
+        )
+    network.set_weights(trained.get_weights())
 
 
 def train(values: dict, defaults: dict) -> None:
@@ -63,6 +82,8 @@ def train(values: dict, defaults: dict) -> None:
     tf.keras.utils.set_random_seed(values["seed"])
     network = Localiser()
     network(network.example_inputs())
+    if values["init_weights"]:
+        start_from(network, values["init_weights"])
     run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE, defaults)
     steps, start = values["steps"], values["decay_start"]
     start = int(0.4 * steps) if start < 0 else start
