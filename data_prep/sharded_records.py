@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 from tqdm import tqdm
 
-from dgn_tf.data.reader import record_offsets
-from dgn_tf.data.record_folder import PLAN_FILE, alone, claim
+from dgn_tf.data.reader import RecordStore
+from dgn_tf.data.record_folder import PLAN_FILE, alone, claim, is_whole
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.errors import InputError
 
@@ -76,7 +76,14 @@ def write_set(
             claim(folder, plan)
             for path in folder.glob("*.partial"):
                 path.unlink()
-            missing = [s for s in range(shards) if not _is_done(folder, prefix, s, shards, count)]
+            missing = [
+                shard
+                for shard in range(shards)
+                if not is_whole(
+                    folder / shard_name(prefix, shard, shards),
+                    len(shard_range(shard, shards, count)),
+                )
+            ]
             _write_shards(
                 folder, prefix, plan, batches, missing, workers, progress, frames_per_record
             )
@@ -102,16 +109,6 @@ def _replace(path, text):
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def _is_done(folder, prefix, shard, shards, count):
-    path = folder / shard_name(prefix, shard, shards)
-    if not path.exists():
-        return False
-    try:
-        return len(record_offsets(str(path))) == len(shard_range(shard, shards, count))
-    except InputError:
-        return False  # Truncated, by a full disk say: written again.
 
 
 def _write_shards(folder, prefix, plan, batches, missing, workers, progress, frames):
@@ -162,24 +159,21 @@ def _describe(folder, prefix, plan, details):
     paths = [folder / shard_name(prefix, s, plan["shards"]) for s in range(plan["shards"])]
     files = []
     for path in paths:
+        shard = RecordStore([str(path)])
+        for record in shard:
+            content.update(hashlib.sha256(record).digest())
         data = path.read_bytes()
-        spans = record_offsets(str(path))
-        for offset, length in spans:
-            content.update(hashlib.sha256(data[offset : offset + length]).digest())
         files.append(
             {
                 "name": path.name,
-                "records": len(spans),
+                "records": len(shard),
                 "bytes": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),
             }
         )
 
     def records():
-        for path in paths:
-            data = path.read_bytes()
-            for offset, length in record_offsets(str(path)):
-                yield data[offset : offset + length]
+        return iter(RecordStore(list(map(str, paths))))
 
     description = {
         **plan,

@@ -1,6 +1,7 @@
 """Errors that a user can mend, and how the modules one runs report them."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,7 +13,11 @@ class InputError(ValueError):
 
 
 def run(main: Callable[[Sequence[str]], object]) -> None:
-    """Runs an absl `main`; an InputError becomes one line on stderr and exit code 1."""
+    """Runs an absl `main`; an InputError becomes one line on stderr and exit code 1.
+
+    So does one that was raised while a graph ran, such as a loader's: TensorFlow has it in the
+    text of an error of its own.
+    """
 
     def guarded(argv):
         if len(argv) > 1:
@@ -21,8 +26,21 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
             return main(argv)
         except InputError as error:
             _fail(str(error))
+        except Exception as error:
+            if (reason := input_error_within(error)) is None:
+                raise
+            _fail(reason)
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def input_error_within(error: BaseException) -> str | None:
+    """The message of the InputError that an error of TensorFlow reports; None for any other."""
+    if not type(error).__module__.startswith("tensorflow."):
+        return None
+    # "InvalidArgumentError: {{function_node ...}} InputError: the message\nTraceback ..."
+    found = re.search(r"\bInputError: (.+?)(?:\nTraceback|\n\n|\n\t|$)", str(error), re.DOTALL)
+    return found and found[1].strip()
 
 
 def _parse_flags(argv):

@@ -18,8 +18,8 @@ from dgn_tf.annotation import schema
 from dgn_tf.annotation.report import Tally
 from dgn_tf.data import view_schema
 from dgn_tf.data.feature_scan import scan_feature
-from dgn_tf.data.reader import record_offsets
-from dgn_tf.data.record_folder import PLAN_FILE, alone, claim, hand_of
+from dgn_tf.data.reader import RecordStore
+from dgn_tf.data.record_folder import PLAN_FILE, alone, claim, hand_of, is_whole
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.data.views import ViewRecords, labelled_steps
 from dgn_tf.errors import InputError
@@ -88,12 +88,7 @@ def write_annotated(records: ViewRecords, annotator, folder, plan: dict, batch_s
 
 def read_annotated(folder, files: list[str]) -> Iterator[bytes]:
     """The records of an annotation's shards, in their order."""
-    for name in files:
-        path = os.path.join(folder, name)
-        with open(path, "rb") as shard:
-            for offset, length in record_offsets(path, schema.WRITER):
-                shard.seek(offset)
-                yield shard.read(length)
+    return iter(RecordStore([os.path.join(folder, name) for name in files], schema.WRITER))
 
 
 def _shards(records, frames):
@@ -109,7 +104,9 @@ def _shards(records, frames):
 
 
 def _write_missing(records, annotator, folder, shards, batch_size):
-    missing = {name: rows for name, rows in shards.items() if not (folder / name).exists()}
+    missing = {
+        name: rows for name, rows in shards.items() if not is_whole(folder / name, len(rows))
+    }
     total = sum(map(len, shards.values()))
     bar = tqdm.tqdm(
         total=total,
@@ -122,7 +119,7 @@ def _write_missing(records, annotator, folder, shards, batch_size):
         for name, rows in missing.items():
             annotated: list[bytes] = []
             for first in range(0, len(rows), batch_size):
-                part = [records.store.read(row) for row in rows[first : first + batch_size]]
+                part = rows[first : first + batch_size]
                 annotated.extend(_annotated(records, annotator, part, batch_size))
                 bar.update(len(part))
             _write_shard(folder / name, annotated)
@@ -142,11 +139,11 @@ def _write_shard(path, annotated):
         beside.unlink(missing_ok=True)  # There only after an error.
 
 
-def _annotated(records, annotator, serialized, batch_size):
+def _annotated(records, annotator, rows, batch_size):
+    serialized = [records.store.read(row) for row in rows]
     steps: list[dict] = []
-    for record in serialized:
-        step = view_schema.parse_step(record, len(records.cameras), records.keypoints)
-        steps.append({name: value.numpy() for name, value in step.items()})
+    for row, record in zip(rows, serialized, strict=True):
+        steps.append({name: value.numpy() for name, value in records.parse(record, row).items()})
     # Always as many: another size is another graph, whose sums round differently, and a run that
     # goes on is to give what an unbroken one gives.
     labels = annotator(steps + steps[-1:] * (batch_size - len(steps)))

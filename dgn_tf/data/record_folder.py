@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 
+from dgn_tf.data.reader import RecordStore
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.errors import InputError
 from dgn_tf.json_file import write_json
@@ -41,6 +42,17 @@ def alone(folder):
         yield
     finally:
         os.close(handle)
+
+
+def is_whole(shard: pathlib.Path, count: int) -> bool:
+    """Whether a shard has its `count` records, all of them as they were written."""
+    if not shard.exists():
+        return False
+    try:
+        found = RecordStore([str(shard)])
+        return len(found) == sum(1 for _ in found) == count
+    except InputError:
+        return False  # Cut or damaged, by a full disk say: to be written again.
 
 
 def claim(folder: pathlib.Path, plan: dict) -> None:
