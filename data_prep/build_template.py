@@ -30,6 +30,7 @@ from data_prep.embedding import geodesic_distances
 from dgn_tf import mesh_io
 from dgn_tf.errors import InputError, run
 from dgn_tf.template import EMBEDDINGS
+from dgn_tf.writing import write_output
 
 SOURCES = ("makehuman", "libhand", "mano", "glb")
 SIDES: dict[str, bool | None] = {"auto": None, "right": False, "left": True}
@@ -220,12 +221,7 @@ def main(_):
     sheet = report(template, _POSES.value)
     print(format_report(sheet))
     if _REPORT.value:
-        try:
-            pathlib.Path(_REPORT.value).write_text(json.dumps(sheet, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(
-                f"--report={_REPORT.value}: cannot write ({error.strerror}); choose another path."
-            ) from None
+        write_output(_REPORT.value, json.dumps(sheet, indent=1) + "\n", "--report")
     template.save(_OUTPUT.value)
     print(
         f"{_OUTPUT.value}: {template.name}, embedding '{template.embedding}', hash {template.hash}"

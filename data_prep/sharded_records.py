@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 from tqdm import tqdm
 
+from dgn_tf import writing
 from dgn_tf.data.reader import RecordStore
-from dgn_tf.data.record_folder import PLAN_FILE, alone, claim, is_whole
+from dgn_tf.data.record_folder import PLAN_FILE, claim, is_whole
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.errors import InputError
 
@@ -72,10 +73,11 @@ def write_set(
     count, shards = plan["count"], plan["shards"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder):
+        with writing.alone(folder):
             claim(folder, plan)
-            for path in folder.glob("*.partial"):
-                path.unlink()
+            for pattern in (".*.writing.*", "*.partial"):  # of runs that were killed, and old ones
+                for path in folder.glob(pattern):
+                    path.unlink()
             missing = [
                 shard
                 for shard in range(shards)
@@ -101,16 +103,6 @@ def write_set(
         ) from None
 
 
-def _replace(path, text):
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
 def _write_shards(folder, prefix, plan, batches, missing, workers, progress, frames):
     count, shards = plan["count"], plan["shards"]
     total = sum(len(shard_range(s, shards, count)) for s in missing)
@@ -126,19 +118,14 @@ def _write_shards(folder, prefix, plan, batches, missing, workers, progress, fra
 
     def write(shard):
         path = folder / shard_name(prefix, shard, shards)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            with tf.io.TFRecordWriter(str(partial)) as writer:
-                for batch in batches(shard_range(shard, shards, count)):
-                    if stop.is_set():
-                        return
-                    for serialized in batch:
-                        writer.write(serialized)
-                    with lock:
-                        bar.update(len(batch) * frames)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)  # There only after an error.
+        with writing.whole_file(path) as beside, tf.io.TFRecordWriter(str(beside)) as writer:
+            for batch in batches(shard_range(shard, shards, count)):
+                if stop.is_set():
+                    raise concurrent.futures.CancelledError
+                for serialized in batch:
+                    writer.write(serialized)
+                with lock:
+                    bar.update(len(batch) * frames)
 
     # Threads: decoders, kernels and zlib run without the interpreter lock.
     with bar, concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -183,6 +170,7 @@ def _describe(folder, prefix, plan, details):
         "files": files,
         "written_with": {"tensorflow": tf.__version__, "python": platform.python_version()},
     }
-    _replace(folder / DESCRIPTION_FILE, json.dumps(description, indent=2) + "\n")
+    with writing.whole_file(folder / DESCRIPTION_FILE) as beside:
+        beside.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     (folder / PLAN_FILE).unlink(missing_ok=True)
     return description

@@ -17,11 +17,10 @@ stayed outside them. --litert adds `1.PRECISION.tflite`: one crop in, the hand o
 
 import os
 import pathlib
-import shutil
 
 from absl import flags
 
-from dgn_tf import errors
+from dgn_tf import errors, writing
 from dgn_tf.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -71,6 +70,7 @@ def main(_):
     batch_sizes = _checked_flags()
     output = pathlib.Path(FLAGS.output_dir)
     version = output / str(FLAGS.version)
+    writing.restore_folder(version)
     if version.exists() and not FLAGS.overwrite:
         raise InputError(f"{version} exists; choose another --version or say --overwrite.")
     from dgn_tf import model_folder
@@ -80,20 +80,18 @@ def main(_):
     network = model_folder.load_network(source)
     finder = load_finder(FLAGS.localiser)
     # A version is replaced only once the new one is whole.
-    fresh = output / f".{version.name}.new-{os.getpid()}"
     try:
-        fresh.mkdir(parents=True)
-        written = _write(network, finder, fresh, version.name, batch_sizes)
-        if source.resolve() != output.resolve():
-            model_folder.copy_model_folder(source, output)
-        if version.exists():
-            shutil.rmtree(version)
-        for name in written:
-            (fresh / name).replace(output / name)
+        with writing.os_errors(), writing.scratch_folder(output, ".new-") as fresh:
+            written = _write(network, finder, fresh, version.name, batch_sizes)
+            if source.resolve() != output.resolve():
+                model_folder.copy_model_folder(source, output)
+            writing.replace_folder(fresh / version.name, version)
+            for name in written[1:]:
+                (fresh / name).replace(output / name)
     except OSError as error:
-        raise InputError(f"--output_dir={output} can't be written: {error.strerror}.") from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        raise InputError(
+            f"--output_dir={output} can't be written: {writing.reason_of(error)}."
+        ) from None
     print(
         f"{version}: {_megabytes(version):.1f} MiB, template {network.template.name} "
         f"({network.template.embedding}, hash {network.template.hash[:12]})"

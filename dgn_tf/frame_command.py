@@ -2,15 +2,14 @@
 
 import contextlib
 import json
-import os
 import pathlib
-import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
 from dgn_tf.errors import InputError
 from dgn_tf.frame_files import check_size, find_frames, parse_numbers
+from dgn_tf.writing import reason_of, scratch_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,20 +162,18 @@ def _written_apart(files: list[pathlib.Path]) -> list[pathlib.Path]:
 def staged(folder: pathlib.Path):
     """A hidden folder in `folder` whose files move there when all went well, and vanish if not."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    stage = folder / f".writing-{os.getpid()}"
     try:
-        stage.mkdir(parents=True)
-        yield stage
-        for file in sorted(stage.iterdir()):
-            file.replace(folder / file.name)
+        with scratch_folder(folder) as stage:
+            yield stage
+            for file in sorted(stage.iterdir()):
+                file.replace(folder / file.name)
         made = []
     except OSError as error:
         raise InputError(
-            f"--output_dir={folder} can't be written: {error.strerror}; free space "
+            f"--output_dir={folder} can't be written: {reason_of(error)}; free space "
             "or choose another folder."
         ) from None
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
         for path in made:  # innermost first
             with contextlib.suppress(OSError):
                 path.rmdir()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.writing import write_output
 
 FORMATS = ("ply", "obj", "glb")
 
@@ -45,4 +46,4 @@ def mesh_bytes(vertices, faces, format: str = "ply") -> bytes:
 def write_mesh(file, vertices, faces) -> None:
     """Writes a mesh; the file's ending names the format. See `mesh_bytes`."""
     file = pathlib.Path(file)
-    file.write_bytes(mesh_bytes(vertices, faces, file.suffix.lstrip(".").lower()))
+    write_output(file, mesh_bytes(vertices, faces, file.suffix.lstrip(".").lower()))

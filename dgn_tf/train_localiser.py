@@ -6,6 +6,7 @@ writes `best/` (by the validation split) and `last/`: weights.h5, config.json, f
 checkpoints: the same command resumes a run that was stopped.
 """
 
+import contextlib
 import os
 import pathlib
 
@@ -42,11 +43,15 @@ def main(_):
             "change one of them."
         )
     own = FLAGS.get_key_flags_for_module(__name__)
-    train({f.name: f.value for f in own}, {f.name: f.default for f in own})
+    with contextlib.ExitStack() as held:
+        train({f.name: f.value for f in own}, {f.name: f.default for f in own}, held)
 
 
-def train(values: dict, defaults: dict) -> None:
-    """Runs or resumes the training that the flags `values` describe, of these `defaults`."""
+def train(values: dict, defaults: dict, held: contextlib.ExitStack) -> None:
+    """Runs or resumes the training that the flags `values` describe, of these `defaults`.
+
+    `held` keeps others out of the run's folder until it is left.
+    """
     import tensorflow as tf
 
     from dgn_tf.localize import training
@@ -63,6 +68,7 @@ def train(values: dict, defaults: dict) -> None:
     tf.keras.utils.set_random_seed(values["seed"])
     network = Localiser()
     network(network.example_inputs())
+    run_folder.begin_alone(folder, held)
     run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE, defaults)
     steps, start = values["steps"], values["decay_start"]
     start = int(0.4 * steps) if start < 0 else start
@@ -81,6 +87,7 @@ def train(values: dict, defaults: dict) -> None:
         logging.info("nothing to do: %s has all its %d steps", folder, step)
         return
     info = {"seed": values["seed"], "commit": run_folder.commit(), "template": template.name}
+    run_folder.mend_log(folder / "log.csv", step // values["steps_per_epoch"])
     batches = training.validation_frames(template, values["validation_frames"])
     per_epoch = values["steps_per_epoch"]
     model.fit(
@@ -92,7 +99,7 @@ def train(values: dict, defaults: dict) -> None:
             callbacks.StopWhenNotFinite(),
             callbacks.MeanTerms(),
             training.ValidateLocaliser(batches, folder, flagfile, info),
-            tf.keras.callbacks.CSVLogger(str(folder / "log.csv"), append=True),
+            callbacks.WriteLog(folder),
             callbacks.SaveCheckpoint(checkpoints),
         ],
         verbose=1 if os.isatty(1) else 2,

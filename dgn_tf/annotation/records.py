@@ -14,12 +14,13 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from dgn_tf import writing
 from dgn_tf.annotation import schema
 from dgn_tf.annotation.report import Tally
 from dgn_tf.data import view_schema
 from dgn_tf.data.feature_scan import scan_feature
 from dgn_tf.data.reader import RecordStore
-from dgn_tf.data.record_folder import PLAN_FILE, alone, claim, hand_of, is_whole
+from dgn_tf.data.record_folder import PLAN_FILE, claim, hand_of, is_whole
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.data.views import ViewRecords, labelled_steps
 from dgn_tf.errors import InputError
@@ -73,16 +74,15 @@ def write_annotated(records: ViewRecords, annotator, folder, plan: dict, batch_s
         raise InputError(f"--output_dir={folder} is --records; name another folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder):
+        with writing.alone(folder):
             claim(folder, plan)
             shards = _shards(records, plan["frames"])
             _write_missing(records, annotator, folder, shards, batch_size)
             return _describe(records, folder, plan, list(shards))
     except OSError as error:
-        reason = error.strerror or error
         raise InputError(
-            f"--output_dir={folder} can't be written ({reason}); make room or name another, then "
-            "run again: finished shards are kept."
+            f"--output_dir={folder} can't be written ({writing.reason_of(error)}); make room or "
+            "name another, then run again: finished shards are kept."
         ) from error
 
 
@@ -126,17 +126,10 @@ def _write_missing(records, annotator, folder, shards, batch_size):
 
 
 def _write_shard(path, annotated):
-    """Beside, then renamed."""
-    beside = path.with_name(path.name + ".part")
-    try:
+    with writing.os_errors(), writing.whole_file(path) as beside:
         with tf.io.TFRecordWriter(str(beside)) as writer:
             for record in annotated:
                 writer.write(record)
-        os.replace(beside, path)
-    except tf.errors.OpError as error:
-        raise OSError(error.error_code, error.message) from error
-    finally:
-        beside.unlink(missing_ok=True)  # There only after an error.
 
 
 def _annotated(records, annotator, rows, batch_size):

@@ -1,9 +1,6 @@
 """A folder that a run writes records into: it alone, and no other set's."""
 
-import contextlib
-import fcntl
 import json
-import os
 import pathlib
 
 from dgn_tf.data.reader import RecordStore
@@ -19,29 +16,6 @@ _ALWAYS_WAS = {"hand": "right"}
 def hand_of(description: dict) -> str:
     """Which hand a set's frames showed, "right" or "left"; its records show right ones."""
     return {**_ALWAYS_WAS, **description}["hand"]
-
-
-@contextlib.contextmanager
-def alone(folder):
-    """Keeps a second run out of the folder; the lock goes with the process, however it ends.
-
-    Raises:
-        InputError: another run is writing there.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another run is writing there; wait for it or choose another "
-                "--output_dir."
-            ) from None
-        except OSError:
-            pass  # A file system without locks.
-        yield
-    finally:
-        os.close(handle)
 
 
 def is_whole(shard: pathlib.Path, count: int) -> bool:
@@ -82,7 +56,7 @@ def claim(folder: pathlib.Path, plan: dict) -> None:
                 "another --output_dir or delete it."
             )
         return
-    strangers = sorted(path.name for path in folder.glob("*.tfrecord"))
+    strangers = sorted(path.name for path in folder.glob("[!.]*.tfrecord"))
     if strangers:
         raise InputError(
             f"{folder / strangers[0]}: records of unknown origin; choose another --output_dir or "

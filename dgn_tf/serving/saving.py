@@ -1,9 +1,7 @@
 """Writes a trained network as a SavedModel, with its assets, checked against the network."""
 
 import json
-import os
 import pathlib
-import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +9,7 @@ import tensorflow as tf
 from dgn_tf.serving import allow_list, description, warmup
 from dgn_tf.serving.module import ServingModule
 from dgn_tf.serving.thinning import thin_saved_model
+from dgn_tf.writing import scratch_folder
 
 AGREEMENT_MM = 0.05  # largest difference of a vertex between network and exported model
 # Of the mean difference where weights are rounded: the palm's direction moves a little, and with it
@@ -32,10 +31,8 @@ def save_model(network, folder, finder, precision: str = "fp32", forward=None) -
         RuntimeError: the saved model disagrees with the network.
     """
     folder = pathlib.Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    stage = folder.parent / f".{folder.name}.writing-{os.getpid()}"
-    sources = folder.parent / f".{folder.name}.assets-{os.getpid()}"
-    try:
+    with scratch_folder(folder.parent) as scratch:
+        stage, sources = scratch / "model", scratch / "assets"
         stored = "fp32" if forward is not None else precision
         module = ServingModule(network, finder, stored, forward)
         files = write_assets(network, sources, finder)
@@ -49,9 +46,6 @@ def save_model(network, folder, finder, precision: str = "fp32", forward=None) -
         allow_list.read_saved_model(stage)
         _check_agreement(network, stage, precision)
         stage.rename(folder)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-        shutil.rmtree(sources, ignore_errors=True)
 
 
 def write_assets(network, folder, finder) -> list[pathlib.Path]:
