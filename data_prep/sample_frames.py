@@ -33,7 +33,7 @@ _SEED = flags.DEFINE_integer(
 
 def sample_config(gesture: str) -> SynthesisConfig:
     """A hand with that gesture, held towards a camera at arm's length."""
-    config = SynthesisConfig()
+    config = SynthesisConfig.version_1()  # the samples keep their bytes
     shares = tuple(float(name == gesture) for name in GESTURES)
     return dataclasses.replace(
         config,

@@ -20,7 +20,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "weights", None, "Model folder (OUTPUT_DIR/best, saved_models/dgn).", required=True
 )
-flags.DEFINE_string("config", "configs/synthetic_val.json", "JSON of the frames' sampler.")
+flags.DEFINE_string("config", "configs/synthetic_val_2.json", "JSON of the frames' sampler.")
 flags.DEFINE_integer("frames", 480, "To fit, and as many to measure.", lower_bound=32)
 flags.DEFINE_integer("seed", 11, "Of the frames.", lower_bound=0)
 flags.DEFINE_string("records", "", "Folder of synthetic records to measure on as well.")

@@ -20,7 +20,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "weights", None, "Model folder (OUTPUT_DIR/best, saved_models/dgn).", required=True
 )
-flags.DEFINE_string("config", "configs/synthetic_val.json", "JSON of the frames' sampler.")
+flags.DEFINE_string("config", "configs/synthetic_val_2.json", "JSON of the frames' sampler.")
 flags.DEFINE_integer("users", 64, "Synthetic users.", lower_bound=8)
 flags.DEFINE_integer("frames", 48, "Frames of each user.", lower_bound=8)
 flags.DEFINE_integer(

@@ -69,10 +69,12 @@ class DualGridNet(tf.keras.Model):
         self._correspondence_channels = 2 + (layers - 1)
         grid = self.template.grid_size
 
-        self.palm_direction = PalmDirection() if config.upright else None
+        self.palm_direction = (
+            PalmDirection(activation=config.activation) if config.upright else None
+        )
         self.image_shuffle = SpaceToDepth(config.shuffle)
         self.image_hourglass = Hourglass(
-            config.image_channels, config.blocks, norm=config.norm, block=config.block
+            config.image_channels, config.blocks, config.block, config.norm, config.activation
         )
         pixels = config.shuffle**2
         self.correspondence_head = _head(self._correspondence_channels * pixels)
@@ -85,7 +87,7 @@ class DualGridNet(tf.keras.Model):
         )
         self.mesh_shuffle = SpaceToDepth(config.shuffle)
         self.mesh_hourglass = Hourglass(
-            config.mesh_channels, config.blocks, norm=config.mesh_norm, block=config.block
+            config.mesh_channels, config.blocks, config.block, config.mesh_norm, config.activation
         )
         self.coordinate_head = _head(3 * layers * config.shuffle**2)
         self.mesh_unshuffle = DepthToSpace(config.shuffle)

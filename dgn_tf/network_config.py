@@ -4,6 +4,9 @@ import dataclasses
 
 from dgn_tf.errors import InputError
 
+# Of a crop, by name; `DualGridNet` says what each is.
+NETWORK_INPUTS = ("depth", "intrinsics", "centre", "cube")
+
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
@@ -18,6 +21,7 @@ class NetworkConfig:
         block: `plain` (3x3, 3x3) or `bottleneck` (1x1, 3x3, 1x1) residual blocks.
         norm: `batch` or `none`, of the image hourglass.
         mesh_norm: likewise of the mesh hourglass, whose inputs vary most in size.
+        activation: `relu`, or `leaky_relu`, which has no dead zone (a tenth below 0).
         features: channels of the feature map I_f.
         kernel: cells on a side of the window of extension and sampling.
         sigma: of Eq. 2, per squared cell.
@@ -42,6 +46,7 @@ class NetworkConfig:
     block: str = "plain"
     norm: str = "none"
     mesh_norm: str = "batch"
+    activation: str = "relu"
     features: int = 32
     kernel: int = 8
     sigma: float = 0.5

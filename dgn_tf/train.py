@@ -136,6 +136,12 @@ flags.DEFINE_integer("blocks", None, "Residual blocks a level.", lower_bound=1)
 flags.DEFINE_integer("features", None, "Channels of the feature map I_f.", lower_bound=1)
 flags.DEFINE_enum("norm", None, ["batch", "none"], "Normalisation in the image hourglass.")
 flags.DEFINE_enum("mesh_norm", None, ["batch", "none"], "Normalisation in the mesh hourglass.")
+flags.DEFINE_enum(
+    "activation",
+    None,
+    ["relu", "leaky_relu"],
+    "Of the convolutions; leaky_relu passes a tenth of what is below 0. Empty: preset's.",
+)
 flags.DEFINE_enum("scale", None, ["umeyama", "symmetric", "none"], "Scale of SimilarityFit.")
 flags.DEFINE_integer("extension_stride", None, "1: every pixel; 2: one of each 2x2 block.", 1, 2)
 flags.DEFINE_integer("batch_size", 32, "Frames a step.", lower_bound=1)
@@ -158,6 +164,17 @@ flags.DEFINE_bool(
     "Take --init_weights although of another template: what the "
     "networks see of a depth frame carries over, the map of the mesh is learnt anew.",
 )
+flags.DEFINE_bool(
+    "revive",
+    True,
+    "Give channels of --init_weights that a ReLU lets through on no validation frame back: the "
+    "network computes the same at first, but they learn again.",
+)
+flags.DEFINE_bool(
+    "stop_when_shut",
+    True,
+    "End the run, by name, where a residual block lets no channel through on any validation frame.",
+)
 flags.DEFINE_enum("loss", "robust", ["robust", "mse"], "Huber and L1 (mm), or Eq. 4's squares.")
 flags.DEFINE_float("correspondence_weight", 10.0, "Of the I_m term.", lower_bound=0)
 flags.DEFINE_float("alpha", 1.0, "Of the P_r term (Eq. 4).", lower_bound=0)
@@ -166,7 +183,7 @@ flags.DEFINE_float("keypoint_weight", 1.0, "Of the key points of T.", lower_boun
 flags.DEFINE_float("layer_weight", 5.0, "Of the layer's cross entropy.", lower_bound=0)
 flags.DEFINE_integer("validation_frames", 480, "Frames that choose the checkpoint.", lower_bound=1)
 flags.DEFINE_string(
-    "validation_config", "configs/synthetic_val.json", "JSON of the validation split's sampler."
+    "validation_config", "configs/synthetic_val_2.json", "JSON of the validation split's sampler."
 )
 flags.DEFINE_bool("jit_compile", False, "XLA (slower on CPU, see BUILD.md).")
 flags.DEFINE_bool("mixed_precision", False, "float16 convolutions; for GPUs.")
@@ -206,6 +223,7 @@ MAY_CHANGE = frozenset(
         "validation_config",
         "summaries",
         "keep_weights",
+        "stop_when_shut",
         "real_validation_frames",
         "real_records",  # may lie elsewhere: their content is compared
         "unlabelled_records",  # likewise
@@ -358,6 +376,11 @@ def _fit(run: _Run, model, where, held: contextlib.ExitStack) -> None:
         from dgn_tf.model_folder import load_weights
 
         load_weights(model.network, settings["init_weights"], settings["init_other_template"])
+        if settings["revive"]:
+            from dgn_tf.training.shut_channels import revive
+
+            count = revive(model.network, datasets.validation_batches(template, settings))
+            logging.info("%d shut channels of --init_weights were given back", count)
     resumed = run_folder.has_checkpoint(folder)
     if where.chief:
         # Only now: flags that are wrong so far leave no folder behind.
@@ -405,8 +428,8 @@ def _fit(run: _Run, model, where, held: contextlib.ExitStack) -> None:
 
 def _keepers(run: _Run, checkpoints) -> list:
     """The callbacks that measure the model and write: of one process alone."""
-
     from dgn_tf.training import callbacks, datasets
+    from dgn_tf.training.shut_channels import WatchShutChannels
 
     validation = datasets.validation_batches(run.template, run.settings)
     views, held_out, energies = run.values["real_validation_frames"], [], []
@@ -424,6 +447,7 @@ def _keepers(run: _Run, checkpoints) -> list:
             energies,
             keep=run.values["keep_weights"],
         ),
+        WatchShutChannels(validation, run.values["stop_when_shut"]),
         callbacks.WriteLog(run.folder),
         callbacks.SaveCheckpoint(checkpoints),
     ]

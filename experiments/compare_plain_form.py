@@ -18,6 +18,7 @@ from absl import flags
 
 from dgn_tf import errors
 from dgn_tf.errors import InputError
+from dgn_tf.network_config import NETWORK_INPUTS
 
 FLAGS = flags.FLAGS
 
@@ -53,7 +54,7 @@ def main(_):
             f"takes {network.config.image_size}."
         )
     frames = data.synthesize_batch(network.template, config, FLAGS.seed, 0, FLAGS.frames)
-    batch = {name: tf.constant(frames[name]) for name in ("depth", "intrinsics", "centre", "cube")}
+    batch = {name: tf.constant(frames[name]) for name in NETWORK_INPUTS}
     plain = plain_form(network)
     result = {"agreement": agreement(shipped(network), unfused(plain), batch)}
     for name, value in result["agreement"].items():

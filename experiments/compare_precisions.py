@@ -83,9 +83,9 @@ class _LiteRT:
     def __call__(self, batch):
         import numpy as np
 
-        from dgn_tf.evaluation.predictions import CROP_INPUTS
+        from dgn_tf.network_config import NETWORK_INPUTS
 
-        inputs = {name: np.asarray(batch[name], np.float32) for name in CROP_INPUTS}
+        inputs = {name: np.asarray(batch[name], np.float32) for name in NETWORK_INPUTS}
         each = [
             self._run(**{name: value[row : row + 1] for name, value in inputs.items()})
             for row in range(len(inputs["cube"]))

@@ -14,7 +14,7 @@ from absl import flags
 from dgn_tf import errors
 
 _SAVED_MODEL = flags.DEFINE_string("saved_model", "saved_models/dgn", "Exported model.")
-_CONFIG = flags.DEFINE_string("config", "configs/synthetic_val.json", "JSON of the sampler.")
+_CONFIG = flags.DEFINE_string("config", "configs/synthetic_val_2.json", "JSON of the sampler.")
 _FRAMES = flags.DEFINE_integer("frames", 200, "Whole frames, 640 x 480.", lower_bound=2)
 _SEED = flags.DEFINE_integer("seed", 21, "Of the frames.", lower_bound=0)
 

@@ -14,8 +14,8 @@ from dgn_tf.geometry import camera
 from dgn_tf.losses import data_terms, free_space, multi_view
 from dgn_tf.losses.energy import EnergyConfig, wrist_of
 from dgn_tf.losses.multi_view import flat_views
+from dgn_tf.network_config import NETWORK_INPUTS
 
-NETWORK_INPUTS = ("depth", "intrinsics", "centre", "cube")
 # A crop's centre beyond these depths is no hand's, mm: the view keeps the centre that it had.
 _NEAREST_MM, _FARTHEST_MM = 100.0, 6000.0
 # Centre of a view that has none: nothing divides by 0.

@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.benchmarking import timing
-from dgn_tf.benchmarking.inputs import CROP_INPUTS
 from dgn_tf.benchmarking.machine import matrix_product
 from dgn_tf.benchmarking.training import forward_flops
+from dgn_tf.network_config import NETWORK_INPUTS
 
 
 def measure_inference(network, batch, rounds: int, sizes=(1, 32)) -> dict:
@@ -23,7 +23,7 @@ def measure_inference(network, batch, rounds: int, sizes=(1, 32)) -> dict:
     """
     run = tf.function(lambda inputs: network(inputs, training=False)["vertices"])
     multiply, multiply_flops = matrix_product()
-    parts = {size: {name: batch[name][:size] for name in CROP_INPUTS} for size in sizes}
+    parts = {size: {name: batch[name][:size] for name in NETWORK_INPUTS} for size in sizes}
     jobs = {"product": multiply}
     for size in sizes:
         times = max(1, 32 // size)

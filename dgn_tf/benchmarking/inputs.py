@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dgn_tf import data
+from dgn_tf.network_config import NETWORK_INPUTS
 
 INTRINSICS = (475.0, 475.0, 319.5, 239.5)  # of the frames, 640 x 480
-CROP_INPUTS = ("depth", "intrinsics", "centre", "cube")
 
 
 class Inputs(NamedTuple):
@@ -44,7 +44,7 @@ def synthetic_inputs(template, image_size: int, count: int, seed: int = 5) -> In
         for index in range(count)
     ]
     return Inputs(
-        {name: crops[name] for name in CROP_INPUTS},
+        {name: crops[name] for name in NETWORK_INPUTS},
         {
             "depth": np.stack(frames).astype(np.float32),
             "intrinsics": np.tile(np.array(INTRINSICS, np.float32), [count, 1]),

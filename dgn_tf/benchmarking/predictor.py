@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from dgn_tf import data
 from dgn_tf.benchmarking import timing
-from dgn_tf.benchmarking.inputs import CROP_INPUTS
 from dgn_tf.model_folder import load_network
+from dgn_tf.network_config import NETWORK_INPUTS
 from dgn_tf.predictor import HandMeshPredictor
 
 
@@ -79,4 +79,4 @@ def _crop(network, depth_mm, intrinsics, hand):
         cube,
         network.config.image_size,
     )
-    return dict(zip(CROP_INPUTS, (depth, camera, centre, cube), strict=True))
+    return dict(zip(NETWORK_INPUTS, (depth, camera, centre, cube), strict=True))

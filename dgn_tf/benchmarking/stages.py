@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from dgn_tf.benchmarking import machine, timing
 from dgn_tf.benchmarking.flops import count_flops
-from dgn_tf.benchmarking.inputs import CROP_INPUTS
 from dgn_tf.benchmarking.traffic import count_bytes
 from dgn_tf.geometry import crop as crop_geometry
 from dgn_tf.geometry import kinematics, upright
+from dgn_tf.network_config import NETWORK_INPUTS
 from dgn_tf.serving.freezing import frozen
 from dgn_tf.serving.module import CUBE_MM
 
@@ -56,7 +56,7 @@ def inference_stages(network, finder, depth, intrinsics) -> dict[str, Stage]:
             known |= stages[name].function(**given)
         if name == "crop":
             # What the confidence judges: of some of it no other stage is the source.
-            known |= network({key: known[key] for key in CROP_INPUTS}, training=False)
+            known |= network({key: known[key] for key in NETWORK_INPUTS}, training=False)
     return stages
 
 
@@ -148,19 +148,19 @@ class _Functions:
         last = ("joint_angles", "confidence", "keypoint_confidence")
         return {
             "locate": (self.locate, ("frame", "camera"), ("centre",)),
-            "crop": (self.crop, ("frame", "camera", "centre"), CROP_INPUTS),
-            "view": (self.view, CROP_INPUTS, ("seen", *turned)),
+            "crop": (self.crop, ("frame", "camera", "centre"), NETWORK_INPUTS),
+            "view": (self.view, NETWORK_INPUTS, ("seen", *turned)),
             "image_network": (self.image_network, ("seen",), ("correspondences", "features")),
             "extension": (self.extension, ("correspondences", "features", "seen"), ("extended",)),
             "mesh_network": (self.mesh_network, ("extended",), ("coordinate_map",)),
             "sampling": (
                 self.sampling,
-                ("coordinate_map", "extended", *CROP_INPUTS[2:], *turned[1:]),
+                ("coordinate_map", "extended", *NETWORK_INPUTS[2:], *turned[1:]),
                 ("vertices_sampled", "occupancy"),
             ),
             "similarity_fit": (self.fit, ("vertices_sampled",), ("transforms",)),
             "skinning": (self.skinning, ("transforms",), ("vertices", "keypoints")),
-            "confidence": (self.confidence, (*CROP_INPUTS, *judged), last),
+            "confidence": (self.confidence, (*NETWORK_INPUTS, *judged), last),
             WHOLE: (self.whole, ("frame", "camera"), (*refined, "keypoints", *last)),
         }
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 from dgn_tf import data
 from dgn_tf.benchmarking import timing
 from dgn_tf.benchmarking.flops import count_flops
-from dgn_tf.benchmarking.inputs import CROP_INPUTS
 from dgn_tf.benchmarking.machine import matrix_product
+from dgn_tf.network_config import NETWORK_INPUTS
 from dgn_tf.training.step import supervised_terms
 
 
@@ -21,7 +21,7 @@ def training_batch(template, config, seed: int, batch_size: int) -> dict[str, tf
 
 def forward_flops(network, batch) -> int:
     """Operations of the network's forward pass over `batch`."""
-    inputs = {name: batch[name] for name in CROP_INPUTS}
+    inputs = {name: batch[name] for name in NETWORK_INPUTS}
     run = tf.function(lambda inputs: network(inputs, training=False))
     return count_flops(run.get_concrete_function(inputs))
 

@@ -9,8 +9,8 @@ from dgn_tf.annotation.refinement import corresponding_vertex
 from dgn_tf.geometry import camera
 from dgn_tf.losses import data_terms
 from dgn_tf.losses.energy import wrist_of
+from dgn_tf.network_config import NETWORK_INPUTS
 
-NETWORK_INPUTS = ("depth", "intrinsics", "centre", "cube")
 PIXELS = 160  # of a frame that are matched, at most
 _WRIST_MARGIN_MM = 10.0  # pixels farther beyond the estimated wrist are the forearm's
 _NEAR_MM = 30.0  # pixels farther from the estimated hand are the background's

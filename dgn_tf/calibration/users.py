@@ -21,7 +21,7 @@ def calm(config: SynthesisConfig) -> SynthesisConfig:
     The shape is the user's own; sensor noise, holes, forearm and background stay.
     """
     pose = config.pose._replace(
-        shape_sigma=0.0, scale_sigma=0.0, uniform_share=0.2, collision_draws=3
+        shape_sigma=0.0, scale_sigma=0.0, measures_spread=0.0, uniform_share=0.2, collision_draws=3
     )
     scene = config.scene._replace(occluder_share=0.0)
     return dataclasses.replace(config, pose=pose, scene=scene)

@@ -8,8 +8,8 @@ from scipy import optimize
 
 from dgn_tf.confidence.calibration import WITHIN_MM, Calibration
 from dgn_tf.metrics import calibration as metrics
+from dgn_tf.network_config import NETWORK_INPUTS
 
-_NETWORK_INPUTS = ("depth", "intrinsics", "centre", "cube")
 # Of squared weights and offsets, against the mean cross entropy: a vertex's offset is learnt from
 # some hundred frames only.
 _PENALTY = 1e-4
@@ -34,7 +34,7 @@ def collect(network, batches) -> Cases:
         return {**outputs, "seen": network.confidence_features(outputs, inputs)}
 
     for batch in batches:
-        outputs = run({name: tf.constant(batch[name]) for name in _NETWORK_INPUTS})
+        outputs = run({name: tf.constant(batch[name]) for name in NETWORK_INPUTS})
         right = [
             np.linalg.norm(outputs[name] - np.asarray(batch[name]), axis=-1) < WITHIN_MM
             for name in ("vertices", "keypoints")

@@ -3,8 +3,7 @@
 import numpy as np
 
 from dgn_tf.errors import InputError
-
-INPUTS = ("depth", "intrinsics", "centre", "cube")
+from dgn_tf.network_config import NETWORK_INPUTS
 
 
 def calibration_crops(network, records: str, count: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -28,11 +27,11 @@ def calibration_crops(network, records: str, count: int, seed: int = 0) -> dict[
 
         config = SynthesisConfig(size=network.config.image_size)
         batch = synthesize_batch(network.template, config, seed, 0, count)
-        return {name: np.asarray(batch[name], np.float32) for name in INPUTS}
-    kept: dict[str, list] = {name: [] for name in INPUTS}
+        return {name: np.asarray(batch[name], np.float32) for name in NETWORK_INPUTS}
+    kept: dict[str, list] = {name: [] for name in NETWORK_INPUTS}
     found = 0
     for batch in _batches(network, records):
-        for name in INPUTS:
+        for name in NETWORK_INPUTS:
             kept[name].append(np.asarray(batch[name], np.float32))
         found += len(kept["cube"][-1])
         if found >= count:

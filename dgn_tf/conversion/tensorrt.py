@@ -11,7 +11,7 @@ import pathlib
 import tensorflow as tf
 
 from dgn_tf.conversion.accelerator import for_accelerator
-from dgn_tf.conversion.calibration import INPUTS
+from dgn_tf.network_config import NETWORK_INPUTS
 from dgn_tf.serving.module import OF_NETWORK, frozen_forward
 
 _CALIBRATION_BATCH = 8
@@ -100,4 +100,4 @@ def _batch(crops, start, size):
     import numpy as np
 
     rows = np.arange(start, start + size) % len(crops["cube"])
-    return {name: tf.constant(crops[name][rows]) for name in INPUTS}
+    return {name: tf.constant(crops[name][rows]) for name in NETWORK_INPUTS}

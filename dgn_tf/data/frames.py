@@ -60,7 +60,8 @@ def render_frame(
     observed_face = np.empty_like(face)
     observed_barycentric = np.empty_like(barycentric)
     observe(
-        config.sensor,
+        config.sensors,
+        config.sensor_shares,
         stream,
         index,
         1.0,
@@ -79,6 +80,6 @@ def render_frame(
         "face": observed_face,
         "barycentric": observed_barycentric,
         "intrinsics": np.array(intrinsics),
-        "vertices": vertices[: len(hand.vertices)],
+        "vertices": drawn.straight,
         "keypoints": keypoints,
     }

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dgn_tf.data.hand_measures import MeasuredHand, measured_hand
+
 
 class HandArrays(NamedTuple):
     """What the kernels need of a HandTemplate (see `hand_arrays`); float64, contiguous."""
@@ -31,6 +33,7 @@ class HandArrays(NamedTuple):
     stub_along: np.ndarray  # [Vs] mm from the wrist, along the forearm
     wrist: np.ndarray  # [N] int32 vertices of the wrist loop
     wrist_axes: np.ndarray  # [3, 3] rows: flexion axis, deviation axis, elbow direction
+    measured: MeasuredHand
 
 
 def sparse(weights):
@@ -149,4 +152,5 @@ def hand_arrays(template) -> HandArrays:
         stub_along=np.maximum((stub - centre) @ elbow, 0.0),
         wrist=wrist,
         wrist_axes=np.stack([flexion, np.cross(elbow, flexion), elbow]),
+        measured=measured_hand(template, joints, finger, segment, flexion),
     )

@@ -27,6 +27,9 @@ class PlaceSettings(NamedTuple):
     image_widths: tuple[int, ...] = (640, 320)  # height is 3/4 of it
     focal_per_width: tuple[float, float] = (0.6, 1.05)
     whole_in_frame_share: float = 0.85  # of frames: no part of the crop's middle leaves the image
+    # Version 2: the hand bends so far to either side of the wrist's joint, the mesh's end behind
+    # the joint with the forearm; 0: the forearm bends where the hand's mesh ends.
+    wrist_bend_mm: float = 0.0
 
 
 @kernel
@@ -92,7 +95,7 @@ def _ring(vertices, ring, centre):
 
 @kernel
 def _attach_forearm(state, hand, settings, vertices):
-    """Writes the forearm into the rows after the hand's, bent about the wrist ring by ring."""
+    """Writes the forearm into the rows after the hand's and bends it, ring by ring."""
     count = hand.vertices.shape[0]
     centre, rest_centre = np.empty(3), np.empty(3)
     ratio = _ring(vertices, hand.wrist, centre) / _ring(hand.vertices, hand.wrist, rest_centre)
@@ -114,6 +117,8 @@ def _attach_forearm(state, hand, settings, vertices):
         along = hand.stub_along[n]
         share = min(1.0, along / 45.0)
         share = share * share * (3.0 - 2.0 * share)  # smooth onset: no fold at the wrist
+        if settings.wrist_bend_mm > 0.0:
+            share = 0.0
         _axis_rotation(hand.wrist_axes[0], share * flexion, flex)
         _axis_rotation(hand.wrist_axes[1], share * deviation, turn)
         swell = ratio * (1.0 + (thickness - 1.0) * min(1.0, along / 60.0))
@@ -127,6 +132,33 @@ def _attach_forearm(state, hand, settings, vertices):
             turned[i] = _dot(turn[i], offset)
         for i in range(3):
             vertices[count + n, i] = centre[i] + _dot(flex[i], turned)
+    if settings.wrist_bend_mm > 0.0:
+        pivot = np.empty(3)  # the joint, moved as the hand's shape moves the end of its mesh
+        for i in range(3):
+            pivot[i] = centre[i] + ratio * (hand.joints[0, i] - rest_centre[i])
+        _bend_at_joint(hand, pivot, settings.wrist_bend_mm, flexion, deviation, vertices)
+
+
+@kernel
+def _bend_at_joint(hand, pivot, reach, flexion, deviation, vertices):
+    """Turns hand and forearm [V + Vs, 3] about the wrist's joint; beyond `reach` mm, wholly."""
+    flex, turn = np.empty((3, 3)), np.empty((3, 3))
+    elbow = hand.wrist_axes[2]
+    offset, turned = np.empty(3), np.empty(3)
+    for n in range(vertices.shape[0]):
+        for i in range(3):
+            offset[i] = vertices[n, i] - pivot[i]
+        along = _dot(offset, elbow)
+        if along <= -reach:
+            continue
+        share = min(1.0, (along + reach) / (2.0 * reach))
+        share = share * share * (3.0 - 2.0 * share)  # smooth onset: no fold at the wrist
+        _axis_rotation(hand.wrist_axes[0], share * flexion, flex)
+        _axis_rotation(hand.wrist_axes[1], share * deviation, turn)
+        for i in range(3):
+            turned[i] = _dot(turn[i], offset)
+        for i in range(3):
+            vertices[n, i] = pivot[i] + _dot(flex[i], turned)
 
 
 @kernel
@@ -187,6 +219,7 @@ def place_hands(
     indices,
     attempts,
     vertices,
+    straight,
     keypoints,
     cameras,
     forearm,
@@ -202,7 +235,9 @@ def place_hands(
         rows: [R] int64 samples to draw now, places in the arrays below.
         indices: [N] int64 sample numbers.
         attempts: [N] int64, which redraw of the sample this is.
-        vertices: [N, V + Vs, 3] mm, in: hand posed by `pose_hands`; out: camera frame, forearm too.
+        vertices: [N, V + Vs, 3] mm, in: hand posed by `pose_hands`; out: what is rendered, camera
+            frame: the forearm too and, in version 2, the hand's end behind the wrist bent with it.
+        straight: [N, V, 3] mm, out: the hand as the template poses it, camera frame: not bent.
         keypoints: [N, J, 3] mm, likewise.
         cameras: [N, 6] out: fx, fy, cx, cy, width, height of the image, pixels.
         forearm: [N] bool, out: whether the forearm is to be rendered.
@@ -214,6 +249,9 @@ def place_hands(
     for n in rows:
         state = rng.stream(seed, indices[n], attempts[n], _STREAM_PLACE)
         forearm[n] = rng.uniform(state, 0.0, 1.0) < settings.forearm_share
+        for k in range(count):
+            for i in range(3):
+                straight[n, k, i] = vertices[n, k, i]
         _attach_forearm(state, hand, settings, vertices[n])
         if rng.uniform(state, 0.0, 1.0) < settings.uniform_rotation_share:
             rng.random_rotation(state, rotation)
@@ -246,9 +284,10 @@ def place_hands(
         for i in range(3):
             middle[i] = 0.0
             for k in range(count):
-                middle[i] += vertices[n, k, i]
+                middle[i] += straight[n, k, i]
             middle[i] /= count
         _move(rotation, middle, target, vertices[n])
+        _move(rotation, middle, target, straight[n])
         _move(rotation, middle, target, keypoints[n])
 
 

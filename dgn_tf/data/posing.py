@@ -7,11 +7,12 @@ import numpy as np
 
 from dgn_tf.compiled import kernel
 from dgn_tf.data import randomness as rng
+from dgn_tf.data.hand_measures import draw_measures, take_measures
 
 # Parts of the pose sampler's mixture, in the order of PoseSettings.gesture_shares.
 GESTURES = ("relaxed", "flat", "fist", "grasp", "count", "pinch", "claw", "independent")
 _RELAXED, _FLAT, _FIST, _GRASP, _COUNT, _PINCH, _CLAW, _INDEPENDENT = range(8)
-STREAM_SHAPE, STREAM_POSE, _STREAM_GIVEN = 1, 2, 8
+STREAM_SHAPE, STREAM_POSE, _STREAM_GIVEN, STREAM_MEASURES = 1, 2, 8, 13
 
 
 class PoseSettings(NamedTuple):
@@ -27,6 +28,10 @@ class PoseSettings(NamedTuple):
     scale_sigma: float = 0.0  # further deviation of the whole hand's scale (0.05: 5 %)
     prior_share: float = 0.5  # of frames, where there is a pose prior: joint angles from it
     prior_noise: float = 0.03  # deviation added to those, of each limit's range
+    # Version 2: hands take length and breadths from published measures (`hand_measures`), whose
+    # deviations are widened by so much; 0: those of the template's shapes.
+    measures_spread: float = 0.0
+    tucked_share: float = 0.0  # of fists: the thumb lies over the fingers
 
 
 @kernel
@@ -103,6 +108,10 @@ def _draw_angles(state, hand, settings, angles):
             curls[f, 1] = curl - tilt
     if gesture == _FIST or gesture == _GRASP or gesture == _PINCH:
         opposition = 0.5 + 0.5 * opposition
+        if gesture == _FIST and settings.tucked_share > 0.0:
+            if rng.uniform(state, 0.0, 1.0) < settings.tucked_share:
+                opposition = 0.5 + 0.5 * opposition
+                thumb_curl = 0.4 + 0.5 * thumb_curl
     elif gesture == _FLAT:
         opposition = 0.45 * opposition
         thumb_curl = 0.3 * thumb_curl
@@ -297,6 +306,7 @@ def pose_hands(hand, settings, given, prior, seed, rows, indices, attempts, vert
     posed = np.empty((hand.balls.shape[0], 3))
     rest_keypoints = np.empty(hand.keypoints.shape)
     coefficients = np.empty(hand.shape_joints.shape[0])
+    wanted = np.empty(3)
     for n in rows:
         state = rng.stream(seed, indices[n], attempts[n], STREAM_SHAPE)
         scale = draw_shape(state, settings, given, n, coefficients)
@@ -304,6 +314,10 @@ def pose_hands(hand, settings, given, prior, seed, rows, indices, attempts, vert
         _shape(hand.joints, hand.shape_joints, coefficients, scale, joints)
         _shape(hand.keypoints, hand.shape_keypoints, coefficients, scale, rest_keypoints)
         is_given = n < given.angles.shape[0]
+        if settings.measures_spread > 0.0 and not is_given:
+            state = rng.stream(seed, indices[n], attempts[n], STREAM_MEASURES)
+            draw_measures(state, settings.measures_spread, wanted)
+            take_measures(hand.measured, wanted, rest, joints, rest_keypoints)
         purpose = _STREAM_GIVEN if is_given else STREAM_POSE
         state = rng.stream(seed, indices[n], attempts[n], purpose)
         # Without a prior nothing is drawn: the stream is what it was before there were priors.

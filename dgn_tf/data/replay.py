@@ -6,7 +6,8 @@ import numpy as np
 
 from dgn_tf.data import randomness as rng
 from dgn_tf.data.given_hands import no_hands
-from dgn_tf.data.posing import STREAM_POSE, STREAM_SHAPE, draw_shape
+from dgn_tf.data.hand_measures import draw_measures, take_measures
+from dgn_tf.data.posing import STREAM_MEASURES, STREAM_POSE, STREAM_SHAPE, draw_shape
 from dgn_tf.data.settings import SynthesisConfig
 from dgn_tf.data.synthesis import drawn_hand, laid_out
 
@@ -55,8 +56,17 @@ def _draws(hand, config, stream, index, attempt):
     given = no_hands(len(hand.parents), len(hand.shape_joints))
     state = rng.stream(stream, index, attempt, STREAM_SHAPE)
     scale = draw_shape(state, config.pose, given, 0, shape)
-    offset = np.tensordot(shape, hand.shape_vertices, axes=1).reshape(hand.vertices.shape)
-    moved = scale * (hand.vertices + offset) - hand.vertices
+
+    def shaped(mean, basis):
+        return scale * (mean + np.tensordot(shape, basis, axes=1).reshape(mean.shape))
+
+    vertices = shaped(hand.vertices, hand.shape_vertices)
+    if config.pose.measures_spread > 0:
+        joints, wanted = shaped(hand.joints, hand.shape_joints), np.empty(3)
+        state = rng.stream(stream, index, attempt, STREAM_MEASURES)
+        draw_measures(state, config.pose.measures_spread, wanted)
+        take_measures(hand.measured, wanted, vertices, joints, hand.keypoints.copy())
+    moved = vertices - hand.vertices
     uniform_angles = None
     if config.pose.collision_draws == 1:
         state = rng.stream(stream, index, attempt, STREAM_POSE)

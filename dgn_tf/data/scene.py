@@ -12,7 +12,7 @@ MAX_SOLIDS = 10
 # A solid's row: kind, centre [3], camera_from_solid [3, 3] row by row, half sizes [3].
 SOLID_FIELDS = 16
 _ELLIPSOID, _BOX, _CAPSULE, _PLANE = 0.0, 1.0, 2.0, 3.0
-_STREAM_SCENE, _STREAM_PERSON = 4, 7
+_STREAM_SCENE, _STREAM_PERSON, _STREAM_TABLE = 4, 7, 12
 
 
 class SceneSettings(NamedTuple):
@@ -25,6 +25,11 @@ class SceneSettings(NamedTuple):
     # Nothing, wall, person, both.
     background_shares: tuple[float, ...] = (0.3, 0.25, 0.3, 0.15)
     background_gap_mm: tuple[float, float] = (10.0, 700.0)  # behind the hand's farthest point
+    # Version 2: in so many frames a table instead of that background, seen so far from its normal;
+    # the hand's nearest point is so far above it, mostly near the lower bound (below 0: sunk in).
+    table_share: float = 0.0
+    table_tilt_degrees: tuple[float, float] = (5.0, 80.0)
+    table_gap_mm: tuple[float, float] = (-2.0, 80.0)
 
 
 @kernel
@@ -143,12 +148,55 @@ def _draw_background(state, settings, hand, solids):
 
 
 @kernel
-def draw_scenes(settings, hand_vertices, seed, rows, indices, attempts, vertices, solids, counts):
+def _draw_table(state, settings, hand, elbow, solids):
+    """Makes the first row of `solids` a table on which the hand lies, or above which it is.
+
+    `hand` [N, 3] mm; `elbow` [3] is the unit direction of the forearm, which goes into no table.
+    """
+    rotation = np.empty((3, 3))
+    rng.random_rotation(state, rotation)
+    x, y, z = 0.0, 0.0, -1.0
+    for _ in range(8):
+        tilt = math.radians(
+            rng.uniform(state, settings.table_tilt_degrees[0], settings.table_tilt_degrees[1])
+        )
+        side = rng.uniform(state, -math.pi, math.pi)
+        x, y = math.sin(tilt) * math.cos(side), math.sin(tilt) * math.sin(side)
+        z = -math.cos(tilt)
+        if elbow[0] * x + elbow[1] * y + elbow[2] * z > -0.1:
+            break
+    rotation[0, 2], rotation[1, 2], rotation[2, 2] = x, y, z
+    low, high = settings.table_gap_mm
+    height = np.inf
+    for k in range(hand.shape[0]):
+        height = min(height, hand[k, 0] * x + hand[k, 1] * y + hand[k, 2] * z)
+    height -= low + (high - low) * rng.uniform(state, 0.0, 1.0) ** 2
+    _solid(solids[0], _PLANE, height * x, height * y, height * z, rotation, 0.0, 0.0, 0.0)
+    return 1
+
+
+@kernel
+def _to_elbow(hand, vertices, direction):
+    """Fills `direction` [3] with the unit vector from the wrist to the forearm's far end."""
+    count, far = hand.vertices.shape[0], 0
+    for k in range(hand.stub.shape[0]):
+        if hand.stub_along[k] > hand.stub_along[far]:
+            far = k
+    length = 0.0
+    for i in range(3):
+        direction[i] = vertices[count + far, i] - vertices[hand.wrist[0], i]
+        length += direction[i] ** 2
+    for i in range(3):
+        direction[i] /= math.sqrt(length) + 1e-9
+
+
+@kernel
+def draw_scenes(settings, hand, seed, rows, indices, attempts, vertices, solids, counts):
     """Draws the solids around each hand.
 
     Args:
         settings: SceneSettings.
-        hand_vertices: V, rows of `vertices` that belong to the hand.
+        hand: HandArrays.
         seed: integer of all streams.
         rows: [R] int64 samples to draw now, places in the arrays below.
         indices: [N] int64 sample numbers.
@@ -157,14 +205,20 @@ def draw_scenes(settings, hand_vertices, seed, rows, indices, attempts, vertices
         solids: [N, MAX_SOLIDS, SOLID_FIELDS] out.
         counts: [N, 2] int64 out: solids before or in the hand (first), all solids in use.
     """
+    elbow = np.empty(3)
     for n in rows:
         state = rng.stream(seed, indices[n], attempts[n], _STREAM_SCENE)
-        hand = vertices[n, :hand_vertices]
+        points = vertices[n, : hand.vertices.shape[0]]
         count = 0
         if rng.uniform(state, 0.0, 1.0) < settings.occluder_share:
-            count = _draw_occluder(state, settings, hand, solids[n])
+            count = _draw_occluder(state, settings, points, solids[n])
         counts[n, 0] = count
-        counts[n, 1] = count + _draw_background(state, settings, hand, solids[n, count:])
+        table = rng.stream(seed, indices[n], attempts[n], _STREAM_TABLE)
+        if rng.uniform(table, 0.0, 1.0) < settings.table_share:
+            _to_elbow(hand, vertices[n], elbow)
+            counts[n, 1] = count + _draw_table(table, settings, points, elbow, solids[n, count:])
+        else:
+            counts[n, 1] = count + _draw_background(state, settings, points, solids[n, count:])
 
 
 def draw_occluder(settings, seed: int, index: int, hand: np.ndarray, solids: np.ndarray) -> int:
@@ -178,6 +232,17 @@ def draw_occluder(settings, seed: int, index: int, hand: np.ndarray, solids: np.
 def draw_background(settings, seed: int, index: int, hand: np.ndarray, solids: np.ndarray) -> int:
     """Fills `solids` with what stands behind a hand [V, 3] mm in crops; returns how many."""
     return _draw_background(rng.stream(seed, index, 1, _STREAM_SCENE), settings, hand, solids)
+
+
+def draw_table(settings, seed: int, index: int, hands: np.ndarray, elbow, solids) -> int:
+    """Fills `solids` with a table below hands [N, 3] mm in some frames; returns how many.
+
+    `elbow` [3] is a unit direction that goes into no table: that of a forearm.
+    """
+    state = rng.stream(seed, index, 1, _STREAM_TABLE)
+    if rng.uniform(state, 0.0, 1.0) < settings.table_share:
+        return _draw_table(state, settings, hands, np.asarray(elbow, np.float64), solids)
+    return 0
 
 
 def capsule(row: np.ndarray, middle, axis, radius: float, half: float) -> None:

@@ -12,7 +12,11 @@ import numpy as np
 from dgn_tf.compiled import kernel
 from dgn_tf.data import randomness as rng
 
-_STREAM_SENSOR = 6
+_STREAM_SENSOR, _STREAM_KIND, _STREAM_WIDEN = 6, 10, 11
+# In the order of SynthesisConfig.sensor_shares; the first is what version 1 knows.
+SENSORS = ("sensor", "structured_light", "stereo", "time_of_flight")
+_STEP_MM = 15.0  # a surface so much nearer than its neighbour is another one, which may be widened
+_FAR_MM = 30.0  # stereo's windows average surfaces less far apart
 
 
 class SensorSettings(NamedTuple):
@@ -38,6 +42,74 @@ class SensorSettings(NamedTuple):
     patch_threshold: tuple[float, float] = (2.0, 3.5)  # of a smooth normal field; above: a hole
     speckle: tuple[float, float] = (0.0, 0.02)  # probability that a pixel is missing
     range_mm: tuple[float, float] = (1100.0, 5000.0)  # nothing is seen beyond
+    # Version 2. Near surfaces come out wider than they are, by so much on each side, in some
+    # frames; some lack nothing but what is out of range; stereo's windows, so many native pixels to
+    # each side, average what they see.
+    widen_share: float = 0.0
+    widen_mm: tuple[float, float] = (0.0, 6.0)
+    complete_share: float = 0.0
+    window_px: tuple[float, float] = (0.0, 0.0)
+
+
+# What published measurements of such cameras and the frames at hand show, set by hand: structured
+# light at short range is smooth and nearly complete; stereo widens, blurs and fuses by its window;
+# time of flight is noisy, with flying pixels around near surfaces and no projector's shadow.
+STRUCTURED_LIGHT = SensorSettings(
+    clean_share=0.0,
+    shadow_share=0.5,
+    baseline_mm=(20.0, 75.0),
+    edge_jitter_px=(0.2, 1.0),
+    edge_width_px=(0.3, 1.5),
+    edge_missing=(0.0, 0.5),
+    edge_flying=(0.0, 0.2),
+    step_at_1m_mm=(0.05, 1.0),
+    correlated_at_1m_mm=(0.1, 2.0),
+    correlation_px=(3.0, 20.0),
+    axial_mm=(0.02, 0.3),
+    axial_at_1m_mm=(0.05, 1.0),
+    smooth_share=0.7,
+    grazing_cosine=(0.05, 0.2),
+    grazing_missing=(0.0, 0.5),
+    blobs=(0.0, 1.0),
+    patch_threshold=(2.5, 4.0),
+    speckle=(0.0, 0.003),
+    widen_share=0.8,
+    widen_mm=(0.0, 4.0),
+    complete_share=0.6,
+)
+STEREO = STRUCTURED_LIGHT._replace(
+    shadow_share=0.8,
+    baseline_mm=(18.0, 95.0),
+    edge_jitter_px=(0.3, 1.5),
+    edge_missing=(0.0, 0.4),
+    edge_flying=(0.0, 0.3),
+    step_at_1m_mm=(0.5, 6.0),
+    correlated_at_1m_mm=(0.5, 6.0),
+    correlation_px=(6.0, 25.0),
+    smooth_share=1.0,
+    blobs=(0.0, 2.0),
+    widen_share=1.0,
+    widen_mm=(1.0, 8.0),
+    complete_share=0.3,
+    window_px=(2.0, 9.0),
+)
+TIME_OF_FLIGHT = STRUCTURED_LIGHT._replace(
+    shadow_share=0.0,
+    edge_jitter_px=(0.1, 0.8),
+    edge_width_px=(0.8, 2.5),
+    edge_missing=(0.0, 0.25),
+    edge_flying=(0.3, 0.95),
+    step_at_1m_mm=(0.05, 1.0),
+    correlated_at_1m_mm=(0.5, 3.0),
+    correlation_px=(5.0, 25.0),
+    axial_mm=(0.5, 2.5),
+    axial_at_1m_mm=(0.2, 1.5),
+    smooth_share=0.3,
+    speckle=(0.0, 0.01),
+    widen_share=0.3,
+    widen_mm=(0.0, 3.0),
+    complete_share=0.2,
+)
 
 
 @kernel
@@ -101,6 +173,64 @@ def _displace(state, settings, ratio, clean, face, barycentric, depth, out_face,
             out_face[j, i] = face[row, column]
             out_barycentric[j, i, 0] = barycentric[row, column, 0]
             out_barycentric[j, i, 1] = barycentric[row, column, 1]
+
+
+@kernel
+def _widen_line(more, radius_mm, fx, depth, face, barycentric, z, f, b):
+    """One row or column: pixels beside a nearer surface show that surface.
+
+    `z`, `f` and `b` are scratch for the line as it was.
+    """
+    length = depth.shape[0]
+    nearest = np.inf
+    for i in range(length):
+        z[i], f[i] = depth[i], face[i]
+        b[i, 0], b[i, 1] = barycentric[i, 0], barycentric[i, 1]
+        nearest = min(nearest, z[i])
+    reach = int(radius_mm * fx / nearest + 1.0)
+    for i in range(length):
+        nearer, source = z[i] - _STEP_MM, -1
+        for k in range(max(0, i - reach), min(length, i + reach + 1)):
+            if z[k] < nearer and abs(i - k) <= radius_mm * fx / z[k] + more:
+                nearer, source = z[k], k
+        if source >= 0:
+            depth[i], face[i] = z[source], f[source]
+            barycentric[i, 0], barycentric[i, 1] = b[source, 0], b[source, 1]
+
+
+@kernel
+def _widen(state, radius_mm, fx, depth, face, barycentric):
+    """Widens near surfaces on every side, in place, as the windows of stereo matching do."""
+    height, width = depth.shape
+    length = max(height, width)
+    z, f, b = np.empty(length), np.empty(length, np.int32), np.empty((length, 2))
+    more = rng.uniform(state, 0.0, 1.0)  # of a pixel: whole pixels, the radius in the mean
+    for j in range(height):
+        _widen_line(more, radius_mm, fx, depth[j], face[j], barycentric[j], z, f, b)
+    for i in range(width):
+        _widen_line(more, radius_mm, fx, depth[:, i], face[:, i], barycentric[:, i], z, f, b)
+
+
+@kernel
+def _average(radius, depth, scratch):
+    """Averages depth over windows of `radius` pixels to each side, of surfaces near each other."""
+    height, width = depth.shape
+    for j in range(height):
+        for i in range(width):
+            scratch[j, i] = depth[j, i]
+    for j in range(height):
+        for i in range(width):
+            z = scratch[j, i]
+            if z == np.inf:
+                continue
+            total, count = 0.0, 0.0
+            for row in range(max(0, j - radius), min(height, j + radius + 1)):
+                for column in range(max(0, i - radius), min(width, i + radius + 1)):
+                    other = scratch[row, column]
+                    if abs(other - z) < _FAR_MM:
+                        total += other
+                        count += 1.0
+            depth[j, i] = total / count
 
 
 @kernel
@@ -187,11 +317,14 @@ def _holes(state, settings, depth, scratch, missing):
 
 
 @kernel
-def observe(settings, seed, index, ratio, fx, clean, face, barycentric, depth, out_face, out_bary):
+def observe(
+    sensors, shares, seed, index, ratio, fx, clean, face, barycentric, depth, out_face, out_bary
+):
     """Turns a clean depth image into one that a sensor would give.
 
     Args:
-        settings: SensorSettings.
+        sensors: SensorSettings in the order of SENSORS.
+        shares: how often each of them is drawn.
         seed: integer of all streams.
         index: number of the sample.
         ratio: native pixels per pixel of this image (1 for a native image).
@@ -204,6 +337,8 @@ def observe(settings, seed, index, ratio, fx, clean, face, barycentric, depth, o
         out_bary: [H, W, 2] out.
     """
     height, width = clean.shape
+    settings = sensors[rng.choice(rng.stream(seed, index, 0, _STREAM_KIND), shares)]
+    extra = rng.stream(seed, index, 0, _STREAM_WIDEN)  # of what version 1 does not have
     state = rng.stream(seed, index, 0, _STREAM_SENSOR)
     if rng.uniform(state, 0.0, 1.0) < settings.clean_share:
         for j in range(height):
@@ -220,10 +355,18 @@ def observe(settings, seed, index, ratio, fx, clean, face, barycentric, depth, o
             missing[j, i] = False
     scratch = np.empty((height, width))
     work = np.empty((height, width))
+    if rng.uniform(extra, 0.0, 1.0) < settings.widen_share:
+        radius = rng.uniform(extra, settings.widen_mm[0], settings.widen_mm[1])
+        clean, face, barycentric = clean.copy(), face.copy(), barycentric.copy()
+        _widen(extra, radius, fx, clean, face, barycentric)
+    complete = rng.uniform(extra, 0.0, 1.0) < settings.complete_share
+    window = rng.uniform(extra, settings.window_px[0], settings.window_px[1]) / ratio
     if rng.uniform(state, 0.0, 1.0) < settings.shadow_share:
         _shadow(state, settings, clean, fx, missing)
     _displace(state, settings, ratio, clean, face, barycentric, work, out_face, out_bary)
     _edges(state, settings, ratio, fx, clean, work, out_face, missing)
+    if int(window + 0.5) > 0:
+        _average(int(window + 0.5), work, scratch)
     _holes(state, settings, work, scratch, missing)
     cell = rng.uniform(state, settings.correlation_px[0], settings.correlation_px[1]) / ratio
     _field(state, cell, height, width, scratch)
@@ -249,4 +392,5 @@ def observe(settings, seed, index, ratio, fx, clean, face, barycentric, depth, o
     for j in range(height):
         for i in range(width):
             z = work[j, i]
-            depth[j, i] = 0.0 if missing[j, i] or z == np.inf else z
+            lost = missing[j, i] and not complete
+            depth[j, i] = 0.0 if lost or z == np.inf else z

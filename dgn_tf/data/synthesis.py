@@ -199,7 +199,8 @@ def _render_crops(
 
 @kernel
 def _observe_crops(
-    settings,
+    sensors,
+    shares,
     seed,
     indices,
     cameras,
@@ -213,7 +214,8 @@ def _observe_crops(
 ):
     for n in range(indices.shape[0]):
         observe(
-            settings,
+            sensors,
+            shares,
             seed,
             indices[n],
             cameras[n, 0] / intrinsics[n, 0],
@@ -233,6 +235,7 @@ class _Workspace:
     def __init__(self, hand: HandArrays, size: int, count: int):
         self.key = (id(hand), size, count)
         self.vertices = np.empty([count, len(hand.vertices) + len(hand.stub), 3])
+        self.straight = np.empty([count, len(hand.vertices), 3])
         self.keypoints = np.empty([count, len(hand.keypoints), 3])
         self.cameras = np.empty([count, 6])
         self.forearm = np.empty(count, np.bool_)
@@ -271,13 +274,14 @@ class _Workspace:
             indices,
             attempts,
             self.vertices,
+            self.straight,
             self.keypoints,
             self.cameras,
             self.forearm,
         )
         draw_scenes(
             config.scene,
-            len(hand.vertices),
+            hand,
             seed,
             rows,
             indices,
@@ -306,7 +310,8 @@ def _no_prior(hand: HandArrays) -> np.ndarray:
 class DrawnHand(NamedTuple):
     """One sample's hand before its camera."""
 
-    vertices: np.ndarray  # [V + Vs, 3] mm, camera frame: the hand's, then the forearm's
+    vertices: np.ndarray  # [V + Vs, 3] mm, camera frame, as rendered: the hand's, the forearm's
+    straight: np.ndarray  # [V, 3] mm, camera frame: the hand as the template poses it
     keypoints: np.ndarray  # [J, 3] mm, camera frame
     camera: np.ndarray  # [6] fx, fy, cx, cy, width, height, pixels
     forearm: bool  # whether the forearm is to be rendered
@@ -337,7 +342,11 @@ def drawn_hand(
         np.array([attempt], np.int64),
     )
     return DrawnHand(
-        space.vertices[0], space.keypoints[0], space.cameras[0], bool(space.forearm[0])
+        space.vertices[0],
+        space.straight[0],
+        space.keypoints[0],
+        space.cameras[0],
+        bool(space.forearm[0]),
     )
 
 
@@ -381,12 +390,13 @@ def _synthesize(hand: HandArrays, config: SynthesisConfig, given, prior, seed, i
         rows = rows[space.pixels[rows] < config.min_hand_pixels]
         if not len(rows):  # else drawn again; the last draw stands
             break
-    out["vertices"][:] = space.vertices[:count, : len(hand.vertices)]
+    out["vertices"][:] = space.straight[:count]
     out["keypoints"][:] = space.keypoints[:count]
     out["intrinsics"][:] = space.intrinsics[:count]
     out["centre"][:] = space.centres[:count]
     _observe_crops(
-        config.sensor,
+        config.sensors,
+        config.sensor_shares,
         seed,
         indices,
         space.cameras,

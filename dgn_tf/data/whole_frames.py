@@ -115,7 +115,8 @@ def _render(hand, config, settings, stream, index):
     observed, owned = np.empty_like(depth), np.empty_like(owner)
     unused = np.zeros([2, HEIGHT, WIDTH, 2])
     observe(
-        config.sensor,
+        config.sensors,
+        config.sensor_shares,
         stream,
         index,
         native,
@@ -215,6 +216,12 @@ def _draw_solids(hand, config, settings, stream, index, first, arms, solids, gen
     for _ in range(int(generator.uniform(settings.clutter[0], settings.clutter[1] + 1.0))):
         if count < len(solids):
             count += _clutter(settings, first.camera, hands, solids[count], generator)
+    if hands and count < len(solids):
+        direction = _elbow(hand, first) - first.vertices[hand.wrist].mean(axis=0)
+        direction /= np.linalg.norm(direction) + 1e-9
+        count += scene.draw_table(
+            config.scene, stream, index, np.concatenate(hands), direction, solids[count:]
+        )
     return count
 
 

@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from dgn_tf.errors import InputError
 from dgn_tf.model_folder import read_description
+from dgn_tf.network_config import NETWORK_INPUTS
 
-CROP_INPUTS = ("depth", "intrinsics", "centre", "cube")
 OUTPUTS = ("keypoints", "vertices", "vertices_sampled", "mesh_coords", "mesh_layer")
 
 
@@ -18,7 +18,7 @@ def crop_size(path) -> int:
 class NetworkPredictions:
     """Predictions of a `DualGridNet` in memory.
 
-    Calling it with a batch (a dict with `CROP_INPUTS`, and more that is ignored) gives a dict of
+    Calling it with a batch (a dict with `NETWORK_INPUTS`, and more that is ignored) gives a dict of
     numpy arrays named as in `OUTPUTS`, as far as the network has them.
     """
 
@@ -33,7 +33,7 @@ class NetworkPredictions:
         self._run = run
 
     def __call__(self, batch) -> dict[str, np.ndarray]:
-        inputs = {name: tf.convert_to_tensor(batch[name]) for name in CROP_INPUTS}
+        inputs = {name: tf.convert_to_tensor(batch[name]) for name in NETWORK_INPUTS}
         return {name: value.numpy() for name, value in self._run(inputs).items()}
 
 
@@ -61,7 +61,7 @@ class SavedModelPredictions:
         self._run = signature
 
     def __call__(self, batch) -> dict[str, np.ndarray]:
-        inputs = {name: tf.cast(batch[name], tf.float32) for name in CROP_INPUTS}
+        inputs = {name: tf.cast(batch[name], tf.float32) for name in NETWORK_INPUTS}
         try:
             outputs = self._run(**inputs, left=tf.zeros_like(inputs["cube"], tf.bool))
         except (tf.errors.InvalidArgumentError, ValueError, TypeError) as error:

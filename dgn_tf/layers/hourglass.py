@@ -9,6 +9,18 @@ import tensorflow as tf
 
 from dgn_tf.layers.batch_norm import BatchNorm
 
+ACTIVATIONS = {
+    "relu": tf.nn.relu,
+    "leaky_relu": lambda values: tf.nn.leaky_relu(values, 0.1),
+}
+
+
+def activation_of(name: str):
+    """The function of that name; ValueError for another name."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation wants one of {', '.join(ACTIVATIONS)}, got {name!r}.")
+    return ACTIVATIONS[name]
+
 
 @tf.keras.utils.register_keras_serializable("dgn_tf")
 class ResidualBlock(tf.keras.layers.Layer):
@@ -24,11 +36,20 @@ class ResidualBlock(tf.keras.layers.Layer):
         [B, H, W, filters]; the shortcut is a 1x1 convolution where C is not `filters`.
     """
 
-    def __init__(self, filters: int, block: str = "plain", norm: str = "batch", **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        block: str = "plain",
+        norm: str = "batch",
+        activation: str = "relu",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if block not in ("plain", "bottleneck"):
             raise ValueError(f"block wants plain or bottleneck, got {block!r}.")
         self.filters, self.block, self.norm = filters, block, norm
+        self.activation = activation
+        self._activate = activation_of(activation)
         half = max(filters // 2, 1)
         sizes = (
             [(filters, 3), (filters, 3)]
@@ -44,6 +65,7 @@ class ResidualBlock(tf.keras.layers.Layer):
                 norm=norm,
                 relu=index < last,
                 zero_start=index == last,
+                activation=activation,
                 dtype=self.dtype_policy,
                 name=f"conv_{index}",
             )
@@ -68,7 +90,7 @@ class ResidualBlock(tf.keras.layers.Layer):
         for unit in self._units:
             outputs = unit(outputs, training=training)
         shortcut = inputs if self._shortcut is None else self._shortcut(inputs, training=training)
-        return tf.nn.relu(outputs + shortcut)
+        return self._activate(outputs + shortcut)
 
     def get_config(self):
         return {
@@ -76,6 +98,7 @@ class ResidualBlock(tf.keras.layers.Layer):
             "filters": self.filters,
             "block": self.block,
             "norm": self.norm,
+            "activation": self.activation,
         }
 
 
@@ -94,6 +117,7 @@ class ConvNorm(tf.keras.layers.Layer):
         norm: str = "batch",
         relu: bool = True,
         zero_start: bool = False,
+        activation: str = "relu",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -101,6 +125,8 @@ class ConvNorm(tf.keras.layers.Layer):
             raise ValueError(f"norm wants batch or none, got {norm!r}.")
         self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
         self.norm, self.relu, self.zero_start = norm, relu, zero_start
+        self.activation = activation
+        self._activate = activation_of(activation)
         self.conv = tf.keras.layers.Conv2D(
             filters,
             kernel_size,
@@ -124,7 +150,7 @@ class ConvNorm(tf.keras.layers.Layer):
         outputs = self.conv(inputs)
         if self.batch_norm is not None:
             outputs = self.batch_norm(outputs, training=training)
-        return tf.nn.relu(outputs) if self.relu else outputs
+        return self._activate(outputs) if self.relu else outputs
 
     def get_config(self):
         return {
@@ -135,6 +161,7 @@ class ConvNorm(tf.keras.layers.Layer):
             "norm": self.norm,
             "relu": self.relu,
             "zero_start": self.zero_start,
+            "activation": self.activation,
         }
 
 
@@ -158,6 +185,7 @@ class Hourglass(tf.keras.layers.Layer):
         blocks: int = 1,
         block: str = "plain",
         norm: str = "batch",
+        activation: str = "relu",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -168,6 +196,8 @@ class Hourglass(tf.keras.layers.Layer):
                 f"{self.channels}, blocks={blocks}."
             )
         self.blocks, self.block, self.norm = blocks, block, norm
+        self.activation, self._activate = activation, activation_of(activation)
+        policy = {"activation": activation, "dtype": self.dtype_policy}
 
         def residual(level, side):
             return [
@@ -175,14 +205,14 @@ class Hourglass(tf.keras.layers.Layer):
                     self.channels[level],
                     block,
                     norm,
-                    dtype=self.dtype_policy,
+                    **policy,
                     name=f"{side}_{level}_{i}",
                 )
                 for i in range(blocks)
             ]
 
         levels = range(len(self.channels))
-        self._stem = ConvNorm(self.channels[0], 3, norm=norm, dtype=self.dtype_policy, name="stem")
+        self._stem = ConvNorm(self.channels[0], 3, norm=norm, **policy, name="stem")
         self._encoders = [residual(level, "encoder") for level in levels]
         self._downs = [
             ConvNorm(
@@ -190,7 +220,7 @@ class Hourglass(tf.keras.layers.Layer):
                 3,
                 strides=2,
                 norm=norm,
-                dtype=self.dtype_policy,
+                **policy,
                 name=f"down_{level}",
             )
             for level in levels[:-1]
@@ -201,7 +231,7 @@ class Hourglass(tf.keras.layers.Layer):
                 1,
                 norm=norm,
                 relu=False,
-                dtype=self.dtype_policy,
+                **policy,
                 name=f"up_{level}",
             )
             for level in levels[:-1]
@@ -230,7 +260,7 @@ class Hourglass(tf.keras.layers.Layer):
                 outputs = self._downs[level](outputs, training=training)
         for level in reversed(range(len(self._ups))):
             up = tf.nn.depth_to_space(self._ups[level](outputs, training=training), 2)
-            outputs = tf.nn.relu(up + skips[level])
+            outputs = self._activate(up + skips[level])
             for block in self._decoders[level]:
                 outputs = block(outputs, training=training)
         return outputs
@@ -242,4 +272,5 @@ class Hourglass(tf.keras.layers.Layer):
             "blocks": self.blocks,
             "block": self.block,
             "norm": self.norm,
+            "activation": self.activation,
         }

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from dgn_tf.layers.hourglass import ConvNorm, ResidualBlock
+from dgn_tf.layers.hourglass import ConvNorm, ResidualBlock, activation_of
 from dgn_tf.layers.pixel_shuffle import SpaceToDepth
 
 
@@ -24,10 +24,11 @@ class PalmDirection(tf.keras.layers.Layer):
         points towards or away from the camera, or where the network is not sure.
     """
 
-    def __init__(self, channels=(64, 96), **kwargs):
+    def __init__(self, channels=(64, 96), activation: str = "relu", **kwargs):
         super().__init__(**kwargs)
         self.channels = tuple(int(count) for count in channels)
-        policy = self.dtype_policy
+        self.activation = activation
+        policy = {"activation": activation, "dtype": self.dtype_policy}
         self._shuffle = SpaceToDepth(4)
         self._convs = []
         for level, count in enumerate(self.channels):
@@ -37,14 +38,14 @@ class PalmDirection(tf.keras.layers.Layer):
                     3,
                     strides=1 if level == 0 else 2,
                     norm="none",
-                    dtype=policy,
+                    **policy,
                     name=f"down_{level}",
                 )
             )
-            self._convs.append(
-                ResidualBlock(count, norm="none", dtype=policy, name=f"block_{level}")
-            )
-        self._hidden = tf.keras.layers.Dense(128, "relu", dtype=policy, name="hidden")
+            self._convs.append(ResidualBlock(count, norm="none", **policy, name=f"block_{level}"))
+        self._hidden = tf.keras.layers.Dense(
+            128, activation_of(activation), dtype=self.dtype_policy, name="hidden"
+        )
         self._direction = tf.keras.layers.Dense(2, dtype="float32", name="direction")
 
     def call(self, pixels, training=None):
@@ -58,4 +59,8 @@ class PalmDirection(tf.keras.layers.Layer):
         return self._direction(self._hidden(tf.reshape(outputs, [-1, size])))
 
     def get_config(self):
-        return {**super().get_config(), "channels": list(self.channels)}
+        return {
+            **super().get_config(),
+            "channels": list(self.channels),
+            "activation": self.activation,
+        }

@@ -2,6 +2,16 @@
 
 from dgn_tf.errors import InputError
 
+# Flags of the same names as fields of `NetworkConfig`.
+CHOICES = (
+    "blocks",
+    "features",
+    "norm",
+    "mesh_norm",
+    "activation",
+    "scale",
+    "extension_stride",
+)
 # Flags of the same names as `EnergyConfig`'s weights.
 ENERGY = (
     "omega",
@@ -79,11 +89,7 @@ def network_config(settings: dict):
 
     from dgn_tf.network_config import PRESETS
 
-    given = {
-        name: settings[name]
-        for name in ("blocks", "features", "norm", "mesh_norm", "scale", "extension_stride")
-        if settings[name] is not None
-    }
+    given = {name: settings[name] for name in CHOICES if settings[name] is not None}
     for name in ("image_channels", "mesh_channels"):
         if settings[name]:
             try:

@@ -12,11 +12,11 @@ import tensorflow as tf
 from dgn_tf.data.view_crops import AugmentConfig
 from dgn_tf.data.views import step_dataset, view_dataset
 from dgn_tf.losses.energy import Energy, mean_terms
+from dgn_tf.network_config import NETWORK_INPUTS
 from dgn_tf.training.real_frames import HELD_OUT_BATCH, HELD_OUT_SEED, status_of
 from dgn_tf.training.record_folder import training_description
 
 UNLABELLED = "unlabelled"  # the batch's key under which the views stand
-NETWORK_INPUTS = ("depth", "intrinsics", "centre", "cube")
 FITTED = "experiment: fitted, without labels, to the frames of the test split"
 KEPT = (*NETWORK_INPUTS, "camera_from_rig", "rig_known")  # of view_dataset: no label is among them
 

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-INPUTS = ("depth", "intrinsics", "centre", "cube")
+from dgn_tf.network_config import NETWORK_INPUTS
 
 
 def validate(network, batches) -> dict[str, float]:
@@ -60,7 +60,7 @@ def validate_labels(network, batches) -> dict[str, float]:
 
     total = np.zeros([2, 2])
     for batch in batches:
-        inputs = {name: batch[name] for name in (*INPUTS, "keypoints", "keypoints_valid")}
+        inputs = {name: batch[name] for name in (*NETWORK_INPUTS, "keypoints", "keypoints_valid")}
         total += np.array(tf.nest.map_structure(float, sums(inputs)))
     with np.errstate(invalid="ignore"):
         means = total[:, 0] / total[:, 1]

@@ -18,7 +18,7 @@ def test_a_config_survives_its_file(tmp_path):
 def test_left_out_settings_are_the_defaults():
     config = SynthesisConfig.from_dict({"scene": {"occluder_share": 1}})
     assert config.scene.occluder_share == 1.0 and isinstance(config.scene.occluder_share, float)
-    assert config.pose == SynthesisConfig().pose
+    assert config.pose == SynthesisConfig.version_1().pose
 
 
 @pytest.mark.parametrize(

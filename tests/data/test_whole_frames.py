@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from dgn_tf.data import SynthesisConfig
 from dgn_tf.data.sensor import SensorSettings
 from dgn_tf.data.whole_frames import (
     HEIGHT,
@@ -14,7 +15,9 @@ from dgn_tf.data.whole_frames import (
 )
 from dgn_tf.template import load_template
 
-CLEAN = dataclasses.replace(whole_frame_config(), sensor=SensorSettings(clean_share=1.0))
+CLEAN = dataclasses.replace(
+    whole_frame_config(SynthesisConfig.version_1()), sensor=SensorSettings(clean_share=1.0)
+)
 FRAMES = 60
 
 
@@ -85,7 +88,7 @@ def test_no_hand_where_none_is_wanted(template):
 
 
 def test_the_sensor_hides_and_moves_but_does_not_invent(template):
-    noisy = dataclasses.replace(whole_frame_config(), sensor=SensorSettings(clean_share=0.0))
+    noisy = dataclasses.replace(CLEAN, sensor=SensorSettings(clean_share=0.0))
     settings = WholeFrameSettings()
     clean = render_whole_frames(template, CLEAN, settings, 3, 0, 20)
     seen = render_whole_frames(template, noisy, settings, 3, 0, 20)
