@@ -14,7 +14,7 @@ from data_prep import libhand
 from data_prep.hand_parts import PART_NAMES
 from data_prep.keypoint_placement import TABLE, describe_hand, normalise
 from dgn_tf.errors import run
-from dgn_tf.output_files import write_whole
+from dgn_tf.writing import write_output
 
 _LIBHAND = flags.DEFINE_string("libhand", None, "LibHand's mesh, right_hand.pkl.", required=True)
 _MARKERS = flags.DEFINE_string(
@@ -47,7 +47,7 @@ def main(_):
         '{\n "origin": "NYU key points on LibHand\'s right hand, in coordinates of '
         'data_prep/keypoint_placement.py",\n "keypoints": {\n' + rows + "\n }\n}\n"
     )
-    write_whole(_OUTPUT.value, text.encode(), "--output")
+    write_output(_OUTPUT.value, text, "--output")
     print(f"{_OUTPUT.value}: {len(table)} key points")
 
 

@@ -1,13 +1,12 @@
 """Pictures of a template: one like the paper's Fig. 3, and a turntable of its parts."""
 
-import io
 import pathlib
 
 import numpy as np
 
 from dgn_tf.errors import InputError
 from dgn_tf.geometry.raster import render_mesh
-from dgn_tf.output_files import write_whole
+from dgn_tf.writing import whole_file
 
 # Rows: right, down and forward of a picture in the template's frame; fingers up.
 FROM_PALM = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
@@ -61,13 +60,13 @@ def write_turntable(template, path) -> None:
 def _save(figure, path, flag):
     try:
         suffix = pathlib.Path(path).suffix.lstrip(".") or "png"
-        picture = io.BytesIO()
-        figure.savefig(picture, dpi=100, format=suffix)
-    except ValueError as error:
+        with whole_file(path) as beside:
+            figure.savefig(beside, dpi=100, format=suffix)
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"--{flag}={path}: cannot write ({error}); choose a .png or .pdf."
+            f"--{flag}={path}: cannot write ({error}); choose a .png or .pdf in a "
+            "folder that exists."
         ) from None
-    write_whole(path, picture.getvalue(), f"--{flag}")
 
 
 def coordinate_colors(coords, grid_size: int) -> np.ndarray:

@@ -34,7 +34,8 @@ def reason(error) -> str:
 def run(main: Callable[[Sequence[str]], object]) -> None:
     """Runs an absl `main`; an InputError becomes one line on stderr and exit code 1.
 
-    Before, flags are compared: no program writes a file that it reads.
+    So does one that was raised while a graph ran, such as a loader's: TensorFlow has it in the
+    text of an error of its own. Before, flags are compared: no program writes a file that it reads.
     """
     from dgn_tf import output_files  # which raises this module's error
 
@@ -46,8 +47,21 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
             return main(argv)
         except InputError as error:
             _fail(str(error))
+        except Exception as error:
+            if (reason := input_error_within(error)) is None:
+                raise
+            _fail(reason)
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def input_error_within(error: BaseException) -> str | None:
+    """The message of the InputError that an error of TensorFlow reports; None for any other."""
+    if not type(error).__module__.startswith("tensorflow."):
+        return None
+    # "InvalidArgumentError: {{function_node ...}} InputError: the message\nTraceback ..."
+    found = re.search(r"\bInputError: (.+?)(?:\nTraceback|\n\n|\n\t|$)", str(error), re.DOTALL)
+    return found and found[1].strip()
 
 
 def _parse_flags(argv):

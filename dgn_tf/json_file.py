@@ -3,7 +3,7 @@
 import json
 import os
 
-from dgn_tf.output_files import write_whole
+from dgn_tf.writing import write_output
 
 MAX_BYTES = 256 * 2**20
 
@@ -31,10 +31,9 @@ def read_json(file: str | os.PathLike):
 
 
 def write_json(values, file, flag: str = "--json") -> None:
-    """Writes beside, then renames; makes the folder. NaN is refused: it is no JSON.
+    """Writes the file and makes its folder. NaN is refused: it is no JSON.
 
     Raises:
         InputError: the file can't be written; the message names `flag`.
     """
-    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
-    write_whole(file, text.encode(), flag)
+    write_output(file, json.dumps(values, indent=1, allow_nan=False) + "\n", flag)

@@ -7,7 +7,7 @@ import numpy as np
 
 from dgn_tf.errors import InputError
 from dgn_tf.geometry.faces import checked_faces
-from dgn_tf.output_files import write_whole
+from dgn_tf.writing import write_output
 
 FORMATS = ("ply", "obj", "glb")
 
@@ -49,6 +49,6 @@ def mesh_bytes(vertices, faces, format: str = "ply") -> bytes:
 
 
 def write_mesh(file, vertices, faces, flag: str = "--mesh") -> None:
-    """Writes a mesh; the file's ending names the format. See `mesh_bytes`, `write_whole`."""
+    """Writes a mesh; the file's ending names the format. See `mesh_bytes`."""
     ending = pathlib.Path(file).suffix.lstrip(".").lower()
-    write_whole(file, mesh_bytes(vertices, faces, ending), flag)
+    write_output(file, mesh_bytes(vertices, faces, ending), flag)

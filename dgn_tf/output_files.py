@@ -1,6 +1,5 @@
-"""Files that a program writes: whole or not at all, never one that it reads, none twice."""
+"""Files that a program is about to write: never one that it reads, and none twice."""
 
-import contextlib
 import fnmatch
 import glob
 import os
@@ -26,24 +25,6 @@ _READ_OF_FOLDERS = (
     *("config.json", "description.json", "hand.json", "flags.txt", "calibration.json"),
     *("template.npz", "mesh.npz"),
 )
-
-
-def write_whole(file, content: bytes, flag: str) -> None:
-    """Writes a file beside its place, then renames: whole or not at all. Makes its folder.
-
-    Raises:
-        InputError: it can't be written; the message names `flag`, nothing is left.
-    """
-    file = pathlib.Path(file)
-    beside = file.with_name(file.name + ".part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        os.replace(beside, file)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # a folder of its path may be a file
-            beside.unlink()
-        raise InputError(f"{flag}={file}: can't be written ({error.strerror}).") from None
 
 
 def check_flags(arguments: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from absl import flags
 
 from dgn_tf import errors
 from dgn_tf.errors import InputError
+from dgn_tf.writing import output_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,10 +136,8 @@ def _write_picture(depth, intrinsics, mesh, fit, stem, title):
     over = tiles.mesh_tile(mesh.vertices, mesh.faces, camera, panels.TILE, grey, 0.7)
     pictures = [("depth", grey), ("mesh over depth", over), ("left out, beyond", differs)]
     folder = pathlib.Path(_PICTURES.value)
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{stem}.writing.png"
-    Image.fromarray(panels.compose(pictures, columns=3, title=title)).save(beside)
-    os.replace(beside, folder / f"{stem}.png")
+    with output_file(folder / f"{stem}.png") as beside:
+        Image.fromarray(panels.compose(pictures, columns=3, title=title)).save(beside)
 
 
 if __name__ == "__main__":

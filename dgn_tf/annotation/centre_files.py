@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from dgn_tf.output_files import write_whole
+from dgn_tf.writing import write_output
 
 
 def centre_arrays(
@@ -34,7 +34,7 @@ def write_centres(folder, centres: dict[int, np.ndarray]) -> None:
     """Writes `centres_{camera}.txt`: a line `x y z` a frame, mm, `invalid` thrice where NaN.
 
     Raises:
-        InputError: a file can't be written; it is written beside, then renamed.
+        InputError: a file can't be written.
     """
     for camera, places in centres.items():
         file = pathlib.Path(folder) / f"centres_{camera}.txt"
@@ -44,4 +44,4 @@ def write_centres(folder, centres: dict[int, np.ndarray]) -> None:
             else "invalid invalid invalid"
             for place in places
         ]
-        write_whole(file, ("\n".join(lines) + "\n").encode(), "--output_dir")
+        write_output(file, "\n".join(lines) + "\n")

@@ -1,6 +1,5 @@
 """Writes key points as NYU's joint_data.mat, which `data_prep.nyu_to_tfrecord` reads."""
 
-import io
 import os
 from collections.abc import Iterable
 
@@ -8,8 +7,8 @@ import numpy as np
 
 from dgn_tf.errors import InputError
 from dgn_tf.metrics.nyu import uvd_from_xyz
-from dgn_tf.output_files import write_whole
 from dgn_tf.template import nyu_keypoint_names
+from dgn_tf.writing import output_file
 
 JOINT_DATA = "joint_data.mat"
 
@@ -54,9 +53,8 @@ def check_new(file, flag: str) -> None:
 
 
 def write_joint_data(file, arrays: dict[str, np.ndarray], flag: str) -> None:
-    """Writes beside, then renames; InputError names `flag` where that can't be done."""
+    """Writes the file whole; InputError names `flag` where that can't be done."""
     import scipy.io
 
-    out = io.BytesIO()
-    scipy.io.savemat(out, arrays, do_compression=True)
-    write_whole(file, out.getvalue(), flag)
+    with output_file(file, flag) as beside, open(beside, "wb") as stream:
+        scipy.io.savemat(stream, arrays, do_compression=True)

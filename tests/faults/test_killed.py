@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dgn_tf import frame_command, output_files
+from dgn_tf import frame_command, writing
 from dgn_tf.errors import InputError
 from tests.exported_model import blob_frame, exported_model, network
 
@@ -37,7 +37,7 @@ def test_a_full_disk_leaves_the_earlier_results(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     for write in (
-        lambda: output_files.write_whole(tmp_path / "a.ply", b"new", "--output"),
+        lambda: writing.write_output(tmp_path / "a.ply", b"new", "--output"),
         lambda: write_staged(tmp_path),
     ):
         with monkeypatch.context() as patched:
@@ -127,7 +127,7 @@ def test_export_is_killed_and_keeps_the_version_that_was_there(weights, tmp_path
     before = visible(tmp_path)
     run = command(*export(weights, tmp_path), "--overwrite")
     end = time.monotonic() + 120
-    while not list(tmp_path.glob(".1.new-*/.1.writing-*/*")):
+    while not list(tmp_path.glob(".new-*/.writing-*/*")):
         assert run.poll() is None and time.monotonic() < end
         time.sleep(0.02)
     run.kill()
