@@ -45,12 +45,18 @@ def main(_):
     from dgn_tf.evaluation.prediction_files import parse_intrinsics
     from dgn_tf.json_file import write_json
     from dgn_tf.model_folder import TEMPLATE, find_model_folder
+    from dgn_tf.output_files import refuse_inputs
     from dgn_tf.predictor import HandMeshPredictor, NoHandError
     from dgn_tf.template import HandTemplate
 
     files = sorted(glob.glob(_FRAMES.value))
     if not files:
         raise InputError(f"--frames={_FRAMES.value}: no such file; wanted depth images (.png).")
+    if _PICTURES.value:
+        written = [
+            pathlib.Path(_PICTURES.value, f"{pathlib.Path(file).stem}.png") for file in files
+        ]
+        refuse_inputs({"pictures": written}, {"frames": files})
     intrinsics = parse_intrinsics(_INTRINSICS.value)
     predictor = HandMeshPredictor(_SAVED_MODEL.value, intrinsics, _HAND.value)
     template = HandTemplate.load(find_model_folder(_SAVED_MODEL.value) / TEMPLATE)
