@@ -3,8 +3,6 @@
 import contextlib
 import json
 import pathlib
-import shutil
-import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
@@ -12,6 +10,7 @@ from absl import flags
 from dgn_tf.errors import InputError
 from dgn_tf.frame_files import check_size, find_frames, parse_numbers
 from dgn_tf.output_files import refuse_inputs
+from dgn_tf.writing import reason_of, scratch_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -228,29 +227,25 @@ def _written_apart(files: list[pathlib.Path]) -> list[pathlib.Path]:
 def staged(folder: pathlib.Path):
     """A hidden folder in `folder` whose files move there when all went well, and vanish if not."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    stage = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stage = pathlib.Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-        yield stage
-        files = sorted(stage.iterdir())
-        for file in files:  # all of them before the first is moved
-            if (folder / file.name).is_dir():
-                raise InputError(
-                    f"--output_dir: {folder / file.name} is a folder, where a file is to be "
-                    "written; move it away."
-                )
-        for file in files:
-            file.replace(folder / file.name)
+        with scratch_folder(folder) as stage:
+            yield stage
+            files = sorted(stage.iterdir())
+            for file in files:  # all of them before the first is moved
+                if (folder / file.name).is_dir():
+                    raise InputError(
+                        f"--output_dir: {folder / file.name} is a folder, where a file is to be "
+                        "written; move it away."
+                    )
+            for file in files:
+                file.replace(folder / file.name)
         made = []
     except OSError as error:
         raise InputError(
-            f"--output_dir={folder} can't be written: {error.strerror}; free space "
+            f"--output_dir={folder} can't be written: {reason_of(error)}; free space "
             "or choose another folder."
         ) from None
     finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
         for path in made:  # innermost first
             with contextlib.suppress(OSError):
                 path.rmdir()
