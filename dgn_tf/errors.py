@@ -1,5 +1,6 @@
 """Errors that a user can mend, and how the modules one runs report them."""
 
+import faulthandler
 import os
 import re
 import sys
@@ -11,6 +12,8 @@ from absl import app, flags
 class InputError(ValueError):
     """What was wanted, what came, and which file or flag to change, in one line."""
 
+
+_LONGEST_EXIT_S = float(os.environ.get("DGN_LONGEST_EXIT_S", "60"))
 
 # Lines of TensorFlow's errors that tell where in a graph, and not what.
 _WHERE = (
@@ -51,6 +54,10 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
             if (reason := input_error_within(error)) is None:
                 raise
             _fail(reason)
+        finally:
+            # All is written and said. Threads of loaders have been seen to keep a process from
+            # its end: a clock outside of Python ends it then, with exit code 1.
+            faulthandler.dump_traceback_later(_LONGEST_EXIT_S, exit=True, file=sys.__stderr__)
 
     app.run(guarded, flags_parser=_parse_flags)
 

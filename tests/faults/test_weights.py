@@ -17,7 +17,7 @@ from tests.faults.mutations import HOW_MANY, mutated
 
 @pytest.fixture(scope="module")
 def network():
-    network = Localiser((4, 4, 4, 4, 4))
+    network = Localiser((4, 4))
     network(network.example_inputs())
     return network
 
