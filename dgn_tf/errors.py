@@ -57,7 +57,7 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
         finally:
             # All is written and said. Threads of loaders have been seen to keep a process from
             # its end: a clock outside of Python ends it then, with exit code 1.
-            faulthandler.dump_traceback_later(_LONGEST_EXIT_S, exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(_LONGEST_EXIT_S, exit=True, file=2)
 
     app.run(guarded, flags_parser=_parse_flags)
 
