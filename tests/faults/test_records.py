@@ -12,6 +12,7 @@ from dgn_tf.data.reader import RecordStore, record_dataset, record_offsets
 from dgn_tf.data.record_folder import is_whole
 from dgn_tf.data.views import open_views, step_dataset, view_dataset
 from dgn_tf.errors import InputError, input_error_within
+from dgn_tf.training.datasets import records_are_readable
 from tests.faults.mutations import HOW_MANY, mutated
 from tests.records import write_records
 from tests.tiny_template import tiny_template
@@ -155,3 +156,42 @@ def test_missing_and_short_shards_are_noticed(tmp_path):
     assert "2 records, description.json says 3" in told(read_synthetic, folder)
     shard.rename(tmp_path / "synthetic-00001-of-00002.tfrecord")
     assert "records, description.json says" in told(read_synthetic, folder)
+
+
+class Reader(tf.keras.Model):
+    """Takes batches as training does."""
+
+    def train_step(self, batch):
+        return {"cube": tf.reduce_mean(batch["cube"])}
+
+
+def without_picture(shard):
+    """Right check sums around a depth map that is none."""
+    records = list(RecordStore([str(shard)]))
+    example = tf.train.Example.FromString(records[2])
+    example.features.feature["depth"].bytes_list.value[0] = b"no PNG"
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for record in [*records[:2], example.SerializeToString()]:
+            writer.write(record)
+
+
+def flipped(shard):
+    offset, length = map(int, record_offsets(str(shard))[2])
+    content = bytearray(shard.read_bytes())
+    content[offset + length // 2] ^= 1
+    shard.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"), [(flipped, "record 2 is damaged"), (without_picture, "can't be read")]
+)
+def test_training_on_damaged_records_ends_in_a_line_that_names_them(damage, line, tmp_path):
+    folder = write_records(tmp_path, tiny_template(), 3)
+    damage(shard_of(folder))
+    dataset = record_dataset(str(folder), tiny_template(), 1, shuffle=False, repeat=False)
+    model = Reader()
+    model.compile()
+    settings = {"synthetic_records": str(folder), "real_records": ""}
+    with pytest.raises(InputError, match=line) as error, records_are_readable(settings):
+        model.fit(dataset, verbose=0)
+    assert str(folder) in str(error.value) and "\n" not in str(error.value)
