@@ -26,25 +26,53 @@ def test_a_contact_sheet_has_three_frames_a_row_and_equal_meshes_look_equal():
     assert (first[:, 4] != first[:, 5]).any()
 
 
-def test_a_frame_passes_by_both_bars_and_one_without_a_hand_fails():
-    from experiments.sr305_fit import report
+def test_a_set_scores_by_its_joints_its_iou_or_its_passes():
+    from experiments.real_frames import honesty, line, score_of
 
-    rows = [
-        {"frame": "a", "iou": 0.9, "depth_mm": 3.0},
-        {"frame": "b", "iou": 0.9, "depth_mm": 7.0},
-        {"frame": "c", "iou": 0.8, "depth_mm": 3.0},
-        {"frame": "d", "iou": 0.0, "depth_mm": None},
-    ]
-    text = report(rows, 0.85, 6.0)
-    assert "| d | 0.000 | - | no hand found |" in text
-    assert "1 of 4 frames have IoU >= 0.85 and depth <= 6 mm" in text
+    lost = {"found": 0.0, "passes": 0.0, "iou": 0.0}
+    good = {"found": 1.0, "passes": 1.0, "iou": 0.9, "depth_mm": 3.0, "confidence": 0.8}
+    assert score_of("sr305", [good, lost]) == 0.5
+    assert score_of("kinect2", [good, lost]) == 0.45
+    near = {**good, "located": 1.0, "within": 0.0, "joints_mm": 15.0}
+    far = {**near, "joints_mm": 60.0, "confidence": 0.3}
+    nothing = {**lost, "located": 0.0, "within": 0.0}
+    assert score_of("fist_five", [near, far, nothing]) == pytest.approx(0.5 / 3)
+    assert score_of("d4xx", [near, far, nothing]) == pytest.approx((0.85 + 0.4) / 3)
+    assert line("a", [near, nothing]) == "| a | 2 | 1 | 1 | 1 | 0.450 | 3.0 | 15.0 | 0.80 |"
+    rows = [near, {**near, "joints_mm": 20.0, "confidence": 0.6}, far, nothing]
+    assert honesty(rows)["rank_correlation"] == pytest.approx(-1.0)
+    assert (honesty(rows)["far_but_sure"], honesty(rows)["labelled"]) == (0, 3)
+    assert honesty([*rows, {**far, "confidence": 0.7}])["far_but_sure"] == 1
+
+
+def test_real_frames_give_the_figures_of_the_frames_own_script(shared_data, tmp_path, checkout):
+    import json
+    import subprocess
+    import sys
+
+    frames, figures = shared_data / "frames", {}
+    for name, command in (
+        ("theirs", [str(frames / "measure.py")]),
+        ("ours", ["-m", "experiments.real_frames", f"--data={frames}"]),
+    ):
+        subprocess.run(
+            [sys.executable, *command, "--sets=sr305", f"--json={tmp_path / name}.json"],
+            check=True,
+            cwd=checkout,
+            capture_output=True,
+        )
+        figures[name] = json.loads((tmp_path / f"{name}.json").read_text())
+    ours = figures["ours"]["sets"]["sr305"]["frames"]
+    for stem, theirs in figures["theirs"]["sr305"]["frames"].items():
+        for key in ("found", "passes", "iou", "depth_mm", "confidence"):
+            assert ours[stem][key] == pytest.approx(theirs[key], abs=2e-3), (stem, key)
+    assert figures["ours"]["score"] == figures["theirs"]["score"]
 
 
 @pytest.mark.parametrize(
     "module, arguments, message",
     [
-        ("sr305_fit", ["--frames=none/*.png"], "--frames=none/*.png: no such file"),
-        ("sr305_fit", ["--frames=setup.cfg", "--intrinsics=1,2"], "--intrinsics=1,2 is neither"),
+        ("real_frames", ["--data=tests"], "--data=tests has no set at all"),
         ("error_by_condition", ["--worst=sheet.gif"], "--worst=sheet.gif: .* end in .png"),
         ("error_budget", ["--plot=budget.txt"], "--plot=budget.txt"),
         ("error_budget", ["--weights=none"], "none is no model"),
