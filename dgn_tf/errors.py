@@ -1,5 +1,6 @@
 """Errors that a user can mend, and how the modules one runs report them."""
 
+import faulthandler
 import os
 import re
 import sys
@@ -20,6 +21,8 @@ class InputError(ValueError):
     def __init__(self, message: object = ""):
         super().__init__(_CONTROL.sub(" ", str(message)))
 
+
+_LONGEST_EXIT_S = float(os.environ.get("DGN_LONGEST_EXIT_S", "60"))
 
 # Lines of TensorFlow's errors that tell where in a graph, and not what.
 _WHERE = (
@@ -60,6 +63,10 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
             if (reason := input_error_within(error)) is None:
                 raise
             _fail(reason)
+        finally:
+            # All is written and said. Threads of loaders have been seen to keep a process from
+            # its end: a clock outside of Python ends it then, with exit code 1.
+            faulthandler.dump_traceback_later(_LONGEST_EXIT_S, exit=True, file=2)
 
     app.run(guarded, flags_parser=_parse_flags)
 

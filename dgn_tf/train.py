@@ -416,6 +416,7 @@ def _fit(run: _Run, model, where, held: contextlib.ExitStack) -> None:
     batches = functools.partial(
         datasets.training_data, template, settings, step, run.real, run.unlabelled, pool
     )
+    held.enter_context(datasets.records_are_readable(settings))
     model.fit(
         where.batches(batches),
         initial_epoch=step // per_epoch,

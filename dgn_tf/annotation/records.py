@@ -23,7 +23,7 @@ from dgn_tf.data.reader import RecordStore
 from dgn_tf.data.record_folder import PLAN_FILE, claim, hand_of, is_whole
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.data.views import ViewRecords, labelled_steps
-from dgn_tf.errors import InputError
+from dgn_tf.errors import InputError, input_error_within, reason
 from dgn_tf.json_file import write_json
 
 _ESTIMATES = "estimates of a network, no human labels; errors unknown, confidence uncalibrated"
@@ -120,7 +120,12 @@ def _write_missing(records, annotator, folder, shards, batch_size):
             annotated: list[bytes] = []
             for first in range(0, len(rows), batch_size):
                 part = rows[first : first + batch_size]
-                annotated.extend(_annotated(records, annotator, part, batch_size))
+                try:
+                    annotated.extend(_annotated(records, annotator, part, batch_size))
+                except tf.errors.InvalidArgumentError as error:
+                    places = f"{records.store.where(part[0])} to {records.store.where(part[-1])}"
+                    why = input_error_within(error) or f"{places}: {reason(error)}"
+                    raise InputError(why) from None
                 bar.update(len(part))
             _write_shard(folder / name, annotated)
 

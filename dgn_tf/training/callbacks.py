@@ -179,16 +179,18 @@ class Summaries(tf.keras.callbacks.Callback):
 
     def __init__(self, folder, batch, examples: int = 4):
         super().__init__()
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._folder = pathlib.Path(folder)
+        with writing_here(self._folder.parent):
+            self._writer = tf.summary.create_file_writer(str(folder))
         self._batch = {name: value[:examples] for name, value in batch.items()}
 
     def on_epoch_end(self, epoch, logs=None):
         step = int(self.model.optimizer.iterations.numpy())
-        with self._writer.as_default(step=step):
+        with writing_here(self._folder.parent), self._writer.as_default(step=step):
             for name, value in logs.items():
                 tf.summary.scalar(name, value)
             tf.summary.image("examples", self._pictures(), max_outputs=len(self._batch["cube"]))
-        self._writer.flush()
+            self._writer.flush()
 
     def _pictures(self):
         from dgn_tf.training.pictures import training_panel  # Pillow and numba: here alone

@@ -117,21 +117,29 @@ def mend_log(file: pathlib.Path, epochs: int) -> None:
 
     A killed run may have left half a line, and lines of epochs beyond its last checkpoint.
     """
-    rows = whole_rows(file)
-    kept = [row for row in rows if _is_number(row["epoch"]) and float(row["epoch"]) < epochs]
-    if not file.is_file() or not rows:
+    lines = _whole_lines(file)
+    kept = [
+        line
+        for line in lines[1:]
+        if _is_number(line.split(",")[0]) and float(line.split(",")[0]) < epochs
+    ]
+    if not kept or not lines[0].startswith("epoch"):
         file.unlink(missing_ok=True)
         return
-    with writing.output_file(file) as beside, open(beside, "w", newline="") as log:
-        csv.writer(log).writerows([list(rows[0]), *(list(row.values()) for row in kept)])
+    writing.write_output(file, "".join([lines[0], *kept]))
+
+
+def _whole_lines(file):
+    """Lines of a file with their ends, but for a last one that has none; none without the file."""
+    if not file.is_file():
+        return []
+    text = file.read_bytes().replace(b"\0", b"?").decode(errors="replace")  # of a power cut
+    return [line + "\n" for line in text.split("\n")[:-1]]
 
 
 def whole_rows(file: pathlib.Path) -> list[dict[str, str]]:
     """The whole lines of a run's log.csv: column -> text. None where there is no such file."""
-    if not file.is_file():
-        return []
-    lines = file.read_text(errors="replace").split("\n")[:-1]  # the last one is cut, or empty
-    rows = list(csv.reader(lines))
+    rows = list(csv.reader(_whole_lines(file)))
     return [
         dict(zip(rows[0], row, strict=True))
         for row in rows[1:]
