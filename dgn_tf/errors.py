@@ -8,9 +8,18 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
 
 class InputError(ValueError):
-    """What was wanted, what came, and which file or flag to change, in one line."""
+    """What was wanted, what came, and which file or flag to change, in one line.
+
+    What a file says of itself may stand in the message: control characters of it, such as those
+    that begin a new line or command a terminal, become spaces.
+    """
+
+    def __init__(self, message: object = ""):
+        super().__init__(_CONTROL.sub(" ", str(message)))
 
 
 _LONGEST_EXIT_S = float(os.environ.get("DGN_LONGEST_EXIT_S", "60"))

@@ -213,7 +213,7 @@ class HandTemplate:
             template = cls(**fields)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise InputError(
                 f"{where}: incomplete hand template ({error}); rebuild it with "
                 "data_prep.build_template."
