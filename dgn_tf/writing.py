@@ -79,9 +79,9 @@ def os_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        # "path; No space left on device": the system's words come last.
+        # "path; No space left on device [Op:SaveV2]": the system's words are in it.
         for code in errno.errorcode:
-            if str(error.message).rstrip().endswith(f"; {os.strerror(code)}"):
+            if f"; {os.strerror(code)}" in str(error.message):
                 raise OSError(code, os.strerror(code)) from error
         raise
 

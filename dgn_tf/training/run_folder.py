@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import math
+import os
 import pathlib
 import subprocess
 from collections.abc import Iterator
@@ -177,11 +178,27 @@ def _checkpoints_in(folder: pathlib.Path) -> list[str]:
     return [str(folder / f"ckpt-{step}") for step in sorted(steps, reverse=True)]
 
 
+def _mend_list(folder: pathlib.Path) -> None:
+    """Writes the list of the checkpoints in a folder anew where it can't be read."""
+    file = folder / "checkpoint"
+    try:
+        if tf.train.get_checkpoint_state(str(folder)) or not file.exists():
+            return
+    except (ValueError, OSError, tf.errors.OpError):  # also no UTF-8
+        pass
+    names = [os.path.basename(prefix) for prefix in reversed(_checkpoints_in(folder))]
+    with writing_here(folder.parent):
+        file.unlink(missing_ok=True)
+        if names:
+            tf.compat.v1.train.update_checkpoint_state(str(folder), names[-1], names)
+
+
 class Checkpoints:
     """The last checkpoints of network, optimiser (moments, averages, step count) and `others`."""
 
     def __init__(self, folder, network, optimizer, keep: int = 2, **others):
         self._folder = pathlib.Path(folder)
+        _mend_list(self._folder / "checkpoints")
         self._checkpoint = tf.train.Checkpoint(network=network, optimizer=optimizer, **others)
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, str(self._folder / "checkpoints"), max_to_keep=keep
@@ -204,7 +221,7 @@ class Checkpoints:
         for prefix in _checkpoints_in(self._folder / "checkpoints"):
             try:
                 self._checkpoint.restore(prefix).assert_existing_objects_matched()
-            except (tf.errors.OpError, AssertionError, ValueError, TypeError) as error:
+            except Exception as error:  # TensorFlow raises a dozen kinds on damaged files
                 failed.append(f"checkpoint {prefix} can't be restored: {reason(error)}")
                 continue
             for fault in failed:
