@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.annotation import fusion, schema
-from dgn_tf.annotation.refinement import Observed, Refinement, corresponding_vertex
 from dgn_tf.data import view_schema
 from dgn_tf.data.view_crops import Motion, crop_window
 from dgn_tf.geometry import camera
+from dgn_tf.hand_fit.view_fit import Observed, Refinement, corresponding_vertex
 from dgn_tf.losses import data_terms, free_space, multi_view
 from dgn_tf.losses.energy import EnergyConfig, wrist_of
 from dgn_tf.losses.multi_view import flat_views

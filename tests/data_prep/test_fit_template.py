@@ -211,9 +211,9 @@ def _palm_residual(template, root, keypoints):
 def test_libhand_fits_real_labels(shared_data, real, palm_bones, bar_mm, monkeypatch):
     """Bars of the labels: palm similarity 57.986 mm a LibHand unit, and the residual of all."""
     from data_prep.libhand import MM_PER_UNIT
-    from dgn_tf.fitting.closed_form import fit_palm
-    from dgn_tf.fitting.fit import fit_keypoints
-    from dgn_tf.fitting.rig import KeypointRig
+    from dgn_tf.hand_fit.closed_form import fit_palm
+    from dgn_tf.hand_fit.keypoint_fit import fit_keypoints
+    from dgn_tf.hand_fit.rig import KeypointRig
 
     monkeypatch.setattr(template_assembly, "EMBEDDINGS", ("layered",))  # Scaling takes seconds.
     keypoints, subjects = real

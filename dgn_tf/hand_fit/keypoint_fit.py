@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dgn_tf.fitting.closed_form import MIN_PALM_KEYPOINTS, bone_scales, fit_chains, fit_palm
-from dgn_tf.fitting.refine import RefineConfig, refine
-from dgn_tf.fitting.rig import KeypointRig
 from dgn_tf.geometry.kinematics import joint_angles, scales
+from dgn_tf.hand_fit.closed_form import MIN_PALM_KEYPOINTS, bone_scales, fit_chains, fit_palm
+from dgn_tf.hand_fit.keypoint_refine import RefineConfig, refine
+from dgn_tf.hand_fit.rig import KeypointRig
 
 FINGER_SCALES = ("frame", "subject", "palm")
 

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dgn_tf.calibration.shapes import Shapes
 from dgn_tf.compiled import kernel
 from dgn_tf.data.hand_layout import sparse
 from dgn_tf.data.posing import euler_rotation
 from dgn_tf.geometry.kinematics import rigid_inverse
+from dgn_tf.hand_fit.shapes import Shapes
 
 ROOT = 6  # a pose's first parameters: the root's turn and move
 

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dgn_tf.calibration.hand_kernels import ROOT, fill_rows, pose_hand, shaped
 from dgn_tf.compiled import kernel
+from dgn_tf.hand_fit.skeleton import ROOT, fill_rows, pose_hand, shaped
 
 _BEHIND_MM = 15.0  # measured so far behind a vertex, the camera looks through where it should be
 _EVERY = 8  # every eighth vertex speaks for those around it
@@ -36,7 +36,7 @@ class FitWeights(NamedTuple):
 
 
 class SeenFrame(NamedTuple):
-    """One of `frames.SeenFrames`, or all of them, as far as the energy wants it."""
+    """One of `seen_frames.SeenFrames`, or all of them, as far as the energy wants it."""
 
     sampled: np.ndarray
     points: np.ndarray
@@ -68,7 +68,7 @@ def all_equations(
     Args:
         hand: FitHand; weights: FitWeights.
         shape: [K].
-        rotation, place, angles: [N, ...] of `joint_fit.Poses`.
+        rotation, place, angles: [N, ...] of `shape_fit.Poses`.
         frames: SeenFrame of all.
         posed: PosedHand, overwritten; rows: of `room_for_rows`.
         square, right, energy: see `frame_equations`.

@@ -6,8 +6,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.annotation.refinement import HandEnergy, Observed, Refinement, corresponding_vertex
 from dgn_tf.geometry import kinematics
+from dgn_tf.hand_fit.view_fit import HandEnergy, Observed, Refinement, corresponding_vertex
 from dgn_tf.losses import free_space
 from dgn_tf.losses.energy import EnergyConfig
 from tests.tiny_template import tiny_template

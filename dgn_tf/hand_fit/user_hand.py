@@ -4,13 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from dgn_tf.calibration.calibrator import usable
-from dgn_tf.calibration.frames import FrameReader, SeenFrames
-from dgn_tf.calibration.joint_fit import JointFitter
-from dgn_tf.calibration.meshes import MeshReader, turned
-from dgn_tf.calibration.shapes import is_shape_of, shapes_of
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import kinematics, skinning
+from dgn_tf.hand_fit.seen_frames import FrameReader, MeshReader, SeenFrames, turned
+from dgn_tf.hand_fit.shape_fit import JointFitter
+from dgn_tf.hand_fit.shapes import is_shape_of, shapes_of
+from dgn_tf.hand_fit.user_shape import usable
 from dgn_tf.template import HandTemplate
 
 STEPS = 6

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.calibration import hand_kernels
-from dgn_tf.calibration.equations import FitWeights, SeenFrame, all_equations, room_for_rows
-from dgn_tf.calibration.frames import SeenFrames
-from dgn_tf.calibration.hand_kernels import ROOT
-from dgn_tf.calibration.shapes import Shapes
 from dgn_tf.geometry import kinematics
+from dgn_tf.hand_fit import skeleton
+from dgn_tf.hand_fit.residuals import FitWeights, SeenFrame, all_equations, room_for_rows
+from dgn_tf.hand_fit.seen_frames import SeenFrames
+from dgn_tf.hand_fit.shapes import Shapes
+from dgn_tf.hand_fit.skeleton import ROOT
 
 _DAMPING = 0.15  # per rad^2; of lengths the same share of a finger bone's square
 _BONE_MM = 30.0
@@ -59,7 +59,7 @@ class JointFitter:
     def __init__(self, template, shapes: Shapes, weights: FitWeights | None = None):
         self._template = template
         self._weights = weights or FitWeights()
-        self.hand = hand_kernels.fit_hand(template, shapes)
+        self.hand = skeleton.fit_hand(template, shapes)
 
     def __call__(
         self,
@@ -102,9 +102,7 @@ class JointFitter:
 
     def posed(self, shape: np.ndarray, poses: Poses) -> tuple[np.ndarray, np.ndarray]:
         """[N, P, 4, 4] rigid camera_from_template of the shaped hand, and [N, V, 3] mm."""
-        return hand_kernels.posed_hands(
-            self.hand, shape, *poses, hand_kernels.empty_pose(self.hand)
-        )
+        return skeleton.posed_hands(self.hand, shape, *poses, skeleton.empty_pose(self.hand))
 
     def start(self, seen: SeenFrames) -> Poses:
         """The poses to begin at: the network's, with angles within the limits."""
@@ -134,7 +132,7 @@ class JointFitter:
             shape,
             *poses,
             frames,
-            hand_kernels.empty_pose(self.hand),
+            skeleton.empty_pose(self.hand),
             rows,
             square,
             right,

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.fitting.rig import KeypointRig, Pose
 from dgn_tf.geometry.kinematics import affine, rotation_from_angles
+from dgn_tf.hand_fit.rig import KeypointRig, Pose
 
 _ROOT = 7  # turn, move, log scale
 

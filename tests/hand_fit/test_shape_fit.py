@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.calibration import calibrator, equations, hand_kernels, joint_fit, shapes
-from dgn_tf.calibration.bias import ShapeBias, learn_bias
-from dgn_tf.calibration.equations import FitWeights, SeenFrame
-from dgn_tf.calibration.frames import SeenFrames
-from dgn_tf.calibration.joint_fit import JointFitter, Poses
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import kinematics, skinning
 from dgn_tf.geometry.similarity import fit_similarity
+from dgn_tf.hand_fit import residuals, shape_fit, shapes, skeleton, user_shape
+from dgn_tf.hand_fit.bias import ShapeBias, learn_bias
+from dgn_tf.hand_fit.residuals import FitWeights, SeenFrame
+from dgn_tf.hand_fit.seen_frames import SeenFrames
+from dgn_tf.hand_fit.shape_fit import JointFitter, Poses
 from dgn_tf.losses import data_terms
 from dgn_tf.template import load_template
 from tests.tiny_template import tiny_template
@@ -75,18 +75,18 @@ def test_rows_are_the_derivatives_of_the_vertices(stiff):
     fitter = JointFitter(stiff, shapes.shapes_of(stiff))
     poses, shape = drawn_poses(stiff, 1, 2), np.full(len(fitter.hand.shape_joints[0, 0]), 0.3)
     hand, pose = fitter.hand, parameters_of(fitter) - len(shape)
-    posed = hand_kernels.empty_pose(hand)
-    rest, joints = hand_kernels.shaped(hand, shape)
-    hand_kernels.pose_hand(hand, rest, joints, *(value[0] for value in poses), posed)
+    posed = skeleton.empty_pose(hand)
+    rest, joints = skeleton.shaped(hand, shape)
+    skeleton.pose_hand(hand, rest, joints, *(value[0] for value in poses), posed)
     rows = np.empty([len(rest), 3, parameters_of(fitter)])
     for v in range(len(rest)):
-        hand_kernels.fill_rows(hand, posed, v, rows[v])
+        skeleton.fill_rows(hand, posed, v, rows[v])
     step = 1e-5
     for column in range(parameters_of(fitter)):
         change = np.zeros([1, parameters_of(fitter)])
         ends = []
         for change[0, column] in (-step, step):
-            moved = joint_fit._moved(poses, change[:, :pose])
+            moved = shape_fit._moved(poses, change[:, :pose])
             ends.append(fitter.posed(shape + change[0, pose:], moved)[1][0])
         np.testing.assert_allclose(rows[..., column], (ends[1] - ends[0]) / (2 * step), atol=1e-3)
 
@@ -138,7 +138,7 @@ def test_the_right_hand_side_falls_down_the_energy(stiff):
         ends = []
         for change[0, column] in (-step, step):
             pose = len(slope) - len(shape)
-            moved = joint_fit._moved(poses, change[:, :pose])
+            moved = shape_fit._moved(poses, change[:, :pose])
             ends.append(fitter._equations(shape + change[0, pose:], moved, frames)[2][0])
         slope[column] = (ends[1] - ends[0]) / (2 * step)
     np.testing.assert_allclose(right[0], -slope, rtol=2e-3, atol=2e-3 * np.abs(slope).max())
@@ -151,9 +151,9 @@ def test_eliminated_poses_give_the_solution_of_the_whole_system():
     square = np.swapaxes(jacobian, 1, 2) @ jacobian
     right = rng.normal(size=[frames, pose + shapes_count])
     shape, trust = rng.normal(size=shapes_count), np.array([0.5, 1.0, 0.2])
-    change, moved = joint_fit._solved(square, right, shape, trust, True)
-    damping = np.full(pose, joint_fit._DAMPING)
-    damping[3:6] /= joint_fit._BONE_MM**2
+    change, moved = shape_fit._solved(square, right, shape, trust, True)
+    damping = np.full(pose, shape_fit._DAMPING)
+    damping[3:6] /= shape_fit._BONE_MM**2
     share = trust / trust.sum()
     whole = np.zeros([frames * pose + shapes_count] * 2)
     wanted = np.zeros(len(whole))
@@ -165,8 +165,8 @@ def test_eliminated_poses_give_the_solution_of_the_whole_system():
         whole[-2:, -2:] += part[pose:, pose:]
         wanted[own] = share[n] * right[n, :pose]
         wanted[-2:] += share[n] * right[n, pose:]
-    whole[-2:, -2:] += joint_fit._SHAPE_PRIOR * np.eye(shapes_count)
-    wanted[-2:] -= joint_fit._SHAPE_PRIOR * shape
+    whole[-2:, -2:] += shape_fit._SHAPE_PRIOR * np.eye(shapes_count)
+    wanted[-2:] -= shape_fit._SHAPE_PRIOR * shape
     solved = np.linalg.solve(whole, wanted)
     np.testing.assert_allclose(moved, solved[-2:], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(change.ravel(), solved[:-2], rtol=1e-9, atol=1e-12)
@@ -205,7 +205,7 @@ def test_only_vertices_that_the_camera_looks_through_are_outside():
         (5, 1): False,  # beyond the crop
     }
     for (column, row), wanted in at.items():
-        assert equations._seen_through(frame, np.array([column, row, 600.0])) == wanted
+        assert residuals._seen_through(frame, np.array([column, row, 600.0])) == wanted
 
 
 def test_each_stretch_lengthens_its_own_bone_alone(template, every_shape):
@@ -236,18 +236,18 @@ def test_a_personal_template_is_saved_read_and_known(template, every_shape, tmp_
 
 def test_frames_without_a_hand_are_refused(monkeypatch):
     template = tiny_template()
-    monkeypatch.setattr(calibrator, "_MIN_PIXELS", 20)  # the tiny hand has few vertices
+    monkeypatch.setattr(user_shape, "_MIN_PIXELS", 20)  # the tiny hand has few vertices
     fitter = JointFitter(template, shapes.shapes_of(template))
     shape = np.zeros(fitter.hand.shape_joints.shape[-1])
     seen = seen_of(fitter, drawn_poses(template, 6, 4), shape, 1.0, 5)
-    assert len(calibrator.choose(seen, 0, "x").depth) == 6
-    assert len(calibrator.choose(seen, 5, "x").depth) == 5
+    assert len(user_shape.choose(seen, 0, "x").depth) == 6
+    assert len(user_shape.choose(seen, 5, "x").depth) == 5
     lost = seen._replace(counted=seen.counted & (np.arange(6) > 2)[:, None])
     with pytest.raises(InputError, match=r"me: 3 of 6 frames show a hand .* record more"):
-        calibrator.choose(lost, 0, "me")
+        user_shape.choose(lost, 0, "me")
     seen.sampled[:3] = np.nan
     with pytest.raises(InputError, match="3 of 6 frames"):
-        calibrator.choose(seen, 0, "me")
+        user_shape.choose(seen, 0, "me")
 
 
 def test_a_bias_that_is_linear_is_undone_on_other_users(tmp_path):

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 from data_prep.posing import skin, transforms_from_angles
-from dgn_tf.fitting import refine as refinement
-from dgn_tf.fitting.closed_form import bone_scales, fit_chains, fit_palm
-from dgn_tf.fitting.fit import fit_keypoints
-from dgn_tf.fitting.rig import SCALED_PARTS, KeypointRig, Pose
+from dgn_tf.hand_fit import keypoint_refine as refinement
+from dgn_tf.hand_fit.closed_form import bone_scales, fit_chains, fit_palm
+from dgn_tf.hand_fit.keypoint_fit import fit_keypoints
+from dgn_tf.hand_fit.rig import SCALED_PARTS, KeypointRig, Pose
 from dgn_tf.template import load_template
 from tests.tiny_template import tiny_template
 

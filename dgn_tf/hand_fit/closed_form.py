@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.fitting.rig import KeypointRig, Pose
 from dgn_tf.geometry.kinematics import angles_from_rotation, similarity_inverse
 from dgn_tf.geometry.similarity import fit_similarity, polar_rotation
+from dgn_tf.hand_fit.rig import KeypointRig, Pose
 
 # Of a bone's moment, added to its diagonal: two points of a bone don't tell how it is turned about
 # their line, and of all rotations that map the line this prefers the smallest.
