@@ -5,11 +5,27 @@ from typing import NamedTuple
 import numpy as np
 
 from dgn_tf.geometry.kinematics import joint_angles, scales
-from dgn_tf.hand_fit.closed_form import MIN_PALM_KEYPOINTS, bone_scales, fit_chains, fit_palm
-from dgn_tf.hand_fit.keypoint_refine import RefineConfig, refine
-from dgn_tf.hand_fit.rig import KeypointRig
+from dgn_tf.hand_fit import residuals, solver
+from dgn_tf.hand_fit.closed_form import MIN_PALM_KEYPOINTS, KeypointHand
+from dgn_tf.hand_fit.skeleton import Poses, room
 
 FINGER_SCALES = ("frame", "subject", "palm")
+# Weights of two rounds of steps. The first has six times those of angles, so that no bone flips to
+# where the second could not bring it back from. Of a turn about the bone's own axis (z) key points
+# on the bone tell little.
+_WEIGHTS = [
+    residuals.KeypointWeights(
+        limit=(times, times, 2 * times),
+        far_limit=20.0,
+        far=0.35,
+        rest=0.05 * times,
+        robust=1.0,
+        scale=0.5,
+    )
+    for times in (6.0, 1.0)
+]
+_STEPS = 15  # of each round
+_START_DAMPING = 1e-2
 
 
 class Fit(NamedTuple):
@@ -39,7 +55,6 @@ def fit_keypoints(
     names=None,
     finger_scales: str = "frame",
     subjects: np.ndarray | None = None,
-    config: RefineConfig | None = None,
 ) -> Fit:
     """Fits the template to key points.
 
@@ -50,61 +65,85 @@ def fit_keypoints(
         finger_scales: "frame": each finger has a scale of its own in each frame; "subject": one
             for all frames of a subject, the median; "palm": the palm's.
         subjects: [N] numbers of the frames' subjects; None for one.
-        config: of the last step; None: the defaults.
 
     Raises:
         ValueError: shapes that don't fit, or no such kind of scale.
     """
-    rig = KeypointRig.of(template, tuple(names or ()), finger_scales != "palm")
+    hand = KeypointHand(template, names, finger_scales != "palm")
     keypoints = np.asarray(keypoints, np.float64)
-    if keypoints.shape[1:] != rig.keypoints.shape or finger_scales not in FINGER_SCALES:
+    if keypoints.shape[1:] != hand.skeleton.points.shape or finger_scales not in FINGER_SCALES:
         raise ValueError(
-            f"fit_keypoints wants key points [N, {len(rig.keypoints)}, 3] and one of "
+            f"fit_keypoints wants key points [N, {len(hand.skeleton.points)}, 3] and one of "
             f"{FINGER_SCALES}, got {keypoints.shape} and {finger_scales!r}."
         )
     valid = np.isfinite(keypoints).all(axis=-1)
-    fitted = valid[:, rig.palm_keypoints].sum(axis=1) >= MIN_PALM_KEYPOINTS
+    fitted = valid[:, hand.palm].sum(axis=1) >= MIN_PALM_KEYPOINTS
     used = valid & fitted[:, None]
     keypoints = np.where(used[..., None], keypoints, 0.0)
-    root = fit_palm(rig, keypoints, used)
-    known = bone_scales(rig, root, keypoints, used)
+    root = hand.fit_palm(keypoints, used)
+    known = hand.bone_scales(root, keypoints, used)
     if finger_scales == "subject":
         subjects = np.zeros(len(known), np.int64) if subjects is None else subjects
         for subject in np.unique(subjects):
             own = (subjects == subject) & fitted
             if own.any():
-                known[subjects == subject] = np.median(known[own], axis=0)
-    start = fit_chains(rig, root, keypoints, used, known)
-    pose = refine(
-        rig, start, keypoints, used, config or RefineConfig(), fixed_scales=finger_scales != "frame"
-    )
-    transforms = rig.transforms(pose)
-    palm = np.full(valid.shape, np.nan)
-    carried = np.einsum("nik,jk->nji", root[:, :3, :3], rig.keypoints) + root[:, None, :3, 3]
-    own = rig.palm_keypoints
-    palm[:, own] = _distances(carried, keypoints, used)[:, own]
-    posed = rig.posed_keypoints(transforms).numpy()
+                known[subjects == subject, 1:] = np.median(known[own, 1:], axis=0)
+    poses = hand.fit_chains(root, keypoints, used, known)
+    for weights in _WEIGHTS:
+        poses = refine(hand, weights, poses, known, keypoints, used, finger_scales != "frame")
+    transforms, posed = hand.posed(poses)
+    carried = np.einsum("nik,jk->nji", root[:, :3, :3], hand.skeleton.points) + root[:, None, :3, 3]
+    of_palm = used & np.isin(np.arange(used.shape[1]), hand.palm)
+    bones, parents = template.bone_from_template, template.parents
     return Fit(
-        transforms.numpy(),
-        joint_angles(transforms, rig.bone_from_template, rig.parents).numpy(),
+        transforms,
+        joint_angles(transforms, bones, parents).numpy(),
         scales(transforms).numpy(),
-        palm,
+        _distances(carried, keypoints, of_palm),
         _distances(posed, keypoints, used),
         fitted,
-        _observed(rig, used),
+        _observed(hand, used),
     )
+
+
+def refine(hand, weights, poses: Poses, wanted, keypoints, valid, fixed: bool) -> Poses:
+    """One round of steps over all parameters of each frame.
+
+    Args:
+        hand: KeypointHand; weights: KeypointWeights.
+        poses: where to begin.
+        wanted: [N, S] log scales that the fingers' are drawn to; fixed: they are kept.
+        keypoints: [N, J, 3] mm; valid: [N, J] bool.
+    """
+    bones = hand.skeleton
+    parameters = bones.sizes[0]
+    rows = residuals.Rows(
+        np.empty([keypoints.shape[1] * 3, parameters]), np.empty(keypoints[0].size)
+    )
+
+    def equations(_, poses):
+        out = solver.equations_of(len(keypoints), parameters)
+        residuals.keypoint_equations(
+            bones, weights, fixed, wanted, *poses, keypoints, valid, room(bones), rows, out
+        )
+        return out
+
+    # A parameter that nothing tells about has a zero row: the constant keeps it solvable.
+    damping = solver.Damping(np.full(parameters, 1e-9), _START_DAMPING)
+    return solver.minimise(equations, poses, np.zeros(0), _STEPS, damping).poses
 
 
 def _distances(posed, keypoints, used):
     return np.where(used, np.linalg.norm(posed - keypoints, axis=-1), np.nan)
 
 
-def _observed(rig, used):
+def _observed(hand, used):
     """[N, P]: a part is told by its own key points, one without any by those of its children."""
-    observed = np.zeros([len(used), len(rig.parents)], bool)
-    for part in reversed(range(len(rig.parents))):
-        own = rig.own_keypoints(part)
-        children = np.flatnonzero((rig.parents == part) & (np.arange(len(rig.parents)) != part))
+    parents = hand.skeleton.parents
+    observed = np.zeros([len(used), len(parents)], bool)
+    for part in reversed(range(len(parents))):
+        own = hand.own(part)
+        children = np.flatnonzero((parents == part) & (np.arange(len(parents)) != part))
         observed[:, part] = (
             used[:, own].any(axis=1) if len(own) else observed[:, children].any(axis=1)
         )

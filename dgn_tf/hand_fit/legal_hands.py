@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.geometry import kinematics, upright
+from dgn_tf.hand_fit.skeleton import posed_joints
 
 _SLACK = 0.1  # of a limit's range: real hands pass the sampler's limits a little
 _JOINT_SIGMA_MM = 4.0  # of an estimate's joints, against shape coefficients of deviation 1
@@ -24,10 +25,10 @@ class LegalHands:
         limits = np.asarray(template.joint_limits, np.float64)
         slack = _SLACK * (limits[..., 1] - limits[..., 0])
         self._low, self._high = limits[..., 0] - slack, limits[..., 1] + slack
-        shapes = np.asarray(template.shape_joints, np.float64)  # [K, P, 3]
-        self._shapes = (shapes - shapes[:, self._parents])[:, 1:]  # of the bones' vectors
+        self._shapes = np.asarray(template.shape_joints, np.float64)  # [K, P, 3]
+        shapes = (self._shapes - self._shapes[:, self._parents])[:, 1:]  # of the bones' vectors
         self._vectors = (self._joints - self._joints[self._parents])[1:]
-        basis = self._shapes.reshape(len(shapes), -1).T  # [(P - 1) * 3, K]
+        basis = shapes.reshape(len(shapes), -1).T  # [(P - 1) * 3, K]
         normal = basis.T @ basis + _JOINT_SIGMA_MM**2 * np.eye(len(shapes))
         self._solve = np.linalg.solve(normal, basis.T)
 
@@ -59,7 +60,7 @@ class LegalHands:
         angles = tf.clip_by_value(angles, low, high)
         # The root is turned by the view alone.
         angles = tf.concat([tf.zeros_like(angles[:, :1]), angles[:, 1:]], axis=1)
-        own = self._posed_joints(angles, shape)
+        own = posed_joints(angles, shape, self._shapes, self._bones, parents)
         own = tf.linalg.matmul(own, rotations[:, 0], transpose_b=True)
         middle = tf.reduce_mean(joints, axis=1, keepdims=True)
         own -= tf.reduce_mean(own, axis=1, keepdims=True) - middle
@@ -74,14 +75,3 @@ class LegalHands:
         above = tf.gather(transforms, self._parents, axis=1)
         of_parent = tf.linalg.matvec(above[..., :3, :3], at_rest) + above[..., :3, 3]
         return (own + of_parent) / 2
-
-    def _posed_joints(self, angles, shape):
-        """[B, P, 3] mm, template frame, of hands with the root at rest."""
-        dtype = angles.dtype
-        moved = tf.tensordot(shape, tf.constant(self._shapes, dtype), 1)  # [B, P - 1, 3]
-        moved = tf.pad(moved, [[0, 0], [1, 0], [0, 0]])
-        in_bone = tf.linalg.matvec(tf.constant(self._bones[:, :3, :3], dtype), moved)
-        local = kinematics.affine(kinematics.rotation_from_angles(angles), in_bone[..., tf.newaxis])
-        posed = kinematics.global_from_local(local, self._bones, self._parents)
-        at_rest = tf.constant(self._joints, dtype)
-        return tf.linalg.matvec(posed[..., :3, :3], at_rest) + posed[..., :3, 3]

@@ -1,13 +1,18 @@
-"""The energy of one frame's hand and its normal equations: Eq. 5 for single views, compiled."""
+"""The energies that fits minimise, as the normal equations of Gauss-Newton, compiled.
+
+Of one frame's hand: Eq. 5 for single views, by the compiled forms of the terms in `losses`; and
+labelled key points.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from dgn_tf.compiled import kernel
-from dgn_tf.hand_fit.skeleton import ROOT, fill_rows, pose_hand, shaped
+from dgn_tf.hand_fit.skeleton import ROOT, fill_rows, pose_hand, shape_hand
+from dgn_tf.losses.data_terms import facing_and_normals, nearest_allowed, smooth_l1_and_slope
+from dgn_tf.losses.free_space import looked_through
 
-_BEHIND_MM = 15.0  # measured so far behind a vertex, the camera looks through where it should be
 _EVERY = 8  # every eighth vertex speaks for those around it
 
 
@@ -46,6 +51,25 @@ class SeenFrame(NamedTuple):
     intrinsics: np.ndarray
 
 
+class KeypointWeights(NamedTuple):
+    """Weights in mm of residual, so that they compare with key points.
+
+    limit: [3] mm for each radian beyond a joint's limits, of the turns about x, y, z.
+    far_limit: mm, besides, for each radian beyond `far` (rad) past the limits.
+    rest: mm for each radian from rest: decides what no key point tells.
+    robust: residuals beyond, mm, count by their length, not by their square: a hand whose palm
+        is one part can't follow some points, and the rest should not suffer for them.
+    scale: mm for each unit of a finger's log scale, from where it begins.
+    """
+
+    limit: tuple[float, float, float]
+    far_limit: float
+    far: float
+    rest: float
+    robust: float
+    scale: float
+
+
 class Rows(NamedTuple):
     """Linear equations as they come: room for R of them."""
 
@@ -53,29 +77,30 @@ class Rows(NamedTuple):
     residual: np.ndarray  # [R]
 
 
-def room_for_rows(vertices: int, pixels: int, parameters: int) -> Rows:
-    """Room for a frame's rows."""
+def frame_rows(vertices: int, pixels: int, parameters: int) -> Rows:
+    """Room for the rows of a frame's pixels and vertices."""
     count = 3 * (2 * (vertices // _EVERY + 1) + 2 * pixels)
     return Rows(np.empty([count, parameters], np.float32), np.empty(count, np.float32))
 
 
 @kernel
-def all_equations(
-    hand, weights, shape, rotation, place, angles, frames, posed, rows, square, right, energy
+def frame_equations(
+    hand, faces, weights, shape, rotation, place, angles, scales, frames, posed, rows, out
 ):
-    """`frame_equations` of N frames of one shape [K]: fills square, right and energy [N, ...].
+    """Equations of N frames of one shape: the network's P_s, the pixels, the joints' limits.
 
     Args:
-        hand: FitHand; weights: FitWeights.
-        shape: [K].
-        rotation, place, angles: [N, ...] of `shape_fit.Poses`.
+        hand: Skeleton of the vertices; faces: [F, 3].
+        weights: FitWeights.
+        shape: [K]; rotation, place, angles, scales: the fields of `Poses`.
         frames: SeenFrame of all.
-        posed: PosedHand, overwritten; rows: of `room_for_rows`.
-        square, right, energy: see `frame_equations`.
+        posed: Posed, overwritten; rows: of `frame_rows`.
+        out: `solver.Equations` to fill; the energy in mm.
     """
-    rest, joints = shaped(hand, shape)
-    for n in range(len(energy)):
-        pose_hand(hand, rest, joints, rotation[n], place[n], angles[n], posed)
+    shape_hand(hand, shape, posed)
+    limit = (weights.limits, weights.limits, weights.limits)
+    for n in range(len(out.energy)):
+        pose_hand(hand, rotation[n], place[n], angles[n], scales[n], posed)
         frame = SeenFrame(
             frames.sampled[n],
             frames.points[n],
@@ -84,101 +109,111 @@ def all_equations(
             frames.depth[n],
             frames.intrinsics[n],
         )
-        energy[n] = frame_equations(
-            hand, weights, posed, angles[n], frame, rows, square[n], right[n]
-        )
+        facing, normals = facing_and_normals(posed.points, faces)
+        total, used = _network_rows(hand, weights, posed, frame, rows)
+        more, used = _pixel_rows(hand, weights, posed, frame, facing, normals, rows, used)
+        total += more
+        more, used = _outside_rows(hand, weights, posed, frame, facing, rows, used)
+        _add_up(rows, used, out.square[n], out.right[n])
+        out.energy[n] = total + more + _limits(hand, angles[n], limit, 0.0, out, n)
 
 
 @kernel
-def frame_equations(hand, weights, posed, angles, frame, rows, square, right):
-    """Energy of a frame, and what Gauss-Newton wants of it.
+def keypoint_equations(
+    hand, weights, fixed, wanted, rotation, place, angles, scales, points, counted, posed, rows, out
+):
+    """Equations of key points of N frames, for half the sum of squares (mm^2).
 
     Args:
-        hand: FitHand; weights: FitWeights.
-        posed: PosedHand; angles: [P, 3] of its joints.
-        frame: SeenFrame.
-        rows: of `room_for_rows`.
-        square: [parameters, parameters], filled with J^T W J.
-        right: [parameters], filled with J^T W r.
-
-    Returns:
-        The energy, mm.
+        hand: Skeleton of J key points, the root's scale the first.
+        weights: KeypointWeights; fixed: the fingers' scales do not follow the points.
+        wanted: [N, S] scales that the fingers' are drawn to.
+        rotation, place, angles, scales: the fields of `Poses`.
+        points: [N, J, 3] mm; counted: [N, J] bool.
+        posed: Posed, overwritten; rows: Rows of 3 J.
+        out: `solver.Equations` to fill.
     """
-    facing, normals = _facing(hand, posed.vertices)
-    energy, used = _network_rows(hand, weights, posed, frame, rows)
-    more, used = _pixel_rows(hand, weights, posed, frame, facing, normals, rows, used)
-    energy += more
-    more, used = _outside_rows(hand, weights, posed, frame, facing, rows, used)
-    energy += more
+    shape_hand(hand, np.zeros(0), posed)
+    own = ROOT + 3 * (len(hand.joints) - 1) + 1  # columns of the fingers' scales
+    limit = (weights.limit[0] ** 2 / 2, weights.limit[1] ** 2 / 2, weights.limit[2] ** 2 / 2)
+    far = weights.far_limit**2 / 2
+    for n in range(len(out.energy)):
+        pose_hand(hand, rotation[n], place[n], angles[n], scales[n], posed)
+        total, used = 0.0, 0
+        for j in range(len(hand.points)):
+            if counted[n, j]:
+                more, used = add_point(
+                    hand, posed, j, points[n, j], weights.robust, weights.robust, rows, used
+                )
+                total += more
+        if fixed:
+            rows.jacobian[:used, own:] = 0.0
+        _add_up(rows, used, out.square[n], out.right[n])
+        total += _limits(hand, angles[n], limit, 0.0, out, n)
+        total += _limits(hand, angles[n], (far, far, far), weights.far, out, n)
+        bent, grown = angles[n, 1:].ravel(), scales[n, 1:] - wanted[n, 1:]
+        total += _pull(ROOT, bent, weights.rest**2 / 2, out, n)
+        out.energy[n] = total + _pull(own, grown, weights.scale**2 / 2, out, n)
+
+
+@kernel
+def _add_up(rows, used, square, right):
+    """Fills square = J^T J and right = J^T r of the rows used."""
     jacobian = rows.jacobian[:used]
     square[:, :] = jacobian.T @ jacobian
     right[:] = jacobian.T @ rows.residual[:used]
+
+
+@kernel
+def _limits(hand, angles, weight, slack, out, n):
+    """Adds `weight` [3] times the squares of what angles exceed limits by beyond `slack`, rad."""
+    energy = 0.0
     for p in range(1, len(angles)):
         for axis in range(3):
-            low, high = hand.limits[p, axis, 0], hand.limits[p, axis, 1]
-            beyond = max(low - angles[p, axis], 0.0) + min(high - angles[p, axis], 0.0)
+            low, high = hand.limits[p, axis, 0] - slack, hand.limits[p, axis, 1] + slack
+            beyond = angles[p, axis] - min(max(angles[p, axis], low), high)
             if beyond != 0.0:
-                column = ROOT + 3 * (p - 1) + axis
-                square[column, column] += 2 * weights.limits
-                right[column] += 2 * weights.limits * beyond
-                energy += weights.limits * beyond**2
+                energy += _pull(3 + 3 * p + axis, np.array([beyond]), weight[axis], out, n)
     return energy
 
 
 @kernel
-def _facing(hand, vertices):
-    """Which vertices turn their outside to the camera [V]; unit normals [V, 3]."""
-    normals = np.zeros(vertices.shape)
-    for f in range(len(hand.faces)):
-        a, b, c = hand.faces[f, 0], hand.faces[f, 1], hand.faces[f, 2]
-        x1, x2 = vertices[b, 0] - vertices[a, 0], vertices[c, 0] - vertices[a, 0]
-        y1, y2 = vertices[b, 1] - vertices[a, 1], vertices[c, 1] - vertices[a, 1]
-        z1, z2 = vertices[b, 2] - vertices[a, 2], vertices[c, 2] - vertices[a, 2]
-        x, y, z = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2
-        for corner in range(3):
-            v = hand.faces[f, corner]
-            normals[v, 0] += x
-            normals[v, 1] += y
-            normals[v, 2] += z
-    facing = np.empty(len(vertices), np.bool_)
-    for v in range(len(vertices)):
-        length, along = 1e-12, 0.0
-        for i in range(3):
-            length += normals[v, i] ** 2
-            along += normals[v, i] * vertices[v, i]
-        for i in range(3):
-            normals[v, i] /= np.sqrt(length)
-        facing[v] = along < 0.0
-    return facing, normals
+def _pull(first, off, weight, out, n):
+    """Adds `weight` times the squares of `off` [M], parameters from the `first` on, to frame n."""
+    energy = 0.0
+    for i in range(len(off)):
+        out.square[n, first + i, first + i] += 2 * weight
+        out.right[n, first + i] -= 2 * weight * off[i]
+        energy += weight * off[i] ** 2
+    return energy
 
 
 @kernel
-def _add(hand, posed, v, target, weight, delta, rows, used):
-    """Adds the rows of vertex v against a point; returns energy and rows used.
+def add_point(hand, posed, v, target, weight, delta, rows, used):
+    """Adds the rows of point v against a `target`; returns energy and rows used.
 
     Iteratively reweighted: the equations of a robust distance are those of a square.
     """
     square = 0.0
     for i in range(3):
-        square += (target[i] - posed.vertices[v, i]) ** 2
-    distance = np.sqrt(square)
-    root = np.sqrt(weight / max(distance, delta))
+        square += (target[i] - posed.points[v, i]) ** 2
+    distance, slope = smooth_l1_and_slope(square, delta)
+    root = np.sqrt(weight * slope)
     out = rows.jacobian[used : used + 3]
     fill_rows(hand, posed, v, out)
     out *= root
     for i in range(3):
-        rows.residual[used + i] = root * (target[i] - posed.vertices[v, i])
-    far = distance > delta
-    return weight * (distance - delta / 2 if far else square / (2 * delta)), used + 3
+        rows.residual[used + i] = root * (target[i] - posed.points[v, i])
+    return weight * distance, used + 3
 
 
 @kernel
 def _network_rows(hand, weights, posed, frame, rows):
     """Rows of every eighth vertex against P_s."""
     energy, used = 0.0, 0
-    count = (len(posed.vertices) - 1) // _EVERY + 1
-    for v in range(0, len(posed.vertices), _EVERY):
-        more, used = _add(
+    count = (len(posed.points) - 1) // _EVERY + 1
+    for v in range(0, len(posed.points), _EVERY):
+        more, used = add_point(
             hand,
             posed,
             v,
@@ -203,7 +238,7 @@ def _pixel_rows(hand, weights, posed, frame, facing, normals, rows, used):
         if not frame.counted[k]:
             continue
         if weights.lifting > 0.0:
-            more, used = _add(
+            more, used = add_point(
                 hand,
                 posed,
                 frame.vertex[k],
@@ -215,9 +250,9 @@ def _pixel_rows(hand, weights, posed, frame, facing, normals, rows, used):
             )
             energy += more
         if weights.icp > 0.0:
-            v = _nearest(frame.points[k], posed.vertices, facing)
+            v = nearest_allowed(frame.points[k], posed.points, facing)
             start = used
-            more, used = _add(
+            more, used = add_point(
                 hand, posed, v, frame.points[k], weights.icp / count, weights.delta, rows, used
             )
             energy += more
@@ -226,38 +261,17 @@ def _pixel_rows(hand, weights, posed, frame, facing, normals, rows, used):
 
 
 @kernel
-def _nearest(point, places, allowed):
-    """The allowed row of `places` [N, 3] nearest to a point; the first where none is allowed."""
-    best, found = np.inf, 0
-    for n in range(len(places)):
-        if not allowed[n]:
-            continue
-        square = (
-            (places[n, 0] - point[0]) ** 2
-            + (places[n, 1] - point[1]) ** 2
-            + (places[n, 2] - point[2]) ** 2
-        )
-        if square < best:
-            best, found = square, n
-    return found
-
-
-@kernel
 def _let_slide(rows, start, normal, share):
     """Leaves `share` of what is across the normal in three rows."""
-    along = 0.0
+    block, off = rows.jacobian[start : start + 3], rows.residual[start : start + 3]
+    x, y, z = (1 - share) * normal[0], (1 - share) * normal[1], (1 - share) * normal[2]
+    along = x * off[0] + y * off[1] + z * off[2]
     for i in range(3):
-        along += normal[i] * rows.residual[start + i]
-    for i in range(3):
-        value = rows.residual[start + i]
-        rows.residual[start + i] = share * value + (1 - share) * along * normal[i]
-    first, second, third = rows.jacobian[start], rows.jacobian[start + 1], rows.jacobian[start + 2]
-    x, y, z = normal[0], normal[1], normal[2]
-    for column in range(len(first)):
-        across = (1 - share) * (x * first[column] + y * second[column] + z * third[column])
-        first[column] = share * first[column] + across * x
-        second[column] = share * second[column] + across * y
-        third[column] = share * third[column] + across * z
+        off[i] = share * off[i] + along * normal[i]
+    for column in range(block.shape[1]):
+        along = x * block[0, column] + y * block[1, column] + z * block[2, column]
+        for i in range(3):
+            block[i, column] = share * block[i, column] + along * normal[i]
 
 
 @kernel
@@ -268,15 +282,15 @@ def _outside_rows(hand, weights, posed, frame, facing, rows, used):
         any_counted |= frame.counted[k]
     if weights.outside == 0.0 or not any_counted:
         return energy, used
-    count = (len(posed.vertices) - 1) // _EVERY + 1
-    for v in range(0, len(posed.vertices), _EVERY):
-        if facing[v] and _seen_through(frame, posed.vertices[v]):
+    count = (len(posed.points) - 1) // _EVERY + 1
+    for v in range(0, len(posed.points), _EVERY):
+        if facing[v] and looked_through(frame.depth, frame.intrinsics, posed.points[v]):
             # Half of all vertices or so face the camera.
-            more, used = _add(
+            more, used = add_point(
                 hand,
                 posed,
                 v,
-                frame.points[_nearest(posed.vertices[v], frame.points, frame.counted)],
+                frame.points[nearest_allowed(posed.points[v], frame.points, frame.counted)],
                 2 * weights.outside / count,
                 weights.delta,
                 rows,
@@ -284,16 +298,3 @@ def _outside_rows(hand, weights, posed, frame, facing, rows, used):
             )
             energy += more
     return energy, used
-
-
-@kernel
-def _seen_through(frame, vertex):
-    """Whether the camera measured nothing, or what is far behind, where a vertex is."""
-    size = len(frame.depth)
-    depth = max(vertex[2], 1.0)
-    column = np.round(vertex[0] / depth * frame.intrinsics[0] + frame.intrinsics[2])
-    row = np.round(vertex[1] / depth * frame.intrinsics[1] + frame.intrinsics[3])
-    if not (0.0 <= column < size and 0.0 <= row < size):
-        return False
-    there = frame.depth[int(row), int(column)]
-    return there <= 0.0 or there > depth + _BEHIND_MM

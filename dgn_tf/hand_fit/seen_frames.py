@@ -5,8 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.geometry import camera
-from dgn_tf.hand_fit.view_fit import corresponding_vertex
 from dgn_tf.losses import data_terms
 from dgn_tf.losses.energy import wrist_of
 from dgn_tf.network_config import NETWORK_INPUTS
@@ -23,7 +21,7 @@ class SeenFrames(NamedTuple):
     transforms: [N, P, 4, 4] T of the network.
     sampled: [N, V, 3] its P_s.
     points: [N, K, 3] pixels of the hand; counted: [N, K] bool, those that count.
-    vertex: [N, K] int32 their correspondences, see `hand_fit.view_fit`.
+    vertex: [N, K] int32 their correspondences, see `data_terms.corresponding_vertex`.
     depth: [N, S, S] of the crop, 0 where nothing was measured; intrinsics: [N, 4] of the crop.
     confidence: [N] mean of the network's.
     """
@@ -51,7 +49,7 @@ class HandReader:
 
     def __init__(self, template):
         self._template = template
-        self._wrist, self._axis = wrist_of(template)
+        self._wrist = wrist_of(template)
 
     def __call__(self, outputs: dict, depth, intrinsics) -> SeenFrames:
         """Of B frames; tensors.
@@ -62,34 +60,20 @@ class HandReader:
             depth: [B, S, S] mm of the crops.
             intrinsics: [B, 4] of the crops.
         """
-        size = depth.shape[-1]
-        valid = outputs["valid"]
-        # A missing depth is replaced before it is used: 0 * inf would be NaN.
-        depth = tf.where(valid, depth, tf.zeros_like(depth))
-        points = camera.unproject_depth_map(depth, intrinsics)
-        points = tf.reshape(points, [-1, size * size, 3])
-        mask = tf.reshape(valid, [-1, size * size])
-        mask &= data_terms.before_wrist(
-            points, outputs["transforms"][:, 0], self._wrist, self._axis, _WRIST_MARGIN_MM
-        )
-        mask &= _near(points, outputs["vertices"])
-        index, counted = data_terms.thin_pixels(mask, PIXELS)
 
-        def pick(values, *channels):
-            values = tf.reshape(values, [-1, size * size, *channels])
-            return tf.gather(values, index, axis=1, batch_dims=1)
+        def of_hand(points):
+            root = outputs["transforms"][:, 0]
+            mask = data_terms.before_wrist(points, root, *self._wrist, _WRIST_MARGIN_MM)
+            return mask & _near(points, outputs["vertices"])
 
-        layer = outputs.get("mesh_layer")
-        vertex = corresponding_vertex(
-            pick(outputs["mesh_coords"], 2), None if layer is None else pick(layer), self._template
-        )
+        pixels = data_terms.hand_pixels(outputs, depth, intrinsics, PIXELS, of_hand)
         return SeenFrames(
             outputs["transforms"],
             outputs["vertices_sampled"],
-            pick(points, 3),
-            counted,
-            vertex,
-            depth,
+            pixels.points,
+            pixels.counted,
+            data_terms.corresponding_vertex(pixels.coords, pixels.layer, self._template),
+            tf.where(outputs["valid"], depth, tf.zeros_like(depth)),
             intrinsics,
             tf.reduce_mean(outputs["confidence"], axis=1),
         )

@@ -8,8 +8,9 @@ import numpy as np
 from dgn_tf.errors import InputError
 from dgn_tf.hand_fit.bias import ShapeBias
 from dgn_tf.hand_fit.seen_frames import FrameReader, SeenFrames, joined
-from dgn_tf.hand_fit.shape_fit import JointFit, JointFitter
+from dgn_tf.hand_fit.shape_fit import ShapeFit
 from dgn_tf.hand_fit.shapes import personal_template, shapes_of
+from dgn_tf.hand_fit.solver import Solution
 from dgn_tf.model_folder import SHAPE_BIAS, find_model_folder, weights_sha256
 from dgn_tf.template import HandTemplate
 
@@ -22,7 +23,7 @@ class UserShape(NamedTuple):
 
     template: of the user; coefficients: [K] of `shapes_of` its parent.
     fitted: [K] the coefficients before the bias was undone.
-    energy: median over the frames, mm, where the joint fit began and where it ended.
+    energy: median over the frames, mm, where the fit began and where it ended.
     """
 
     template: HandTemplate
@@ -67,20 +68,20 @@ def fit_user(
     Args:
         template: the network's that has seen the frames.
         frames: of one user.
-        steps: of the joint fit, see `JointFitter`.
+        steps: of the fit, see `ShapeFit`.
         bias: of the fit, to be undone; None: it stays.
     """
     shapes = shapes_of(template)
-    fitted = joint_fit_of(template, frames, steps)
+    fitted = fit_shape(template, frames, steps)
     coefficients = fitted.shape if bias is None else bias(fitted.shape)
     begun, ended = np.median(fitted.energy, axis=0)
     personal = personal_template(template, shapes, coefficients, len(frames.depth))
     return UserShape(personal, coefficients, fitted.shape, (float(begun), float(ended)))
 
 
-def joint_fit_of(template: HandTemplate, frames: SeenFrames, steps: int) -> JointFit:
+def fit_shape(template: HandTemplate, frames: SeenFrames, steps: int) -> Solution:
     """Fits a shape and poses to the frames that are of use."""
-    return JointFitter(template, shapes_of(template))(frames.rows(usable(frames)), steps)
+    return ShapeFit(template, shapes_of(template))(frames.rows(usable(frames)), steps)
 
 
 def load_bias(folder, template: HandTemplate) -> ShapeBias | None:

@@ -31,7 +31,7 @@ class Observed(NamedTuple):
 
     points: [B, C, K, 3] their pixels.
     counted: [B, C, K] bool: those that count.
-    vertex: [B, C, K] int32: each pixel's correspondence, see `corresponding_vertex`.
+    vertex: [B, C, K] int32: each pixel's correspondence, see `data_terms.corresponding_vertex`.
     cameras: [B, C, 3] where the cameras stand.
     estimates: [B, C, V, 3] P_r of the views.
     fused: [B, V, 3] their fused P_s.
@@ -51,28 +51,6 @@ class Observed(NamedTuple):
     votes: tf.Tensor
     sights: free_space.Sight | None = None
     camera_from_seen: tf.Tensor | None = None
-
-
-def corresponding_vertex(coords, layer, template):
-    """The vertex nearest to each pixel in mesh coordinates, of the layer that is more probable.
-
-    Args:
-        coords: [B, K, 2] I_m, cells.
-        layer: [B, K] probability of layer 1; None for templates of one layer.
-        template: HandTemplate.
-
-    Returns:
-        [B, K] int32.
-    """
-    layers = tf.cast(template.vertex_layer, tf.float32)[:, tf.newaxis]
-    at = tf.concat([tf.constant(template.mesh_coords, tf.float32), layers], axis=-1)  # [V, 3]
-    of_layer = tf.zeros_like(coords[..., :1]) if layer is None else layer[..., tf.newaxis]
-    query = tf.concat([coords, tf.round(of_layer)], axis=-1)
-    # Farther than any cell of the same layer.
-    apart = tf.constant([1.0, 1.0, 4.0 * template.grid_size])
-    at = tf.tile((at * apart)[tf.newaxis], [tf.shape(coords)[0], 1, 1])
-    every = tf.ones(tf.shape(at)[:2], tf.bool)
-    return data_terms.nearest_vertex(query * apart, at, every)
 
 
 class HandEnergy:
@@ -161,14 +139,12 @@ class HandEnergy:
 
     def _matched(self, vertices, index, seen):
         """Mean distance d (Eq. 7, 8) of each view's pixels from vertices `index`: [B, C] mm."""
-        shape = tf.shape(seen.points)
-        flat = tf.reshape(index, [shape[0], -1])
-        matched = tf.reshape(tf.gather(vertices, flat, axis=1, batch_dims=1), shape)
-        square = tf.reduce_sum((matched - seen.points) ** 2, axis=-1)
-        distance = data_terms.smooth_l1(square, self.config.delta)
-        count = tf.reduce_sum(tf.cast(seen.counted, tf.float32), axis=2)
-        total = tf.reduce_sum(tf.where(seen.counted, distance, 0.0), axis=2)
-        return total / tf.maximum(count, 1.0)
+        means = []
+        for view in range(seen.points.shape[1]):
+            matched = tf.gather(vertices, index[:, view], axis=1, batch_dims=1)
+            points, counted = seen.points[:, view], seen.counted[:, view]
+            means.append(data_terms.lifting_loss(points, matched, counted, self.config.delta))
+        return tf.stack(means, axis=1)
 
     def total(self, terms, several) -> tf.Tensor:
         """Eq. 5: [B] of terms [B]; `several` [B] bool says where other views add their terms."""
