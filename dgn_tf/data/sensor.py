@@ -46,7 +46,7 @@ class SensorSettings(NamedTuple):
     # frames; some lack nothing but what is out of range; stereo's windows, so many native pixels to
     # each side, average what they see.
     widen_share: float = 0.0
-    widen_mm: tuple[float, float] = (0.0, 6.0)
+    widen_mm: tuple[float, float] = (0.0, 3.0)
     complete_share: float = 0.0
     window_px: tuple[float, float] = (0.0, 0.0)
 
@@ -73,8 +73,8 @@ STRUCTURED_LIGHT = SensorSettings(
     blobs=(0.0, 1.0),
     patch_threshold=(2.5, 4.0),
     speckle=(0.0, 0.003),
-    widen_share=0.8,
-    widen_mm=(0.0, 4.0),
+    widen_share=0.6,
+    widen_mm=(0.0, 2.5),
     complete_share=0.6,
 )
 STEREO = STRUCTURED_LIGHT._replace(
@@ -89,7 +89,7 @@ STEREO = STRUCTURED_LIGHT._replace(
     smooth_share=1.0,
     blobs=(0.0, 2.0),
     widen_share=1.0,
-    widen_mm=(1.0, 8.0),
+    widen_mm=(0.5, 6.0),
     complete_share=0.3,
     window_px=(2.0, 9.0),
 )
@@ -106,8 +106,8 @@ TIME_OF_FLIGHT = STRUCTURED_LIGHT._replace(
     axial_at_1m_mm=(0.2, 1.5),
     smooth_share=0.3,
     speckle=(0.0, 0.01),
-    widen_share=0.3,
-    widen_mm=(0.0, 3.0),
+    widen_share=0.4,
+    widen_mm=(0.0, 2.5),
     complete_share=0.2,
 )
 

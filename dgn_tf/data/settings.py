@@ -56,7 +56,7 @@ class SynthesisConfig:
         uniform_share=0.2,
         gesture_shares=(0.16, 0.18, 0.2, 0.14, 0.1, 0.1, 0.06, 0.06),
         shape_clip=2.5,
-        measures_spread=1.5,
+        measures_spread=2.0,
         tucked_share=0.6,
     )
     place: PlaceSettings = PlaceSettings(
@@ -72,7 +72,7 @@ class SynthesisConfig:
         axial_mm=(0.03, 1.0),
         axial_at_1m_mm=(0.1, 4.0),
         smooth_share=0.45,
-        widen_share=0.6,
+        widen_share=0.5,
         complete_share=0.4,
     )
     # How often each of `sensors` is drawn.
@@ -96,7 +96,14 @@ class SynthesisConfig:
     @property
     def sensors(self) -> tuple[SensorSettings, ...]:
         """The kinds of sensors, in the order of `dgn_tf.data.sensor.SENSORS`."""
-        return (self.sensor, self.structured_light, self.stereo, self.time_of_flight)
+        kinds = (self.sensor, self.structured_light, self.stereo, self.time_of_flight)
+        # One type for all of them, whatever numbers they were made of: a kernel picks one.
+        return tuple(
+            SensorSettings(
+                *(tuple(map(float, v)) if isinstance(v, tuple) else float(v) for v in kind)
+            )
+            for kind in kinds
+        )
 
     def to_dict(self) -> dict:
         """A JSON-able dict; `from_dict` reads it back."""
