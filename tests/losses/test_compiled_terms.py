@@ -22,7 +22,7 @@ def test_the_distance_and_its_slope():
 def test_normals_facing_and_the_nearest_vertex():
     rng, template = np.random.default_rng(0), tiny_template()
     faces = np.asarray(template.faces, np.int32)
-    vertices = template.vertices.astype(np.float64) + [0, 0, 700]
+    vertices = template.vertices.astype(np.float64) + [0, 700, 0]
     around = data_terms.faces_of_vertices(faces, len(vertices))
     normals = data_terms.vertex_normals(tf.constant(vertices[None]), faces, around)
     wanted = data_terms.facing(tf.constant(vertices[None]), normals)[0].numpy()
