@@ -6,6 +6,7 @@ writes `best/` (by the validation split) and `last/`: weights.h5, config.json, f
 checkpoints: the same command resumes a run that was stopped.
 """
 
+import contextlib
 import os
 import pathlib
 
@@ -48,7 +49,8 @@ def main(_):
             "change one of them."
         )
     own = FLAGS.get_key_flags_for_module(__name__)
-    train({f.name: f.value for f in own}, {f.name: f.default for f in own})
+    with contextlib.ExitStack() as held:
+        train({f.name: f.value for f in own}, {f.name: f.default for f in own}, held)
 
 
 def start_from(network, folder: str) -> None:
@@ -64,8 +66,11 @@ def start_from(network, folder: str) -> None:
     network.set_weights(trained.get_weights())
 
 
-def train(values: dict, defaults: dict) -> None:
-    """Runs or resumes the training that the flags `values` describe, of these `defaults`."""
+def train(values: dict, defaults: dict, held: contextlib.ExitStack) -> None:
+    """Runs or resumes the training that the flags `values` describe, of these `defaults`.
+
+    `held` keeps others out of the run's folder until it is left.
+    """
     import tensorflow as tf
 
     from dgn_tf.localize import training
@@ -84,6 +89,7 @@ def train(values: dict, defaults: dict) -> None:
     network(network.example_inputs())
     if values["init_weights"]:
         start_from(network, values["init_weights"])
+    run_folder.begin_alone(folder, held)
     run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE, defaults)
     steps, start = values["steps"], values["decay_start"]
     start = int(0.4 * steps) if start < 0 else start
@@ -102,6 +108,7 @@ def train(values: dict, defaults: dict) -> None:
         logging.info("nothing to do: %s has all its %d steps", folder, step)
         return
     info = {"seed": values["seed"], "commit": run_folder.commit(), "template": template.name}
+    run_folder.mend_log(folder / "log.csv", step // values["steps_per_epoch"])
     batches = training.validation_frames(template, values["validation_frames"])
     per_epoch = values["steps_per_epoch"]
     model.fit(
@@ -113,7 +120,7 @@ def train(values: dict, defaults: dict) -> None:
             callbacks.StopWhenNotFinite(),
             callbacks.MeanTerms(),
             training.ValidateLocaliser(batches, folder, flagfile, info),
-            tf.keras.callbacks.CSVLogger(str(folder / "log.csv"), append=True),
+            callbacks.WriteLog(folder),
             callbacks.SaveCheckpoint(checkpoints),
         ],
         verbose=1 if os.isatty(1) else 2,
