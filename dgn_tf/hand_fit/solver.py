@@ -13,6 +13,7 @@ from dgn_tf.hand_fit.skeleton import ROOT, Poses, moved
 
 BONE_MM = 30.0
 _LARGEST = 0.35  # rad (bones of BONE_MM) that a step may change
+_FARTHEST_SHAPE = 6.0  # deviations: beyond, there is no hand; frames of noise would go there
 _SHAPE_PRIOR = 0.003  # of the coefficients' squares, mm, against the mean over the frames
 
 
@@ -107,6 +108,7 @@ def _solved(now, shape, absolute, factor, trust):
     left = np.einsum("n,nij->ij", share, left) + _SHAPE_PRIOR * np.eye(len(shape))
     wanted = now.right[:, pose:] - np.einsum("npk,np->nk", mixed, alone)
     more = np.linalg.solve(left, share @ wanted - _SHAPE_PRIOR * shape)
+    more = np.clip(shape + more, -_FARTHEST_SHAPE, _FARTHEST_SHAPE) - shape
     return alone - by_shape @ more, more
 
 
