@@ -18,8 +18,8 @@ from data_prep import fit_report, keypoint_labels
 from dgn_tf import errors
 from dgn_tf.data.pose_prior import FORMAT
 from dgn_tf.errors import InputError
-from dgn_tf.fitting.closed_form import MIN_PALM_KEYPOINTS
-from dgn_tf.fitting.fit import FINGER_SCALES, Fit, fit_keypoints
+from dgn_tf.hand_fit.closed_form import MIN_PALM_KEYPOINTS
+from dgn_tf.hand_fit.keypoint_fit import FINGER_SCALES, Fit, fit_keypoints
 from dgn_tf.json_file import write_json
 from dgn_tf.template import HANDS, load_template
 from dgn_tf.writing import output_file, whole_file

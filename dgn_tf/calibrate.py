@@ -66,8 +66,8 @@ _OF_DEPTH = ("saved_model", "intrinsics", "depth_unit", "encoding", "hand")
 
 def main(_):
     output = _checked_output()
-    from dgn_tf.calibration.calibrator import calibrate, choose
-    from dgn_tf.calibration.shapes import bone_lengths
+    from dgn_tf.hand_fit.shapes import bone_lengths
+    from dgn_tf.hand_fit.user_shape import choose, fit_user
     from dgn_tf.model_folder import load_template_of
 
     folder = FLAGS.weights or FLAGS.saved_model
@@ -75,7 +75,7 @@ def main(_):
     bias = _bias(folder, template)
     seen = _of_images(template) if FLAGS.depth else _of_records()
     frames = choose(seen, FLAGS.limit, FLAGS.depth or FLAGS.records)
-    found = calibrate(template, frames, FLAGS.steps, bias)
+    found = fit_user(template, frames, FLAGS.steps, bias)
     found.template.save(output)
     ratio = bone_lengths(found.template) / bone_lengths(template)
     print(
@@ -109,9 +109,9 @@ def _checked_output() -> pathlib.Path:
 
 def _bias(folder, template):
     """Of --bias, see there."""
-    from dgn_tf.calibration.bias import ShapeBias
-    from dgn_tf.calibration.calibrator import load_bias
-    from dgn_tf.calibration.shapes import shapes_of
+    from dgn_tf.hand_fit.bias import ShapeBias
+    from dgn_tf.hand_fit.shapes import shapes_of
+    from dgn_tf.hand_fit.user_shape import load_bias
     from dgn_tf.model_folder import weights_sha256
 
     if FLAGS.bias == "none":
@@ -126,9 +126,8 @@ def _of_images(template):
     import tqdm
 
     from dgn_tf import depth_io
-    from dgn_tf.calibration.frames import joined
-    from dgn_tf.calibration.meshes import MeshReader
     from dgn_tf.frame_files import check_size, find_frames, parse_numbers
+    from dgn_tf.hand_fit.seen_frames import MeshReader, joined
     from dgn_tf.predictor import HandMeshPredictor, NoHandError, check_depth, check_intrinsics
 
     depth_io.check_encoding(FLAGS.encoding, FLAGS.depth_unit)
@@ -155,11 +154,11 @@ def _of_images(template):
 
 def _of_records():
     """What --weights see in --records."""
-    from dgn_tf.calibration.calibrator import seen_frames
-    from dgn_tf.calibration.frames import FrameReader
     from dgn_tf.data import record_dataset
     from dgn_tf.data.views import view_dataset
     from dgn_tf.evaluation.view_records import find_view_records
+    from dgn_tf.hand_fit.seen_frames import FrameReader
+    from dgn_tf.hand_fit.user_shape import seen_frames
     from dgn_tf.model_folder import load_network
     from dgn_tf.template import load_template
 

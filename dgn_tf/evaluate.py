@@ -348,7 +348,7 @@ def _predictions(saved_model: str, weights: str):
     from dgn_tf.serving.allow_list import find_version
 
     if FLAGS.user_template:
-        from dgn_tf.calibration.user_hand import UserPredictions
+        from dgn_tf.hand_fit.user_hand import UserPredictions
         from dgn_tf.template import load_template
 
         return UserPredictions(load_network(weights), load_template(FLAGS.user_template))

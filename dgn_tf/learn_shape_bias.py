@@ -42,15 +42,15 @@ def main(_):
     import numpy as np
     import tqdm
 
-    from dgn_tf.calibration import users
-    from dgn_tf.calibration.bias import learn_bias
-    from dgn_tf.calibration.shapes import shapes_of
     from dgn_tf.data import SynthesisConfig
+    from dgn_tf.hand_fit import synthetic_users
+    from dgn_tf.hand_fit.bias import learn_bias
+    from dgn_tf.hand_fit.shapes import shapes_of
 
     network = model_folder.load_network(folder)
-    config = users.calm(SynthesisConfig.load(FLAGS.config))
+    config = synthetic_users.calm(SynthesisConfig.load(FLAGS.config))
     seeds = range(FLAGS.seed, FLAGS.seed + FLAGS.users)
-    pairs = users.fitted_users(network, config, seeds, FLAGS.frames, FLAGS.steps)
+    pairs = synthetic_users.fitted_users(network, config, seeds, FLAGS.frames, FLAGS.steps)
     pairs = list(tqdm.tqdm(pairs, desc="users", unit="user", total=FLAGS.users, disable=None))
     fitted, true = (np.array(values) for values in zip(*pairs, strict=True))
     names = shapes_of(network.template).names

@@ -40,7 +40,7 @@ flags.DEFINE_integer("held_out", 64, "Others, to predict.", lower_bound=8)
 flags.DEFINE_bool(
     "calm",
     True,
-    "Users show their hand to be measured, see `calibration.users.calm`; else the "
+    "Users show their hand to be measured, see `hand_fit.synthetic_users.calm`; else the "
     "held-out frames are as hard as the config's, occluders and poses.",
 )
 flags.DEFINE_integer("steps", 6, "Steps of the fits.", lower_bound=1)
@@ -108,12 +108,12 @@ class Subject:
     """
 
     def __init__(self, network, config):
-        from dgn_tf.calibration.bias import ShapeBias
-        from dgn_tf.calibration.calibrator import load_bias
-        from dgn_tf.calibration.frames import FrameReader
-        from dgn_tf.calibration.shapes import shapes_of
-        from dgn_tf.calibration.users import calm
         from dgn_tf.evaluation.predictions import NetworkPredictions
+        from dgn_tf.hand_fit.bias import ShapeBias
+        from dgn_tf.hand_fit.seen_frames import FrameReader
+        from dgn_tf.hand_fit.shapes import shapes_of
+        from dgn_tf.hand_fit.synthetic_users import calm
+        from dgn_tf.hand_fit.user_shape import load_bias
         from dgn_tf.model_folder import weights_sha256
 
         self._template, self._predict = network.template, NetworkPredictions(network)
@@ -133,16 +133,16 @@ class Subject:
 
     def __call__(self, seed) -> dict[str, float]:
         """The columns of one user."""
-        from dgn_tf.calibration.calibrator import calibrate, choose, seen_frames
-        from dgn_tf.calibration.shapes import bone_lengths, personal_template
-        from dgn_tf.calibration.user_hand import UserHand
-        from dgn_tf.calibration.users import frames_of, user_of
+        from dgn_tf.hand_fit.shapes import bone_lengths, personal_template
+        from dgn_tf.hand_fit.synthetic_users import frames_of, user_of
+        from dgn_tf.hand_fit.user_hand import UserHand
+        from dgn_tf.hand_fit.user_shape import choose, fit_user, seen_frames
 
         template, shapes = self._template, self._shapes
         true = user_of(template, self._drawn(seed))
         shown = frames_of(true, self._shown, seed, 0, FLAGS.frames)
         frames = choose(seen_frames(self._read, shown), 0, f"user {seed}")
-        found = calibrate(template, frames, FLAGS.steps, self._bias)
+        found = fit_user(template, frames, FLAGS.steps, self._bias)
         alone = personal_template(template, shapes, found.fitted, len(frames.depth))
         figures: dict[str, float] = {}
         for name, hand in (("generic", template), ("fitted", alone), ("user", found.template)):
@@ -178,7 +178,7 @@ class Subject:
 def _error(held_out, hand) -> float:
     """Mean distance of the vertices from the true ones, mm: the network's, or those of a `UserHand`
     as `UserPredictions` takes them."""
-    from dgn_tf.calibration.calibrator import usable
+    from dgn_tf.hand_fit.user_shape import usable
 
     distances = []
     for true, vertices, seen in held_out:

@@ -8,8 +8,8 @@ from absl import flags
 from PIL import Image
 
 from dgn_tf import calibrate
-from dgn_tf.calibration.user_hand import UserHand, UserPredictions
 from dgn_tf.errors import InputError
+from dgn_tf.hand_fit.user_hand import UserHand, UserPredictions
 from dgn_tf.model_folder import save_model_folder
 from dgn_tf.template import load_template
 from tests.exported_model import SIZE, blob_frame, exported_model, network
@@ -26,8 +26,8 @@ def run(*arguments):
 @pytest.fixture()
 def lenient(monkeypatch):
     """An untrained network sees little of a hand."""
-    monkeypatch.setattr("dgn_tf.calibration.calibrator.MIN_FRAMES", 1)
-    monkeypatch.setattr("dgn_tf.calibration.calibrator._MIN_PIXELS", 0)
+    monkeypatch.setattr("dgn_tf.hand_fit.user_shape.MIN_FRAMES", 1)
+    monkeypatch.setattr("dgn_tf.hand_fit.user_shape._MIN_PIXELS", 0)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 from absl import flags
 
 from dgn_tf import learn_shape_bias
-from dgn_tf.calibration.calibrator import load_bias
+from dgn_tf.hand_fit.user_shape import load_bias
 from dgn_tf.model_folder import save_model_folder
 from dgn_tf.network import DualGridNet
 from dgn_tf.network_config import NetworkConfig
@@ -24,7 +24,7 @@ def real_hand():
 
 
 def test_a_learnt_bias_is_found_in_the_model_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("dgn_tf.calibration.calibrator._MIN_PIXELS", 0)  # it sees little of a hand
+    monkeypatch.setattr("dgn_tf.hand_fit.user_shape._MIN_PIXELS", 0)  # it sees little of a hand
     model = real_hand()  # synthesis wants five fingers
     save_model_folder(model, tmp_path / "model")
     config = tmp_path / "config.json"

@@ -7,10 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.annotation import fusion, schema
-from dgn_tf.annotation.refinement import Observed, Refinement, corresponding_vertex
 from dgn_tf.data import view_schema
 from dgn_tf.data.view_crops import Motion, crop_window
-from dgn_tf.geometry import camera
+from dgn_tf.hand_fit.view_fit import Observed, Refinement
 from dgn_tf.losses import data_terms, free_space, multi_view
 from dgn_tf.losses.energy import EnergyConfig, wrist_of
 from dgn_tf.losses.multi_view import flat_views
@@ -150,15 +149,17 @@ class Annotator:
             # Chosen, not multiplied: what is not finite has no place in a sum or a gradient.
             known = tf.reshape(finite, [-1] + [1] * (len(outputs[name].shape) - 1))
             outputs[name] = tf.where(known, outputs[name], tf.zeros_like(outputs[name]))
-        points, counted, index = self._pixels(outputs, flat)
+        pixels = data_terms.hand_pixels(outputs, flat["depth"], flat["intrinsics"], config.pixels)
         views = {
             "vertices": outputs["vertices"],
             "normals": self._normals(outputs["vertices"]),
             "sampled": outputs["vertices_sampled"],
             "confidence": outputs["confidence"],
-            "points": points,
-            "counted": counted,
-            "correspondence": self._correspondences(outputs, index),
+            "points": pixels.points,
+            "counted": pixels.counted,
+            "correspondence": data_terms.corresponding_vertex(
+                pixels.coords, pixels.layer, self._network.template
+            ),
         }
         if config.free_space:
             sight = free_space.sight(
@@ -277,31 +278,6 @@ class Annotator:
             for view in range(points.shape[1])
         ]
         return tf.stack(found, axis=1)
-
-    def _pixels(self, outputs, batch):
-        """Up to K measured pixels of each view: points [N, K, 3] mm, counted, index into S * S."""
-        size = batch["depth"].shape[-1]
-        depth = tf.where(outputs["valid"], batch["depth"], tf.zeros_like(batch["depth"]))
-        points = tf.reshape(
-            camera.unproject_depth_map(depth, batch["intrinsics"]), [-1, size * size, 3]
-        )
-        mask = tf.reshape(outputs["valid"], [-1, size * size])
-        index, counted = data_terms.thin_pixels(mask, self._config.energy.pixels)
-        return tf.gather(points, index, axis=1, batch_dims=1), counted, index
-
-    def _correspondences(self, outputs, index):
-        count = outputs["valid"].shape[1] * outputs["valid"].shape[2]
-
-        def pick(values):
-            values = tf.reshape(values, [-1, count, *values.shape[3:]])
-            return tf.gather(values, index, axis=1, batch_dims=1)
-
-        layer = outputs.get("mesh_layer")
-        return corresponding_vertex(
-            pick(outputs["mesh_coords"]),
-            None if layer is None else pick(layer),
-            self._network.template,
-        )
 
 
 def _shifted(transforms, offset):

@@ -1,12 +1,17 @@
 """Data terms (Sec. 4.1): depth pixels against the mesh; one value per example, unweighted.
 
 Both terms are sums over pixels in the paper and means here, as in `supervised`: a hand near the
-camera then weighs no more than one far away.
+camera then weighs no more than one far away. What the fits of `hand_fit` need of them has compiled
+forms at the end, held to these by a test.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from dgn_tf.compiled import kernel
+from dgn_tf.geometry import camera
 from dgn_tf.losses.supervised import masked_mean
 
 # Added to the squared distance (mm^2) of a vertex that may not be matched: beyond any hand.
@@ -67,6 +72,52 @@ def thin_pixels(mask, count, seed=None):
     rank = tf.minimum(rank, tf.maximum(total - 1, 0))
     index = tf.searchsorted(reached, rank + 1)
     return tf.minimum(index, mask.shape[1] - 1), place < taken
+
+
+class Pixels(NamedTuple):
+    """Up to K measured pixels of N views.
+
+    points: [N, K, 3] mm, camera frame; counted: [N, K] bool, see `thin_pixels`.
+    coords: [N, K, 2] their I_m, cells; layer: [N, K] probability of layer 1, None for templates of
+        one layer.
+    """
+
+    points: tf.Tensor
+    counted: tf.Tensor
+    coords: tf.Tensor
+    layer: tf.Tensor | None
+
+
+def hand_pixels(outputs, depth, intrinsics, count, allowed=None, seed=None) -> Pixels:
+    """The pixels of crops that the data terms match.
+
+    Args:
+        outputs: of `DualGridNet`: valid and mesh_coords [N, S, S, ..] and, with two layers,
+            mesh_layer.
+        depth: [N, S, S] mm; intrinsics: [N, 4] of the crops.
+        count, seed: of `thin_pixels`.
+        allowed: of points [N, S * S, 3] mm, which may be taken [N, S * S]; None: all.
+    """
+    size, valid = depth.shape[-1], outputs["valid"]
+    # A missing depth is replaced before it is used: 0 * inf would be NaN.
+    depth = tf.where(valid, depth, tf.zeros_like(depth))
+    points = tf.reshape(camera.unproject_depth_map(depth, intrinsics), [-1, size * size, 3])
+    mask = tf.reshape(valid, [-1, size * size])
+    if allowed is not None:
+        mask &= allowed(points)
+    index, counted = thin_pixels(mask, count, seed)
+
+    def pick(values, *channels):
+        values = tf.reshape(values, [-1, size * size, *channels])
+        return tf.gather(values, index, axis=1, batch_dims=1)
+
+    layer = outputs.get("mesh_layer")
+    return Pixels(
+        pick(points, 3),
+        counted,
+        pick(outputs["mesh_coords"], 2),
+        None if layer is None else pick(layer),
+    )
 
 
 def before_wrist(points, root, wrist, axis, margin=0.0):
@@ -175,6 +226,28 @@ def nearest_vertex(points, vertices, allowed):
     return tf.argmin(tf.matmul(queries, keys, transpose_b=True), axis=-1, output_type=tf.int32)
 
 
+def corresponding_vertex(coords, layer, template):
+    """The vertex nearest to each pixel in mesh coordinates, of the layer that is more probable.
+
+    Args:
+        coords: [B, K, 2] I_m, cells.
+        layer: [B, K] probability of layer 1; None for templates of one layer.
+        template: HandTemplate.
+
+    Returns:
+        [B, K] int32.
+    """
+    layers = tf.cast(template.vertex_layer, tf.float32)[:, tf.newaxis]
+    at = tf.concat([tf.constant(template.mesh_coords, tf.float32), layers], axis=-1)  # [V, 3]
+    of_layer = tf.zeros_like(coords[..., :1]) if layer is None else layer[..., tf.newaxis]
+    query = tf.concat([coords, tf.round(of_layer)], axis=-1)
+    # Farther than any cell of the same layer.
+    apart = tf.constant([1.0, 1.0, 4.0 * template.grid_size])
+    at = tf.tile((at * apart)[tf.newaxis], [tf.shape(coords)[0], 1, 1])
+    every = tf.ones(tf.shape(at)[:2], tf.bool)
+    return nearest_vertex(query * apart, at, every)
+
+
 def icp_loss(points, vertices, allowed, counted, delta):
     """ICP term, Eq. 7: pixels against the nearest vertex that faces the camera.
 
@@ -209,3 +282,51 @@ def lifting_loss(points, correspondences, counted, delta):
     """
     square = tf.reduce_sum((points - correspondences) ** 2, axis=-1)
     return masked_mean(smooth_l1(square, delta), counted)
+
+
+@kernel
+def smooth_l1_and_slope(square, delta):
+    """`smooth_l1` of one squared distance, and twice its slope by the square."""
+    distance = np.sqrt(square)
+    if distance > delta:
+        return distance - delta / 2, 1 / distance
+    return square / (2 * delta), 1 / delta
+
+
+@kernel
+def facing_and_normals(vertices, faces):
+    """`facing` [V] and unit `vertex_normals` [V, 3] of one mesh [V, 3] with faces [F, 3]."""
+    normals = np.zeros(vertices.shape)
+    for f in range(len(faces)):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        x1, x2 = vertices[b, 0] - vertices[a, 0], vertices[c, 0] - vertices[a, 0]
+        y1, y2 = vertices[b, 1] - vertices[a, 1], vertices[c, 1] - vertices[a, 1]
+        z1, z2 = vertices[b, 2] - vertices[a, 2], vertices[c, 2] - vertices[a, 2]
+        for v in faces[f]:
+            normals[v, 0] += y1 * z2 - z1 * y2
+            normals[v, 1] += z1 * x2 - x1 * z2
+            normals[v, 2] += x1 * y2 - y1 * x2
+    towards = np.empty(len(vertices), np.bool_)
+    for v in range(len(vertices)):
+        length, along = 1e-12, 0.0
+        for i in range(3):
+            length += normals[v, i] ** 2
+            along += normals[v, i] * vertices[v, i]
+        normals[v] /= np.sqrt(length)
+        towards[v] = along < 0.0
+    return towards, normals
+
+
+@kernel
+def nearest_allowed(point, places, allowed):
+    """The allowed row of `places` [N, 3] nearest to a point; the first where none is allowed."""
+    best, found = np.inf, 0
+    for n in range(len(places)):
+        if not allowed[n]:
+            continue
+        square = 0.0
+        for i in range(3):
+            square += (places[n, i] - point[i]) ** 2
+        if square < best:
+            best, found = square, n
+    return found

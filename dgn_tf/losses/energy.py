@@ -6,7 +6,6 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.geometry import camera
 from dgn_tf.losses import data_terms, free_space, multi_view, priors
 from dgn_tf.losses.multi_view import flat_views
 
@@ -179,34 +178,26 @@ class Energy:
             points [N, K, 3] mm, their I_m coords [N, K, 2] and layer [N, K] (None for templates
             of one layer), counted [N, K] bool, centre [N, 3], and the mesh's normals [N, V, 3].
         """
-        size = batch["depth"].shape[-1]
-        valid = outputs["valid"]
-        # A missing depth is replaced before it is used: 0 * inf would be NaN.
-        depth = tf.where(valid, batch["depth"], tf.zeros_like(batch["depth"]))
-        points = tf.reshape(
-            camera.unproject_depth_map(depth, batch["intrinsics"]), [-1, size * size, 3]
+        margin, root = self.config.wrist_margin, outputs["transforms"][:, 0]
+
+        def before_wrist(points):
+            return data_terms.before_wrist(points, root, self._wrist, self._axis, margin)
+
+        pixels = data_terms.hand_pixels(
+            outputs,
+            batch["depth"],
+            batch["intrinsics"],
+            self.config.pixels,
+            before_wrist if math.isfinite(margin) else None,
+            seed,
         )
-        mask = tf.reshape(valid, [-1, size * size])
-        if math.isfinite(self.config.wrist_margin):
-            root = outputs["transforms"][:, 0]
-            mask &= data_terms.before_wrist(
-                points, root, self._wrist, self._axis, self.config.wrist_margin
-            )
-        index, counted = data_terms.thin_pixels(mask, self.config.pixels, seed)
-
-        def pick(values, *channels):
-            values = tf.reshape(values, [-1, size * size, *channels])
-            return tf.gather(values, index, axis=1, batch_dims=1)
-
-        layer = outputs.get("mesh_layer")
         return {
-            "points": pick(points, 3),
-            "coords": pick(outputs["mesh_coords"], 2),
-            "layer": None if layer is None else pick(layer),
-            "counted": counted,
+            **pixels._asdict(),
             "centre": batch["centre"],
             "normals": data_terms.vertex_normals(outputs["vertices"], self._faces, self._around),
-            "sight": free_space.sight(batch["depth"], valid, batch["centre"], batch["intrinsics"]),
+            "sight": free_space.sight(
+                batch["depth"], outputs["valid"], batch["centre"], batch["intrinsics"]
+            ),
         }
 
     def _own_terms(self, outputs, sampling, prepared, usable):

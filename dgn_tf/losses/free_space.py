@@ -6,13 +6,16 @@ frame: a finger taken for another may stand in the air at no cost. This term bri
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
+from dgn_tf.compiled import kernel
 from dgn_tf.geometry import camera
 from dgn_tf.losses import data_terms
 
 # Pixels of the crop next to a measured one may show the surface, too: edges of depth maps fray.
 _NEAR = 3  # side of the window, pixels
+_BEHIND_MM = 15.0  # a measurement so far behind a vertex is of something else
 
 
 class Sight(NamedTuple):
@@ -97,3 +100,20 @@ def pull(vertices, free, nearest, delta):
     """`free_space_loss` with places `nearest` [N, V, 3] that are known already."""
     distance = data_terms.smooth_l1(tf.reduce_sum((vertices - nearest) ** 2, axis=-1), delta)
     return tf.reduce_mean(tf.where(free, distance, tf.zeros_like(distance)), axis=1)
+
+
+@kernel
+def looked_through(depth_mm, intrinsics, vertex):
+    """Whether a camera measured nothing, or what is far behind, where one vertex [3] is.
+
+    The compiled, harsher form of `in_free_space` for a crop [S, S] mm that holds the hand alone,
+    0 where nothing was measured: there, too, it is looked through.
+    """
+    size = len(depth_mm)
+    depth = max(vertex[2], 1.0)
+    column = np.round(vertex[0] / depth * intrinsics[0] + intrinsics[2])
+    row = np.round(vertex[1] / depth * intrinsics[1] + intrinsics[3])
+    if not (0.0 <= column < size and 0.0 <= row < size):
+        return False
+    there = depth_mm[int(row), int(column)]
+    return there <= 0.0 or there > depth + _BEHIND_MM

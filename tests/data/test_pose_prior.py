@@ -130,7 +130,7 @@ def test_frames_with_a_prior_are_seeded_and_those_without_are_as_before(template
 
 def test_noise_keeps_joints_within_limits(template, tmp_path):
     """At both ends of the limits, with noise, no joint is beyond them."""
-    from dgn_tf.fitting.fit import fit_keypoints
+    from dgn_tf.hand_fit.keypoint_fit import fit_keypoints
 
     limits = template.joint_limits
     ends = np.moveaxis(limits, -1, 0).astype(np.float32)

@@ -211,19 +211,17 @@ def _palm_residual(template, root, keypoints):
 def test_libhand_fits_real_labels(shared_data, real, palm_bones, bar_mm, monkeypatch):
     """Bars of the labels: palm similarity 57.986 mm a LibHand unit, and the residual of all."""
     from data_prep.libhand import MM_PER_UNIT
-    from dgn_tf.fitting.closed_form import fit_palm
-    from dgn_tf.fitting.fit import fit_keypoints
-    from dgn_tf.fitting.rig import KeypointRig
+    from dgn_tf.hand_fit.closed_form import KeypointHand
+    from dgn_tf.hand_fit.keypoint_fit import fit_keypoints
 
     monkeypatch.setattr(template_assembly, "EMBEDDINGS", ("layered",))  # Scaling takes seconds.
     keypoints, subjects = real
     template = libhand_template(shared_data, palm_bones)
-    root = fit_palm(KeypointRig.of(template), keypoints, np.isfinite(keypoints[..., 0]))
+    hand = KeypointHand(template)
+    root = hand.fit_palm(keypoints, np.isfinite(keypoints[..., 0]))
     scale = MM_PER_UNIT * np.cbrt(np.linalg.det(root[:, :3, :3]))[subjects == 1]
     assert abs(scale.mean() - 57.986) < 0.05 and np.abs(scale - 57.986).max() < 0.08
-    mirrored = fit_palm(
-        KeypointRig.of(template), keypoints * [-1, 1, 1], np.isfinite(keypoints[..., 0])
-    )
+    mirrored = hand.fit_palm(keypoints * [-1, 1, 1], np.isfinite(keypoints[..., 0]))
     assert _palm_residual(template, mirrored, keypoints * [-1, 1, 1]) > 3.0  # mm: a right hand's
     fit = fit_keypoints(template, keypoints)
     assert np.nanmean(fit.palm_residual_mm[subjects == 1]) < 0.02

@@ -9,9 +9,10 @@ import tensorflow as tf
 from dgn_tf.data import SynthesisConfig, synthesize_batch
 from dgn_tf.data.given_hands import GivenHands, GivenSettings
 from dgn_tf.geometry import kinematics, skinning
+from dgn_tf.hand_fit.legal_hands import LegalHands
 from dgn_tf.template import load_template
 from dgn_tf.training.estimate_pool import EstimatePool
-from dgn_tf.training.estimates import DEPTH, FARTHEST_MM, LAG, WINDOW, EstimateRing, LegalHands
+from dgn_tf.training.estimates import DEPTH, FARTHEST_MM, LAG, WINDOW, EstimateRing
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.annotation.refinement import HandEnergy, Observed, Refinement, corresponding_vertex
 from dgn_tf.geometry import kinematics
-from dgn_tf.losses import free_space
+from dgn_tf.hand_fit.view_fit import HandEnergy, Observed, Refinement
+from dgn_tf.losses import data_terms, free_space
 from dgn_tf.losses.energy import EnergyConfig
 from tests.tiny_template import tiny_template
 
@@ -141,7 +141,9 @@ class RefinementTest(tf.test.TestCase):
     def test_correspondence_is_the_nearest_vertex_of_the_same_layer(self):
         coords = self.rng.uniform(0, 15, [2, 30, 2]).astype(np.float32)
         layer = self.rng.random([2, 30]).astype(np.float32)
-        found = corresponding_vertex(tf.constant(coords), tf.constant(layer), TEMPLATE).numpy()
+        found = data_terms.corresponding_vertex(
+            tf.constant(coords), tf.constant(layer), TEMPLATE
+        ).numpy()
         for b in range(2):
             for k in range(30):
                 square = np.sum((TEMPLATE.mesh_coords - coords[b, k]) ** 2, axis=-1)

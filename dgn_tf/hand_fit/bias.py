@@ -1,4 +1,4 @@
-"""What the joint fit gets wrong in the mean, learnt on synthetic users and undone."""
+"""What the shape fit gets wrong in the mean, learnt on synthetic users and undone."""
 
 import dataclasses
 import os

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dgn_tf.calibration.bias import ShapeBias
-from dgn_tf.calibration.frames import FrameReader, SeenFrames, joined
-from dgn_tf.calibration.joint_fit import JointFit, JointFitter
-from dgn_tf.calibration.shapes import personal_template, shapes_of
 from dgn_tf.errors import InputError
+from dgn_tf.hand_fit.bias import ShapeBias
+from dgn_tf.hand_fit.seen_frames import FrameReader, SeenFrames, joined
+from dgn_tf.hand_fit.shape_fit import ShapeFit
+from dgn_tf.hand_fit.shapes import personal_template, shapes_of
+from dgn_tf.hand_fit.solver import Solution
 from dgn_tf.model_folder import SHAPE_BIAS, find_model_folder, weights_sha256
 from dgn_tf.template import HandTemplate
 
@@ -17,12 +18,12 @@ MIN_FRAMES = 4
 _MIN_PIXELS = 50  # a frame with fewer has no hand to fit
 
 
-class Calibration(NamedTuple):
+class UserShape(NamedTuple):
     """A user's hand.
 
     template: of the user; coefficients: [K] of `shapes_of` its parent.
     fitted: [K] the coefficients before the bias was undone.
-    energy: median over the frames, mm, where the joint fit began and where it ended.
+    energy: median over the frames, mm, where the fit began and where it ended.
     """
 
     template: HandTemplate
@@ -52,36 +53,35 @@ def choose(frames: SeenFrames, limit: int, where: str) -> SeenFrames:
     if len(rows) < MIN_FRAMES:
         raise InputError(
             f"{where}: {len(rows)} of {len(frames.depth)} frames show a hand of {_MIN_PIXELS} "
-            f"pixels or more, calibration wants {MIN_FRAMES}; record more, with the hand in the "
-            "crop."
+            f"pixels or more, {MIN_FRAMES} are wanted; record more, with the hand in the crop."
         )
     if limit and len(rows) > limit:
         rows = rows[np.linspace(0, len(rows) - 1, limit).round().astype(int)]
     return frames.rows(rows)
 
 
-def calibrate(
+def fit_user(
     template: HandTemplate, frames: SeenFrames, steps: int, bias: ShapeBias | None
-) -> Calibration:
+) -> UserShape:
     """A user's template from frames of `choose`.
 
     Args:
         template: the network's that has seen the frames.
         frames: of one user.
-        steps: of the joint fit, see `JointFitter`.
+        steps: of the fit, see `ShapeFit`.
         bias: of the fit, to be undone; None: it stays.
     """
     shapes = shapes_of(template)
-    fitted = joint_fit_of(template, frames, steps)
+    fitted = fit_shape(template, frames, steps)
     coefficients = fitted.shape if bias is None else bias(fitted.shape)
     begun, ended = np.median(fitted.energy, axis=0)
     personal = personal_template(template, shapes, coefficients, len(frames.depth))
-    return Calibration(personal, coefficients, fitted.shape, (float(begun), float(ended)))
+    return UserShape(personal, coefficients, fitted.shape, (float(begun), float(ended)))
 
 
-def joint_fit_of(template: HandTemplate, frames: SeenFrames, steps: int) -> JointFit:
+def fit_shape(template: HandTemplate, frames: SeenFrames, steps: int) -> Solution:
     """Fits a shape and poses to the frames that are of use."""
-    return JointFitter(template, shapes_of(template))(frames.rows(usable(frames)), steps)
+    return ShapeFit(template, shapes_of(template))(frames.rows(usable(frames)), steps)
 
 
 def load_bias(folder, template: HandTemplate) -> ShapeBias | None:

@@ -4,13 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from dgn_tf.calibration.calibrator import usable
-from dgn_tf.calibration.frames import FrameReader, SeenFrames
-from dgn_tf.calibration.joint_fit import JointFitter
-from dgn_tf.calibration.meshes import MeshReader, turned
-from dgn_tf.calibration.shapes import is_shape_of, shapes_of
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import kinematics, skinning
+from dgn_tf.hand_fit.seen_frames import FrameReader, MeshReader, SeenFrames, turned
+from dgn_tf.hand_fit.shape_fit import ShapeFit
+from dgn_tf.hand_fit.shapes import is_shape_of, shapes_of
+from dgn_tf.hand_fit.user_shape import usable
 from dgn_tf.template import HandTemplate
 
 STEPS = 6
@@ -36,13 +35,14 @@ class UserHand:
                 "model."
             )
         self.template, self._steps = user, steps
-        self._fit = JointFitter(user, shapes_of(user))
+        self._fit = ShapeFit(user, shapes_of(user))
+        self._mean = np.zeros(self._fit.hand.sizes[1])
 
     def __call__(self, seen: SeenFrames) -> dict[str, np.ndarray]:
         """transforms [N, P, 4, 4], vertices [N, V, 3], keypoints [N, J, 3], joint_angles
         [N, P, 3] of N usable frames; float32, mm and radians, camera frame."""
         user = self.template
-        fitted = self._fit(seen, self._steps, fit_shape=False)
+        fitted = self._fit(seen, self._steps, self._mean)
         transforms, vertices = self._fit.posed(fitted.shape, fitted.poses)
         transforms = transforms.astype(np.float32)
         return {

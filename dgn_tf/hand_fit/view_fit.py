@@ -19,6 +19,7 @@ import tensorflow as tf
 from dgn_tf.geometry import kinematics, skinning
 from dgn_tf.losses import data_terms, free_space, multi_view, priors
 from dgn_tf.losses.energy import EnergyConfig
+from dgn_tf.losses.multi_view import flat_views
 
 # Adam's step: radians of a joint, and of lengths the same share of a finger bone, mm.
 _RATE, _BONE_MM = 0.01, 30.0
@@ -31,7 +32,7 @@ class Observed(NamedTuple):
 
     points: [B, C, K, 3] their pixels.
     counted: [B, C, K] bool: those that count.
-    vertex: [B, C, K] int32: each pixel's correspondence, see `corresponding_vertex`.
+    vertex: [B, C, K] int32: each pixel's correspondence, see `data_terms.corresponding_vertex`.
     cameras: [B, C, 3] where the cameras stand.
     estimates: [B, C, V, 3] P_r of the views.
     fused: [B, V, 3] their fused P_s.
@@ -51,28 +52,6 @@ class Observed(NamedTuple):
     votes: tf.Tensor
     sights: free_space.Sight | None = None
     camera_from_seen: tf.Tensor | None = None
-
-
-def corresponding_vertex(coords, layer, template):
-    """The vertex nearest to each pixel in mesh coordinates, of the layer that is more probable.
-
-    Args:
-        coords: [B, K, 2] I_m, cells.
-        layer: [B, K] probability of layer 1; None for templates of one layer.
-        template: HandTemplate.
-
-    Returns:
-        [B, K] int32.
-    """
-    layers = tf.cast(template.vertex_layer, tf.float32)[:, tf.newaxis]
-    at = tf.concat([tf.constant(template.mesh_coords, tf.float32), layers], axis=-1)  # [V, 3]
-    of_layer = tf.zeros_like(coords[..., :1]) if layer is None else layer[..., tf.newaxis]
-    query = tf.concat([coords, tf.round(of_layer)], axis=-1)
-    # Farther than any cell of the same layer.
-    apart = tf.constant([1.0, 1.0, 4.0 * template.grid_size])
-    at = tf.tile((at * apart)[tf.newaxis], [tf.shape(coords)[0], 1, 1])
-    every = tf.ones(tf.shape(at)[:2], tf.bool)
-    return data_terms.nearest_vertex(query * apart, at, every)
 
 
 class HandEnergy:
@@ -98,30 +77,22 @@ class HandEnergy:
         """What is held while the hand moves, of P_r = `vertices` [B, V, 3] mm.
 
         Returns:
-            vertex: [B, C, K] int32: the nearest vertex that faces the camera, for each pixel
-                (Eq. 7). With the free-space term also free: [B, C, V] bool: vertices where the
-                view looks past the hand; and pixel: [B, C, V, 3] mm, the view's nearest to each.
+            vertex: [B * C, K] int32: the nearest vertex that faces the camera, for each pixel
+                (Eq. 7). With the free-space term also free: [B * C, V] bool: vertices where the
+                view looks past the hand; and pixel: [B * C, V, 3] mm, the view's nearest to each.
         """
+        points, counted = flat_views(seen.points), flat_views(seen.counted)
         normals = data_terms.vertex_normals(vertices, self._faces, self._around)
-        found = []
-        for view in range(seen.points.shape[1]):
-            allowed = data_terms.facing(vertices, normals, seen.cameras[:, view])
-            found.append(data_terms.nearest_vertex(seen.points[:, view], vertices, allowed))
-        nearest = {"vertex": tf.stack(found, axis=1)}
-        if self.config.free_space:
-            nearest |= self._in_free_space(vertices, seen)
-        return nearest
-
-    def _in_free_space(self, vertices, seen):
-        free, pixel = [], []
-        for view in range(seen.points.shape[1]):
-            points, counted = seen.points[:, view], seen.counted[:, view]
-            there = multi_view.moved(vertices, seen.camera_from_seen[:, view])
-            sight = free_space.Sight(*(values[:, view] for values in seen.sights))
+        vertices, normals = _of_each_view(vertices, seen), _of_each_view(normals, seen)
+        allowed = data_terms.facing(vertices, normals, flat_views(seen.cameras))
+        nearest = {"vertex": data_terms.nearest_vertex(points, vertices, allowed)}
+        if self.config.free_space and seen.sights is not None:
+            there = multi_view.moved(vertices, flat_views(seen.camera_from_seen))
+            sight = free_space.Sight(*(flat_views(values) for values in seen.sights))
             past = free_space.in_free_space(there, sight, self.config.free_space_margin)
-            free.append(past & tf.reduce_any(counted, axis=1, keepdims=True))
-            pixel.append(free_space.nearest_measured(vertices, points, counted))
-        return {"free": tf.stack(free, axis=1), "pixel": tf.stack(pixel, axis=1)}
+            nearest["free"] = past & tf.reduce_any(counted, axis=1, keepdims=True)
+            nearest["pixel"] = free_space.nearest_measured(vertices, points, counted)
+        return nearest
 
     def terms(self, transforms, nearest, seen: Observed) -> dict[str, tf.Tensor]:
         """The terms, unweighted: name -> [B]; gradients reach `transforms`.
@@ -132,16 +103,23 @@ class HandEnergy:
         """
         config, template = self.config, self.template
         vertices = self.vertices(transforms)
+        of_each = _of_each_view(vertices, seen)
         share = seen.weights / tf.maximum(tf.reduce_sum(seen.weights, axis=1, keepdims=True), 1e-6)
 
         def of_views(term):
+            term = tf.reshape(term, tf.shape(share))
             return tf.reduce_sum(tf.where(share > 0, share * term, 0.0), axis=1)
+
+        def matched(index):
+            corresponding = tf.gather(of_each, index, axis=1, batch_dims=1)
+            points, counted = flat_views(seen.points), flat_views(seen.counted)
+            return of_views(data_terms.lifting_loss(points, corresponding, counted, config.delta))
 
         apart = tf.reduce_sum((vertices[:, tf.newaxis] - seen.estimates) ** 2, axis=-1)
         apart = tf.where(seen.votes, data_terms.smooth_l1(apart, config.delta), 0.0)
         terms = {
-            "icp": of_views(self._matched(vertices, nearest["vertex"], seen)),
-            "lifting": of_views(self._matched(vertices, seen.vertex, seen)),
+            "icp": matched(nearest["vertex"]),
+            "lifting": matched(flat_views(seen.vertex)),
             "collision": priors.collision_loss(
                 skinning.skin_by_basis(transforms, self._keypoints), config.collision_distance
             ),
@@ -149,26 +127,11 @@ class HandEnergy:
             "offset": priors.offset_loss(transforms, template.bone_from_template, template.parents),
             "vertex": of_views(tf.reduce_mean(apart, axis=-1)),
         }
-        if self.config.free_space:
-            pulls = [
-                free_space.pull(
-                    vertices, nearest["free"][:, view], nearest["pixel"][:, view], config.delta
-                )
-                for view in range(seen.points.shape[1])
-            ]
-            terms["free_space"] = of_views(tf.stack(pulls, axis=1))
+        if config.free_space:
+            terms["free_space"] = of_views(
+                free_space.pull(of_each, nearest["free"], nearest["pixel"], config.delta)
+            )
         return terms
-
-    def _matched(self, vertices, index, seen):
-        """Mean distance d (Eq. 7, 8) of each view's pixels from vertices `index`: [B, C] mm."""
-        shape = tf.shape(seen.points)
-        flat = tf.reshape(index, [shape[0], -1])
-        matched = tf.reshape(tf.gather(vertices, flat, axis=1, batch_dims=1), shape)
-        square = tf.reduce_sum((matched - seen.points) ** 2, axis=-1)
-        distance = data_terms.smooth_l1(square, self.config.delta)
-        count = tf.reduce_sum(tf.cast(seen.counted, tf.float32), axis=2)
-        total = tf.reduce_sum(tf.where(seen.counted, distance, 0.0), axis=2)
-        return total / tf.maximum(count, 1.0)
 
     def total(self, terms, several) -> tf.Tensor:
         """Eq. 5: [B] of terms [B]; `several` [B] bool says where other views add their terms."""
@@ -179,6 +142,11 @@ class HandEnergy:
         factors["vertex"] = weights["vertex"] * other
         factors["free_space"] = weights["free_space"] + weights["other_free_space"] * other
         return tf.add_n([factors[name] * term for name, term in terms.items()])
+
+
+def _of_each_view(values, seen):
+    """[B * C, ...] of what is one hand's [B, ...]."""
+    return tf.repeat(values, seen.points.shape[1], axis=0)
 
 
 class Refinement:

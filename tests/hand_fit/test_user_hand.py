@@ -8,10 +8,10 @@ from absl import flags
 from PIL import Image
 
 import dgn_tf
-from dgn_tf.calibration import shapes
-from dgn_tf.calibration.meshes import MeshReader, crop_depth, turned
-from dgn_tf.calibration.user_hand import UserMeshes
 from dgn_tf.errors import InputError
+from dgn_tf.hand_fit import shapes
+from dgn_tf.hand_fit.seen_frames import MeshReader, crop_depth, turned
+from dgn_tf.hand_fit.user_hand import UserMeshes
 from dgn_tf.model_folder import save_model_folder
 from dgn_tf.template import load_template
 from tests.exported_model import INTRINSICS, SIZE, blob_frame, exported_model, network
@@ -20,7 +20,7 @@ from tests.exported_model import INTRINSICS, SIZE, blob_frame, exported_model, n
 @pytest.fixture()
 def lenient(monkeypatch):
     """An untrained network sees little of a hand."""
-    monkeypatch.setattr("dgn_tf.calibration.calibrator._MIN_PIXELS", 0)
+    monkeypatch.setattr("dgn_tf.hand_fit.user_shape._MIN_PIXELS", 0)
 
 
 @pytest.fixture(scope="module")

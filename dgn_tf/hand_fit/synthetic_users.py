@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from dgn_tf.calibration.calibrator import joint_fit_of, seen_frames
-from dgn_tf.calibration.frames import FrameReader
-from dgn_tf.calibration.shapes import Shapes, personal_template, shapes_of
 from dgn_tf.data import SynthesisConfig, synthesize_batch
+from dgn_tf.hand_fit.seen_frames import FrameReader
+from dgn_tf.hand_fit.shapes import Shapes, personal_template, shapes_of
+from dgn_tf.hand_fit.user_shape import fit_shape, seen_frames
 from dgn_tf.template import HandTemplate
 
 _RANGE = 2.0  # deviations that the template's own shapes reach, as in synthesis
@@ -63,4 +63,4 @@ def fitted_users(network, config: SynthesisConfig, seeds, frames: int, steps: in
     for seed in seeds:
         true = spread_shape(template, shapes, seed)
         batches = frames_of(user_of(template, true), config, seed, 0, frames)
-        yield joint_fit_of(template, seen_frames(read, batches), steps).shape, true
+        yield fit_shape(template, seen_frames(read, batches), steps).shape, true

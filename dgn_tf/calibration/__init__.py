@@ -1,1 +1,0 @@
-"""One user's bone lengths and shape, from frames without labels."""

@@ -1,0 +1,1 @@
+"""Fits a hand to evidence: key points, depth pixels, several views, estimated transforms."""
