@@ -143,6 +143,13 @@ flags.DEFINE_enum(
     "Of the convolutions; leaky_relu passes a tenth of what is below 0. Empty: preset's.",
 )
 flags.DEFINE_enum("scale", None, ["umeyama", "symmetric", "none"], "Scale of SimilarityFit.")
+flags.DEFINE_enum(
+    "similarity_solver",
+    "svd",
+    ["svd", "horn"],
+    "How a training step finds the rotations of Eq. 3: by SVD, or by the plain arithmetic of the "
+    "exported model. Both agree.",
+)
 flags.DEFINE_integer("extension_stride", None, "1: every pixel; 2: one of each 2x2 block.", 1, 2)
 flags.DEFINE_integer("batch_size", 32, "Frames a step.", lower_bound=1)
 flags.DEFINE_integer("steps", 10_000, "Steps of the whole run.", lower_bound=1)
@@ -229,6 +236,7 @@ MAY_CHANGE = frozenset(
         "unlabelled_records",  # likewise
         "pose_prior",  # likewise
         "strategy",  # the arithmetic is the same but for rounding
+        "similarity_solver",  # likewise
     }
 )
 NOT_SETTINGS = frozenset({"output_dir", "worker_wait_s"})

@@ -1,9 +1,10 @@
 """Similarity of the template to estimated vertices, part by part (Eq. 3), in closed form.
 
 The rotation is the polar rotation of a 3x3 covariance: R = U diag(1, 1, +-1) V^T of its SVD, the
-sign making it proper. It is found by plain arithmetic (no SVD: slow in small batches on GPU,
-unknown to TensorRT and others), and its gradient is written out: autodiff through `tf.linalg.svd`
-is silently zero at repeated singular values.
+sign making it proper. Two solvers find it, alike to 1e-4: `svd` is `tf.linalg.svd`, what training
+uses; `horn` is plain arithmetic, what is exported (converters such as TensorRT's know no SVD). The
+gradient of both is written out: autodiff through `tf.linalg.svd` is silently zero at repeated
+singular values.
 
 Products of 3x3 and 4x4 matrices are written as sums: a GPU may round `tf.matmul` to TF32, whose
 three digits are not enough here.
@@ -18,10 +19,15 @@ from dgn_tf.geometry import vectors
 _SQUARINGS = 24
 # Damping of the 3x3 solves relative to the covariance's largest entry.
 _DAMPING = 5e-4
+SOLVERS = ("svd", "horn")
 
 
 def fit_similarity(
-    points: tf.Tensor, template_vertices: np.ndarray, weights: np.ndarray, scale: str = "umeyama"
+    points: tf.Tensor,
+    template_vertices: np.ndarray,
+    weights: np.ndarray,
+    scale: str = "umeyama",
+    solver: str = "horn",
 ) -> tf.Tensor:
     """Fits the template's parts to points, Eq. (3).
 
@@ -31,11 +37,13 @@ def fit_similarity(
         weights: [V, P] constant, >= 0: how much a vertex counts for a part.
         scale: 'umeyama' minimises Eq. (3); 'symmetric' is the ratio of the two sets' sizes,
             which noise does not shrink but enlarge; 'none' is 1.
+        solver: of the rotations, see `polar_rotation`.
 
     Returns:
         [B, P, 4, 4] camera_from_template, float32; rotations are always proper.
     """
-    return fit_similarity_by_basis(points, similarity_basis(template_vertices, weights), scale)
+    basis = similarity_basis(template_vertices, weights)
+    return fit_similarity_by_basis(points, basis, scale, solver)
 
 
 def similarity_basis(template_vertices: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -79,7 +87,7 @@ def similarity_basis(template_vertices: np.ndarray, weights: np.ndarray) -> dict
 
 
 def fit_similarity_by_basis(
-    points: tf.Tensor, basis: dict[str, np.ndarray], scale: str = "umeyama"
+    points: tf.Tensor, basis: dict[str, np.ndarray], scale: str = "umeyama", solver: str = "horn"
 ) -> tf.Tensor:
     """`fit_similarity` with the constants of `similarity_basis`."""
     if scale not in ("umeyama", "symmetric", "none"):
@@ -92,7 +100,7 @@ def fit_similarity_by_basis(
     moments = tf.reshape(points, [-1, vertices]) @ basis["matrix"]  # [B*3, P*4]
     moments = tf.transpose(tf.reshape(moments, [-1, 3, parts, 4]), [0, 2, 1, 3])  # [B, P, 3, 4]
     covariance, mean = moments[..., :3], moments[..., 3:]
-    rotation = polar_rotation(covariance)
+    rotation = polar_rotation(covariance, solver)
     linear = rotation
     if scale == "umeyama":
         # trace(R^T H); H carries the division by the template's spread.
@@ -109,13 +117,13 @@ def fit_similarity_by_basis(
     return tf.concat([upper, last], axis=-2)
 
 
-def polar_rotation(matrix: tf.Tensor) -> tf.Tensor:
+def polar_rotation(matrix: tf.Tensor, solver: str = "horn") -> tf.Tensor:
     """Finds the proper rotation R that maximises trace(R^T M).
 
-    Horn's method: the unit quaternion of R is the eigenvector of a 4x4 matrix's largest
-    eigenvalue, s1 + s2 + s3 with singular values s1 >= s2 >= |s3|, s3 signed by det M. Repeated
-    squaring of the shifted matrix isolates it; a Newton step on the rotation then takes it to
-    float32's precision.
+    By `svd` R = U diag(1, 1, +-1) V^T. By `horn` the unit quaternion of R is the eigenvector of a
+    4x4 matrix's largest eigenvalue, s1 + s2 + s3 with singular values s1 >= s2 >= |s3|, s3 signed
+    by det M: repeated squaring of the shifted matrix isolates it, and a Newton step on the
+    rotation then takes it to float32's precision.
 
     Where s2 + s3 > 0.01 s1, R is within 3e-5 of the float64 SVD's. A rod's turn about its own
     axis is lost where the rod is thinner than 2e-3 of its length: what tells of it in M is
@@ -127,17 +135,21 @@ def polar_rotation(matrix: tf.Tensor) -> tf.Tensor:
 
     Args:
         matrix: [..., 3, 3] M, any finite values.
+        solver: `svd` or `horn`.
 
     Returns:
         [..., 3, 3] float32 rotations, determinant +1; the identity for a zero matrix.
     """
+    if solver not in SOLVERS:
+        raise ValueError(f"solver wants svd or horn, got {solver!r}.")
+    solve = _rotation_by_svd if solver == "svd" else _rotation_by_horn
 
     @tf.custom_gradient
     def polar(matrix):
         # An entry of 1 is the largest afterwards; 1e-30 keeps a zero matrix zero.
         size = tf.reduce_max(tf.abs(matrix), axis=[-2, -1], keepdims=True)
         unit = matrix / tf.maximum(size, 1e-30)
-        rotation = _rotation_from_quaternion(_polish(_horn_quaternion(unit), unit))
+        rotation = solve(unit)
 
         def gradient(upstream):
             symmetric = _transposed_product(rotation, unit)
@@ -152,6 +164,18 @@ def polar_rotation(matrix: tf.Tensor) -> tf.Tensor:
         return rotation, gradient
 
     return polar(tf.cast(matrix, tf.float32))
+
+
+def _rotation_by_svd(unit):
+    _, u, v = tf.linalg.svd(unit)
+    proper = vectors.determinant(u) * vectors.determinant(v) > 0
+    last = tf.where(proper, 1.0, -1.0)[..., tf.newaxis]
+    turned = tf.concat([u[..., :2], u[..., 2:] * last[..., tf.newaxis]], axis=-1)
+    return tf.reduce_sum(turned[..., :, tf.newaxis, :] * v[..., tf.newaxis, :, :], axis=-1)
+
+
+def _rotation_by_horn(unit):
+    return _rotation_from_quaternion(_polish(_horn_quaternion(unit), unit))
 
 
 # The upper triangle of a symmetric 4x4 matrix, and where entry (i, j) stands in it.

@@ -21,6 +21,12 @@ def trace(matrix: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(matrix * eye, axis=[-2, -1])
 
 
+def determinant(matrix: tf.Tensor) -> tf.Tensor:
+    """The determinants [...] of [..., 3, 3]."""
+    first, second, third = tf.unstack(matrix, axis=-2)
+    return tf.reduce_sum(first * cross(second, third), axis=-1)
+
+
 def one_hot(index: tf.Tensor, depth: int) -> tf.Tensor:
     """float32 [..., depth] with 1 at `index` [...] int32, else 0."""
     return tf.cast(tf.equal(index[..., tf.newaxis], np.arange(depth, dtype=np.int32)), tf.float32)

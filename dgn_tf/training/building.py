@@ -41,6 +41,7 @@ def build_model(template, settings: dict):
     if settings["bfloat16"]:
         bfloat16.switch_on()
     network = DualGridNet(template, network_config(settings))
+    network.similarity_fit.solver = settings["similarity_solver"]
     network(network.example_inputs())
     losses = LossConfig(
         settings["correspondence_weight"],

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from dgn_tf.errors import InputError
+from dgn_tf.geometry.similarity import SOLVERS
 from dgn_tf.geometry.upright import palm_axis_weights
 from dgn_tf.network import DualGridNet
 from dgn_tf.network_config import NetworkConfig
@@ -14,7 +15,9 @@ from dgn_tf.training.step import LossConfig, TrainingModel, mean_terms, supervis
 from tests.tiny_template import tiny_template
 
 
-def small_model(losses=None, clip_norm=0.0):
+def small_model(losses=None, clip_norm=0.0, seed=None):
+    if seed is not None:
+        tf.keras.utils.set_random_seed(seed)
     config = NetworkConfig(image_size=16, image_channels=(8, 8), mesh_channels=(8, 8), features=4)
     network = DualGridNet(tiny_template(), config)
     network(network.example_inputs())
@@ -55,6 +58,21 @@ def test_steps_lower_the_loss():
     for _ in range(60):
         last = float(step(batch)["loss"])
     assert last < 0.7 * first
+
+
+def test_a_training_step_solves_by_svd_and_what_is_exported_by_plain_arithmetic():
+    losses = {}
+    for solver in SOLVERS:
+        model = small_model(seed=0)
+        model.network.similarity_fit.solver = solver
+        batch = example(model)
+        step = tf.function(model.train_step)
+        kinds = {each.type for each in step.get_concrete_function(batch).graph.get_operations()}
+        assert ("Svd" in kinds) == (solver == "svd")
+        losses[solver] = [float(step(batch)["loss"]) for _ in range(5)]
+        forward = tf.function(model.network).get_concrete_function(batch)
+        assert "Svd" not in {each.type for each in forward.graph.get_operations()}
+    np.testing.assert_allclose(losses["svd"], losses["horn"], rtol=1e-4)
 
 
 def test_every_weight_gets_a_gradient_from_the_default_loss():

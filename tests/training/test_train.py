@@ -97,6 +97,7 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
 
     settings = {
         "mixed_precision": False,
+        "similarity_solver": "horn",
         "bfloat16": False,
         "network": "default",
         "blocks": None,
