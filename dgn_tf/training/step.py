@@ -1,9 +1,8 @@
 """The training step: loss terms by name, their weights, and a stop where one is not finite."""
 
-import dataclasses
-
 import tensorflow as tf
 
+from dgn_tf.config import Loss
 from dgn_tf.geometry import upright
 from dgn_tf.losses import energy as self_supervised
 from dgn_tf.losses import supervised
@@ -13,46 +12,8 @@ from dgn_tf.training.estimates import EstimateRing
 from dgn_tf.training.unlabelled import UNLABELLED, energy_terms, run_together
 
 
-@dataclasses.dataclass(frozen=True)
-class LossConfig:
-    """Weights of the supervised terms; the terms themselves are logged unweighted.
-
-    Attributes:
-        correspondence: weight of the I_m term (1 in Eq. 4).
-        alpha: weight of the P_r term (Eq. 4).
-        vertices_sampled: weight of the P_s term.
-        keypoints: weight of the key points of T.
-        layer: weight of the layer's cross entropy (templates with two layers).
-        palm_direction: weight of the palm's direction (`NetworkConfig.upright`); it reaches the
-            layers that find the direction and no other.
-        real_keypoints: weight of the labelled key points of real frames, where a batch has them.
-        kind: `robust` (Huber in cells, L1 in mm) or `mse` (Eq. 4; alpha is per squared
-            cube unit then, so that mm^2 do not drown the cells).
-    """
-
-    correspondence: float = 10.0
-    alpha: float = 1.0
-    vertices_sampled: float = 1.0
-    keypoints: float = 1.0
-    layer: float = 5.0
-    kind: str = "robust"
-    real_keypoints: float = 1.0
-    palm_direction: float = 10.0
-
-    def weights(self) -> dict[str, float]:
-        return {
-            "correspondence": self.correspondence,
-            "vertices_refined": self.alpha,
-            "vertices_sampled": self.vertices_sampled,
-            "keypoints": self.keypoints,
-            "layer": self.layer,
-            "palm_direction": self.palm_direction,
-            "real_keypoints": self.real_keypoints,
-        }
-
-
-def supervised_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]:
-    """Terms of positive weight, name -> [B]; see `LossConfig` for the units.
+def supervised_terms(outputs, batch, config: Loss) -> dict[str, tf.Tensor]:
+    """Terms of positive weight, name -> [B]; see --loss in `config.Loss` for the units.
 
     `outputs` are those of `DualGridNet`; `batch` is an example of `dgn_tf.data` with targets.
     """
@@ -64,7 +25,7 @@ def supervised_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]
             outputs["mesh_coords"],
             batch["mesh_coords"],
             mask,
-            "mse" if config.kind == "mse" else "huber",
+            "mse" if config.loss == "mse" else "huber",
         )
     if weights["layer"] and "layer_logits" in outputs:
         terms["layer"] = supervised.layer_loss(outputs["layer_logits"], batch["mesh_layer"], mask)
@@ -81,15 +42,15 @@ def supervised_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]
     return terms
 
 
-def _point_term(points, truth, cube, config: LossConfig, valid=None):
+def _point_term(points, truth, cube, config: Loss, valid=None):
     """`point_loss` in mm, or of `mse` in cube units: of the order of one, as squared cells are."""
-    if config.kind != "mse":
+    if config.loss != "mse":
         return supervised.point_loss(points, truth, "l1", valid)
     half_cube = cube[:, tf.newaxis, tf.newaxis] / 2
     return supervised.point_loss(points / half_cube, truth / half_cube, "mse", valid)
 
 
-def mean_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]:
+def mean_terms(outputs, batch, config: Loss) -> dict[str, tf.Tensor]:
     """Terms of positive weight, name -> mean over the frames that have their truth.
 
     In a batch with `is_real` (see `dgn_tf.training.real_frames.mix`) the terms of
@@ -107,7 +68,7 @@ def mean_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]:
         synthetic = ~batch["is_real"]
         for name, term in supervised_terms(outputs, batch, config).items():
             terms[name] = _mean_of(term, synthetic)
-    if config.real_keypoints:
+    if config.real_keypoint_weight:
         valid = batch["keypoints_valid"]
         term = _point_term(outputs["keypoints"], batch["keypoints"], batch["cube"], config, valid)
         labelled = batch["is_real"] & (tf.reduce_sum(valid, axis=1) > 0)
@@ -141,7 +102,7 @@ class TrainingModel(tf.keras.Model):
     def __init__(
         self,
         network: DualGridNet,
-        losses: LossConfig,
+        losses: Loss,
         clip_norm: float = 0.0,
         energy: self_supervised.Energy | None = None,
         energy_weight: float = 1.0,
