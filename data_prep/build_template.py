@@ -8,7 +8,6 @@ LibHand's mesh, MANO and skinned glTF hands (--source=libhand, mano, glb) are br
 """
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
@@ -29,6 +28,7 @@ from data_prep import (
 from data_prep.embedding import geodesic_distances
 from dgn_tf import mesh_io
 from dgn_tf.errors import InputError, run
+from dgn_tf.json_file import write_json
 from dgn_tf.template import EMBEDDINGS
 
 SOURCES = ("makehuman", "libhand", "mano", "glb")
@@ -220,12 +220,7 @@ def main(_):
     sheet = report(template, _POSES.value)
     print(format_report(sheet))
     if _REPORT.value:
-        try:
-            pathlib.Path(_REPORT.value).write_text(json.dumps(sheet, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(
-                f"--report={_REPORT.value}: cannot write ({error.strerror}); choose another path."
-            ) from None
+        write_json(sheet, _REPORT.value, "--report")
     template.save(_OUTPUT.value)
     print(
         f"{_OUTPUT.value}: {template.name}, embedding '{template.embedding}', hash {template.hash}"

@@ -8,7 +8,6 @@ file from labels that are not NYU's whole training split is marked as an experim
 learns from it.
 """
 
-import os
 import pathlib
 
 import numpy as np
@@ -23,6 +22,7 @@ from dgn_tf.fitting.closed_form import MIN_PALM_KEYPOINTS
 from dgn_tf.fitting.fit import FINGER_SCALES, Fit, fit_keypoints
 from dgn_tf.json_file import write_json
 from dgn_tf.template import HANDS, load_template
+from dgn_tf.writing import output_file, whole_file
 
 _INPUT = flags.DEFINE_string(
     "input",
@@ -130,17 +130,8 @@ def save_poses(path, fit: Fit, labels, template, max_residual_mm: float = 0.0) -
         "frames": labels.frames,
         "subjects": labels.subjects,
     }
-    path = pathlib.Path(path)
-    beside = path.with_name(path.name + ".part")
-    try:
-        with open(beside, "wb") as file:
-            np.savez_compressed(file, **content)
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(
-            f"--output={path}: cannot be written ({error.strerror}); choose a folder that exists."
-        ) from None
+    with output_file(path, "--output") as beside, open(beside, "wb") as file:
+        np.savez_compressed(file, **content)
     return int(usable.sum())
 
 
@@ -162,7 +153,8 @@ def main(_):
         write_json(report, _REPORT.value, "--report")
     if _PICTURES.value:
         try:
-            Image.fromarray(fit_report.fit_pictures(fit, labels, template)).save(_PICTURES.value)
+            with whole_file(_PICTURES.value) as beside:
+                Image.fromarray(fit_report.fit_pictures(fit, labels, template)).save(beside)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"--pictures={_PICTURES.value}: cannot be written ({error}); choose a .png."

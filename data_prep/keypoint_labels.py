@@ -7,10 +7,8 @@ import os
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 
 from data_prep.nyu.labels import LABEL_FILE, read_labels
-from dgn_tf.data import view_schema
 from dgn_tf.data.pose_prior import EXPERIMENT, WHOLE_TRAINING
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.data.views import open_views
@@ -120,11 +118,9 @@ def _of_records(path, camera):
     if not records.description["labels"]:
         raise InputError(f"--input={path}: records without labels; convert with --labels=auto.")
     place = records.places([camera])[0]
-    spec = view_schema.feature_spec(len(records.cameras), records.keypoints)
-    wanted = {name: spec[name] for name in ("index", "keypoints", "keypoints_valid")}
     frames, keypoints = [], []
-    for serialized in tf.data.TFRecordDataset(records.store.files):
-        step = tf.io.parse_single_example(serialized, wanted)
+    for row, serialized in enumerate(records.store):
+        step = records.parse(serialized, row)
         valid = step["keypoints_valid"][place].numpy()[:, None] > 0
         keypoints.append(np.where(valid, step["keypoints"][place].numpy(), np.nan))
         frames.append(int(step["index"]) - 1)

@@ -113,6 +113,8 @@ def convert_split(
     folder = pathlib.Path(nyu_dir) / split
     listed = frames.list_frames(folder, cameras)
     found = _read_labels(folder, cameras, center, keep_labels)
+    if found and not calibration:
+        labels.check_same_frames(found)
     listing = frames.match_labels(folder, listed, found and found.xyz.shape[1], labels.LABEL_FILE)
     bad = labels.bad_labels(found, cameras, listing.indices - 1) if found else []
     if not skip_bad_frames:

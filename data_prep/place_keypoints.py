@@ -6,7 +6,6 @@ build_template reads the table alone, so that the template is rebuilt without Li
 """
 
 import json
-import pathlib
 
 import numpy as np
 from absl import flags
@@ -14,7 +13,8 @@ from absl import flags
 from data_prep import libhand
 from data_prep.hand_parts import PART_NAMES
 from data_prep.keypoint_placement import TABLE, describe_hand, normalise
-from dgn_tf.errors import InputError, run
+from dgn_tf.errors import run
+from dgn_tf.writing import write_output
 
 _LIBHAND = flags.DEFINE_string("libhand", None, "LibHand's mesh, right_hand.pkl.", required=True)
 _MARKERS = flags.DEFINE_string(
@@ -47,12 +47,7 @@ def main(_):
         '{\n "origin": "NYU key points on LibHand\'s right hand, in coordinates of '
         'data_prep/keypoint_placement.py",\n "keypoints": {\n' + rows + "\n }\n}\n"
     )
-    try:
-        pathlib.Path(_OUTPUT.value).write_text(text)
-    except OSError as error:
-        raise InputError(
-            f"--output={_OUTPUT.value}: cannot write ({error.strerror}); choose another path."
-        ) from None
+    write_output(_OUTPUT.value, text, "--output")
     print(f"{_OUTPUT.value}: {len(table)} key points")
 
 

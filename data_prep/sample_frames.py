@@ -4,8 +4,6 @@ python -m data_prep.sample_frames --output_dir=samples
 """
 
 import dataclasses
-import json
-import os
 import pathlib
 
 import numpy as np
@@ -17,7 +15,9 @@ from dgn_tf.data import SynthesisConfig, render_frame
 from dgn_tf.data.placing import PlaceSettings
 from dgn_tf.data.posing import GESTURES
 from dgn_tf.errors import InputError
+from dgn_tf.json_file import write_json
 from dgn_tf.template import load_template
+from dgn_tf.writing import whole_file
 
 SHOWN = ("flat", "count", "relaxed", "pinch", "fist", "grasp")
 _SIZE = (640, 480)
@@ -109,9 +109,8 @@ def main(_):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, frame in frames:
-            partial = folder / f"{name}.png.partial"
-            Image.fromarray(frame["depth"]).save(partial, "PNG", optimize=True)
-            os.replace(partial, folder / f"{name}.png")
+            with whole_file(folder / f"{name}.png") as beside:
+                Image.fromarray(frame["depth"]).save(beside, "PNG", optimize=True)
         described = {
             "intrinsics": dict(zip(("fx", "fy", "cx", "cy"), _INTRINSICS, strict=True)),
             "depth_unit_mm": 1.0,
@@ -130,7 +129,7 @@ def main(_):
                 for name, frame in frames
             },
         }
-        (folder / "intrinsics.json").write_text(json.dumps(described, indent=1) + "\n")
+        write_json(described, folder / "intrinsics.json", "--output_dir")
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}).") from error
     print(f"{len(frames)} frames in {folder}")

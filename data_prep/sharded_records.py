@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 from tqdm import tqdm
 
-from dgn_tf.data.reader import record_offsets
-from dgn_tf.data.record_folder import PLAN_FILE, alone, claim
+from dgn_tf import writing
+from dgn_tf.data.reader import RecordStore
+from dgn_tf.data.record_folder import PLAN_FILE, claim, is_whole
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.errors import InputError
 
@@ -72,11 +73,19 @@ def write_set(
     count, shards = plan["count"], plan["shards"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder):
+        with writing.alone(folder):
             claim(folder, plan)
-            for path in folder.glob("*.partial"):
-                path.unlink()
-            missing = [s for s in range(shards) if not _is_done(folder, prefix, s, shards, count)]
+            for pattern in (".*.writing.*", "*.partial"):  # of runs that were killed, and old ones
+                for path in folder.glob(pattern):
+                    path.unlink()
+            missing = [
+                shard
+                for shard in range(shards)
+                if not is_whole(
+                    folder / shard_name(prefix, shard, shards),
+                    len(shard_range(shard, shards, count)),
+                )
+            ]
             _write_shards(
                 folder, prefix, plan, batches, missing, workers, progress, frames_per_record
             )
@@ -94,26 +103,6 @@ def write_set(
         ) from None
 
 
-def _replace(path, text):
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _is_done(folder, prefix, shard, shards, count):
-    path = folder / shard_name(prefix, shard, shards)
-    if not path.exists():
-        return False
-    try:
-        return len(record_offsets(str(path))) == len(shard_range(shard, shards, count))
-    except InputError:
-        return False  # Truncated, by a full disk say: written again.
-
-
 def _write_shards(folder, prefix, plan, batches, missing, workers, progress, frames):
     count, shards = plan["count"], plan["shards"]
     total = sum(len(shard_range(s, shards, count)) for s in missing)
@@ -129,19 +118,14 @@ def _write_shards(folder, prefix, plan, batches, missing, workers, progress, fra
 
     def write(shard):
         path = folder / shard_name(prefix, shard, shards)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            with tf.io.TFRecordWriter(str(partial)) as writer:
-                for batch in batches(shard_range(shard, shards, count)):
-                    if stop.is_set():
-                        return
-                    for serialized in batch:
-                        writer.write(serialized)
-                    with lock:
-                        bar.update(len(batch) * frames)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)  # There only after an error.
+        with writing.whole_file(path) as beside, tf.io.TFRecordWriter(str(beside)) as writer:
+            for batch in batches(shard_range(shard, shards, count)):
+                if stop.is_set():
+                    raise concurrent.futures.CancelledError
+                for serialized in batch:
+                    writer.write(serialized)
+                with lock:
+                    bar.update(len(batch) * frames)
 
     # Threads: decoders, kernels and zlib run without the interpreter lock.
     with bar, concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -162,24 +146,21 @@ def _describe(folder, prefix, plan, details):
     paths = [folder / shard_name(prefix, s, plan["shards"]) for s in range(plan["shards"])]
     files = []
     for path in paths:
+        shard = RecordStore([str(path)])
+        for record in shard:
+            content.update(hashlib.sha256(record).digest())
         data = path.read_bytes()
-        spans = record_offsets(str(path))
-        for offset, length in spans:
-            content.update(hashlib.sha256(data[offset : offset + length]).digest())
         files.append(
             {
                 "name": path.name,
-                "records": len(spans),
+                "records": len(shard),
                 "bytes": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),
             }
         )
 
     def records():
-        for path in paths:
-            data = path.read_bytes()
-            for offset, length in record_offsets(str(path)):
-                yield data[offset : offset + length]
+        return iter(RecordStore(list(map(str, paths))))
 
     description = {
         **plan,
@@ -189,6 +170,7 @@ def _describe(folder, prefix, plan, details):
         "files": files,
         "written_with": {"tensorflow": tf.__version__, "python": platform.python_version()},
     }
-    _replace(folder / DESCRIPTION_FILE, json.dumps(description, indent=2) + "\n")
+    with writing.whole_file(folder / DESCRIPTION_FILE) as beside:
+        beside.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     (folder / PLAN_FILE).unlink(missing_ok=True)
     return description

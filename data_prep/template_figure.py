@@ -6,6 +6,7 @@ import numpy as np
 
 from dgn_tf.errors import InputError
 from dgn_tf.geometry.raster import render_mesh
+from dgn_tf.writing import whole_file
 
 # Rows: right, down and forward of a picture in the template's frame; fingers up.
 FROM_PALM = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
@@ -59,7 +60,8 @@ def write_turntable(template, path) -> None:
 def _save(figure, path, flag):
     try:
         suffix = pathlib.Path(path).suffix.lstrip(".") or "png"
-        figure.savefig(path, dpi=100, format=suffix)
+        with whole_file(path) as beside:
+            figure.savefig(beside, dpi=100, format=suffix)
     except (OSError, ValueError) as error:
         raise InputError(
             f"--{flag}={path}: cannot write ({error}); choose a .png or .pdf in a "

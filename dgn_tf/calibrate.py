@@ -76,12 +76,7 @@ def main(_):
     seen = _of_images(template) if FLAGS.depth else _of_records()
     frames = choose(seen, FLAGS.limit, FLAGS.depth or FLAGS.records)
     found = calibrate(template, frames, FLAGS.steps, bias)
-    part = output.with_name(output.name + ".part.npz")
-    try:
-        found.template.save(part)
-        os.replace(part, output)
-    finally:
-        part.unlink(missing_ok=True)
+    found.template.save(output)
     ratio = bone_lengths(found.template) / bone_lengths(template)
     print(
         f"{output}: {len(frames.depth)} frames, bones {ratio.mean():.3f} of the model's "

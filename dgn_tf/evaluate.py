@@ -331,6 +331,8 @@ def _measure(predict, batches, template, limit, surface, true_mesh=None):
     try:
         found = frame_errors(predict, batches, template, limit, surface, true_mesh)
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        if reason := errors.input_error_within(error):
+            raise InputError(reason) from None
         first = errors.reason(error)
         raise InputError(
             f"--records can't be read to their end ({first}); write them again."

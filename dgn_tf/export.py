@@ -17,12 +17,10 @@ stayed outside them. --litert adds `1.PRECISION.tflite`: one crop in, the hand o
 
 import os
 import pathlib
-import shutil
-import tempfile
 
 from absl import flags
 
-from dgn_tf import errors
+from dgn_tf import errors, writing
 from dgn_tf.errors import InputError
 from dgn_tf.output_files import refuse_inputs
 
@@ -73,6 +71,7 @@ def main(_):
     batch_sizes = _checked_flags()
     output = pathlib.Path(FLAGS.output_dir)
     version = output / str(FLAGS.version)
+    writing.restore_folder(version)
     if version.exists() and not FLAGS.overwrite:
         raise InputError(f"{version} exists; choose another --version or say --overwrite.")
     from dgn_tf import model_folder
@@ -85,28 +84,33 @@ def main(_):
     network = model_folder.load_network(source)
     finder = load_finder(FLAGS.localiser)
     # A version is replaced only once the new one is whole.
-    fresh = None
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        fresh = pathlib.Path(tempfile.mkdtemp(prefix=f".{version.name}.new-", dir=output))
-        written = _write(network, finder, fresh, version.name, batch_sizes)
-        if source.resolve() != output.resolve():
-            model_folder.copy_model_folder(source, output)
-        if version.exists():
-            version.replace(fresh / "replaced")
-        for name in written:
-            (fresh / name).replace(output / name)
+        with writing.os_errors(), writing.scratch_folder(output, ".new-") as fresh:
+            written = _write(network, finder, fresh, version.name, batch_sizes)
+            others = [output / name for name in written[1:]]
+            _refuse_folders([*model_folder.files_in(output), *others])
+            if source.resolve() != output.resolve():
+                model_folder.copy_model_folder(source, output)
+            writing.replace_folder(fresh / version.name, version)
+            for name in written[1:]:
+                (fresh / name).replace(output / name)
     except OSError as error:
-        raise InputError(f"--output_dir={output} can't be written: {error.strerror}.") from None
-    finally:
-        if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
+        raise InputError(
+            f"--output_dir={output} can't be written: {writing.reason_of(error)}."
+        ) from None
     print(
         f"{version}: {_megabytes(version):.1f} MiB, template {network.template.name} "
         f"({network.template.embedding}, hash {network.template.hash[:12]})"
     )
     for name in written[1:]:
         print(f"{output / name}: {_megabytes(output / name):.1f} MiB")
+
+
+def _refuse_folders(files):
+    """Before the first file is replaced: a folder in one's place would stop it half way."""
+    for file in files:
+        if file.is_dir():
+            raise InputError(f"--output_dir: {file} is a folder, where a file is to be written.")
 
 
 def _checked_flags() -> list[int]:

@@ -3,8 +3,6 @@
 import contextlib
 import json
 import pathlib
-import shutil
-import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
@@ -12,6 +10,7 @@ from absl import flags
 from dgn_tf.errors import InputError
 from dgn_tf.frame_files import check_size, find_frames, parse_numbers
 from dgn_tf.output_files import refuse_inputs
+from dgn_tf.writing import reason_of, scratch_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,8 +37,8 @@ _HAND = flags.DEFINE_enum(
     "hand",
     "right",
     ["right", "left", "auto"],
-    "Which hand the frames show; auto: for "
-    "each frame the one whose mesh lies nearer to the points, at twice the cost.",
+    "Which hand the frames show; auto: the one whose mesh lies nearer to the points of all frames "
+    "together (of 64, evenly spread, where there are more), for the whole recording.",
 )
 _FORMAT = flags.DEFINE_enum(
     "format",
@@ -55,6 +54,11 @@ _SKIP_WITHOUT_HAND = flags.DEFINE_bool(
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder for the results; made where missing.", required=True
 )
+
+
+LOW_CONFIDENCE = 0.5  # mean over the vertices; below it a mesh is not to be trusted
+_SIDE_FRAMES = 64  # of a recording, that --hand=auto asks
+_SURE = 0.95
 
 
 class Frames(NamedTuple):
@@ -109,26 +113,58 @@ def frames_of_flags(**read: str) -> Frames:
     return frames
 
 
-def predict_frames(predict, frames: Frames, title: str) -> None:
+def hand_of(predict, frames: Frames) -> str:
+    """The hand that the frames show: --hand, or with auto what they say together, and print so.
+
+    Args:
+        predict: a `FrameToMesh`.
+        frames: of one recording, of one hand.
+    """
+    if _HAND.value != "auto":
+        return _HAND.value
+    from dgn_tf.hand_side import decide
+    from dgn_tf.predictor import NoHandError
+
+    evidence, count = [], len(frames.files)
+    for k in range(min(count, _SIDE_FRAMES)):
+        file = frames.files[k * count // min(count, _SIDE_FRAMES)]
+        with contextlib.suppress(NoHandError):  # said when the frame is predicted
+            evidence.append(
+                predict.side_evidence(
+                    frames.read(file), frames.intrinsics, frames.centre, name=str(file)
+                )
+            )
+    if not evidence:
+        return "right"  # no frame shows a hand, which is the error that follows
+    side = decide(evidence)
+    print(f"--hand=auto: {side}")
+    if side.probability < _SURE:
+        print("  not sure: name the hand by --hand=right or --hand=left where you know it")
+    return side.hand
+
+
+def predict_frames(predict, frames: Frames, title: str, hand: str) -> None:
     """Predicts the frames and writes the three files of each; after an error, none.
 
-    Frames without a hand are an error, or left out and named with --skip_without_hand.
+    A line a frame says where the hand is and how sure the model is of it. Frames without a hand
+    are an error, or left out and named with --skip_without_hand.
 
     Args:
         predict: a `FrameToMesh`.
         frames: what to predict.
         title: of the progress bar.
+        hand: "right" or "left", see `hand_of`.
     """
     import tqdm
 
     from dgn_tf.predictor import NoHandError
 
-    output, empty = pathlib.Path(_OUTPUT_DIR.value), []
+    output, empty, unsure = pathlib.Path(_OUTPUT_DIR.value), [], 0
     with staged(output) as stage:
         for file in tqdm.tqdm(frames.files, desc=title, unit="frame", disable=None):
             depth = frames.read(file)
             try:
-                mesh = predict(depth, frames.intrinsics, frames.centre, _HAND.value, name=str(file))
+                mesh = predict(depth, frames.intrinsics, frames.centre, hand, name=str(file))
             except NoHandError as error:
                 if not _SKIP_WITHOUT_HAND.value:
                     raise InputError(f"{error} --skip_without_hand leaves it out.") from None
@@ -137,6 +173,8 @@ def predict_frames(predict, frames: Frames, title: str) -> None:
             results = frame_results(mesh, depth, frames.intrinsics, file.stem, _FORMAT.value)
             for ending, content in results.items():
                 (stage / f"{file.stem}.{ending}").write_bytes(content)
+            tqdm.tqdm.write(frame_line(file, mesh))
+            unsure += mesh.confidence.mean() < LOW_CONFIDENCE
         if len(empty) == len(frames.files):
             raise InputError(
                 f"no hand was found in any of the {len(empty)} frames; check "
@@ -144,8 +182,22 @@ def predict_frames(predict, frames: Frames, title: str) -> None:
             )
     count = len(frames.files) - len(empty)
     print(f"{output}: {count} frames, each .{_FORMAT.value}, .json and .png")
+    if unsure:
+        print(
+            f"  low confidence (below {LOW_CONFIDENCE:g}) in {unsure} of {count}: look at their "
+            "pictures before you use them"
+        )
     for file in empty:
         print(f"  left out, no hand found: {file}")
+
+
+def frame_line(file, mesh) -> str:
+    """What is said of one predicted frame."""
+    confidence = float(mesh.confidence.mean())
+    line = f"{file}: {mesh.hand} hand at {mesh.centre[2]:.0f} mm, confidence {confidence:.2f}"
+    if mesh.confidence_is.startswith("uncalibrated"):
+        line += " (uncalibrated)"
+    return line + (", LOW" if confidence < LOW_CONFIDENCE else "")
 
 
 def depth_unit() -> float:
@@ -175,29 +227,25 @@ def _written_apart(files: list[pathlib.Path]) -> list[pathlib.Path]:
 def staged(folder: pathlib.Path):
     """A hidden folder in `folder` whose files move there when all went well, and vanish if not."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    stage = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stage = pathlib.Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-        yield stage
-        files = sorted(stage.iterdir())
-        for file in files:  # all of them before the first is moved
-            if (folder / file.name).is_dir():
-                raise InputError(
-                    f"--output_dir: {folder / file.name} is a folder, where a file is to be "
-                    "written; move it away."
-                )
-        for file in files:
-            file.replace(folder / file.name)
+        with scratch_folder(folder) as stage:
+            yield stage
+            files = sorted(stage.iterdir())
+            for file in files:  # all of them before the first is moved
+                if (folder / file.name).is_dir():
+                    raise InputError(
+                        f"--output_dir: {folder / file.name} is a folder, where a file is to be "
+                        "written; move it away."
+                    )
+            for file in files:
+                file.replace(folder / file.name)
         made = []
     except OSError as error:
         raise InputError(
-            f"--output_dir={folder} can't be written: {error.strerror}; free space "
+            f"--output_dir={folder} can't be written: {reason_of(error)}; free space "
             "or choose another folder."
         ) from None
     finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
         for path in made:  # innermost first
             with contextlib.suppress(OSError):
                 path.rmdir()

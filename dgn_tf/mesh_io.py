@@ -7,6 +7,7 @@ import numpy as np
 
 from dgn_tf.errors import InputError
 from dgn_tf.geometry.faces import checked_faces
+from dgn_tf.writing import write_output
 
 FORMATS = ("ply", "obj", "glb")
 
@@ -47,7 +48,7 @@ def mesh_bytes(vertices, faces, format: str = "ply") -> bytes:
     return content.encode() if isinstance(content, str) else content
 
 
-def write_mesh(file, vertices, faces) -> None:
+def write_mesh(file, vertices, faces, flag: str = "--mesh") -> None:
     """Writes a mesh; the file's ending names the format. See `mesh_bytes`."""
-    file = pathlib.Path(file)
-    file.write_bytes(mesh_bytes(vertices, faces, file.suffix.lstrip(".").lower()))
+    ending = pathlib.Path(file).suffix.lstrip(".").lower()
+    write_output(file, mesh_bytes(vertices, faces, ending), flag)

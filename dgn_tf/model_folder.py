@@ -1,19 +1,18 @@
 """A trained network on disk: weights, sizes, template and flags in one folder."""
 
 import dataclasses
-import hashlib
 import json
-import os
 import pathlib
 import shutil
-import tempfile
 
+from dgn_tf import weights_file, writing
 from dgn_tf.confidence.calibration import Calibration
-from dgn_tf.errors import InputError, reason
+from dgn_tf.errors import InputError
 from dgn_tf.json_file import read_json
 from dgn_tf.network import DualGridNet
 from dgn_tf.network_config import NetworkConfig
 from dgn_tf.template import HandTemplate
+from dgn_tf.weights_file import SHA256
 
 WEIGHTS, CONFIG, TEMPLATE, FLAGS = "weights.h5", "config.json", "template.npz", "flags.txt"
 CONFIDENCE = "confidence.npz"  # there once it is calibrated
@@ -21,16 +20,17 @@ SHAPE_BIAS = "shape_bias.npz"  # there once dgn_tf.learn_shape_bias has been run
 
 
 def save_model_folder(network: DualGridNet, folder, flags: str = "", info: dict | None = None):
-    """Writes `network` so that `load_network` gives it back, each file beside, then renamed.
+    """Writes `network` so that `load_network` gives it back, all files or none.
 
     Args:
         network: built; its current weights are written (averages applied by the caller).
         folder: made where missing; other files in it stay.
         flags: the flagfile that made the weights, written as `flags.txt`.
         info: JSON-able facts of the run (seed, commit, step, figures), kept in `config.json`.
+
+    Raises:
+        OSError: the folder can't be written; it holds what it held.
     """
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     template = network.template
     description = {
         "format": 1,
@@ -39,16 +39,12 @@ def save_model_folder(network: DualGridNet, folder, flags: str = "", info: dict 
         "template_hash": template.hash,
         **(info or {}),
     }
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
-        beside = pathlib.Path(scratch)
-        network.save_weights(str(beside / WEIGHTS), save_format="h5")
-        template.save(beside / TEMPLATE)
+    # What was fitted to the weights that were there goes with them.
+    with writing.files_together(folder, instead_of=(CONFIDENCE, SHAPE_BIAS)) as beside:
+        description[SHA256] = weights_file.save_weights(network, beside / WEIGHTS)
+        (beside / TEMPLATE).write_bytes(template.to_bytes())
         (beside / CONFIG).write_text(json.dumps(description, indent=1) + "\n")
         (beside / FLAGS).write_text(flags)
-        for name in (CONFIDENCE, SHAPE_BIAS):  # of the weights that were there
-            (folder / name).unlink(missing_ok=True)
-        for name in (WEIGHTS, TEMPLATE, CONFIG, FLAGS):
-            os.replace(beside / name, folder / name)
 
 
 def files_in(folder) -> list[pathlib.Path]:
@@ -65,6 +61,7 @@ def find_model_folder(path) -> pathlib.Path:
     """
     path = pathlib.Path(path)
     for folder in (path, path.parent):
+        writing.settle(folder)
         if (folder / CONFIG).is_file():
             return folder
     raise InputError(
@@ -95,7 +92,7 @@ def load_template_of(path) -> HandTemplate:
 
 def weights_sha256(folder) -> str:
     """sha256 (hex) of the weights in a model folder."""
-    return hashlib.sha256((find_model_folder(folder) / WEIGHTS).read_bytes()).hexdigest()
+    return weights_file.sha256_of(find_model_folder(folder) / WEIGHTS)
 
 
 def load_network(path, calibrated: bool = True) -> DualGridNet:
@@ -144,39 +141,34 @@ def load_weights(network: DualGridNet, file, other_template: bool = False) -> No
             refused, as far as the folder of the file tells.
 
     Raises:
-        InputError: they do not exist, do not fit, or belong to another template.
+        InputError: they do not exist, do not fit, belong to another template, or are not those
+            that the description beside them was written with.
     """
     file = pathlib.Path(file)
     if file.is_dir():
         file = file / WEIGHTS
     if not file.is_file():
         raise InputError(f"weights {file} do not exist; --init_weights wants a weights.h5.")
-    if (file.parent / CONFIG).is_file() and not other_template:
-        trained, own = read_description(file.parent)["template_hash"], network.template.hash
+    described = read_description(file.parent) if (file.parent / CONFIG).is_file() else {}
+    if described and not other_template:
+        trained, own = described["template_hash"], network.template.hash
         if trained != own:
             raise InputError(
                 f"{file} was trained with the template of hash {trained[:12]}, this network has "
                 f"{network.template.name}, {own[:12]}; pass --template={file.parent / TEMPLATE}, "
                 "or --init_other_template to learn this one from there."
             )
-    try:
-        network.load_weights(str(file))
-    except (ValueError, OSError, KeyError) as error:
-        first = reason(error)
-        raise InputError(f"{file} does not fit this network's sizes: {first}") from None
+    weights_file.load_weights(
+        network, file, described.get(SHA256) if file.name == WEIGHTS else None
+    )
 
 
 def copy_model_folder(source, target) -> None:
-    """Copies the files of a model folder into `target`."""
+    """Copies the files of a model folder into `target`, all or none."""
     folder = find_model_folder(source)
-    target = pathlib.Path(target)
-    target.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS, TEMPLATE, CONFIG, FLAGS):
-        shutil.copyfile(folder / name, target / (name + ".part"))
-        os.replace(target / (name + ".part"), target / name)
-    for name in (CONFIDENCE, SHAPE_BIAS):
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, target / (name + ".part"))
-            os.replace(target / (name + ".part"), target / name)
-        else:
-            (target / name).unlink(missing_ok=True)
+    names = [WEIGHTS, TEMPLATE, CONFIG, FLAGS]
+    fitted = (CONFIDENCE, SHAPE_BIAS)
+    names += [name for name in fitted if (folder / name).is_file()]
+    with writing.files_together(target, instead_of=fitted) as beside:
+        for name in names:
+            shutil.copyfile(folder / name, beside / name)

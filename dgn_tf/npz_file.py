@@ -4,25 +4,22 @@ import dataclasses
 import io
 import math
 import os
-import pathlib
 import zipfile
 from collections.abc import Iterable
 
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.writing import output_file
 
 MAX_BYTES = 2**30  # of all arrays that are read of a file
 _MAX_MEMBERS = 1000
 
 
 def write_fields(values, file: str | os.PathLike) -> None:
-    """Writes a dataclass's fields by their names, beside, then renames."""
-    file = pathlib.Path(file)
-    beside = file.with_name(file.name + ".part")
-    with open(beside, "wb") as out:
+    """Writes a dataclass's fields by their names; InputError where the file can't be written."""
+    with output_file(file) as beside, open(beside, "wb") as out:
         np.savez(out, **dataclasses.asdict(values))
-    os.replace(beside, file)
 
 
 def read_fields(kind: type, file: str | os.PathLike, remedy: str) -> dict[str, np.ndarray]:

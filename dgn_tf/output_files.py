@@ -1,4 +1,4 @@
-"""Files that a program is about to write: never one that it reads, and never the same one twice."""
+"""Files that a program is about to write: never one that it reads, and none twice."""
 
 import fnmatch
 import glob

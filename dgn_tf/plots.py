@@ -1,12 +1,12 @@
 """Plots of evaluation: the success curve and the error of each joint."""
 
-import os
 import pathlib
 
 import numpy as np
 
 from dgn_tf.errors import InputError
 from dgn_tf.metrics.joints import mean_mm, success_curve
+from dgn_tf.writing import output_file
 
 MAX_MM = 80.0
 
@@ -140,12 +140,6 @@ def _draw_success(axes, errors):
 
 
 def save_figure(figure, file) -> None:
-    """Writes beside, then renames; raises InputError where the file can't be written."""
-    file = pathlib.Path(file)
-    beside = file.with_name(f".{file.stem}.writing{file.suffix}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a picture; raises InputError where the file can't be written."""
+    with output_file(file) as beside:
         figure.savefig(beside, dpi=120)
-        os.replace(beside, file)
-    except OSError as error:
-        raise InputError(f"{file}: can't be written ({error.strerror}).") from None

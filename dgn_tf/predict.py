@@ -39,6 +39,7 @@ def main(_):
     from dgn_tf import predictor
 
     predict = predictor.HandMeshPredictor(_SAVED_MODEL.value)
+    hand = frame_command.hand_of(predict, frames)
     if _USER_TEMPLATE.value:
         from dgn_tf.calibration.user_hand import UserMeshes
         from dgn_tf.model_folder import load_template_of
@@ -46,9 +47,9 @@ def main(_):
 
         user = load_template(_USER_TEMPLATE.value)
         meshes = UserMeshes(predict, user, load_template_of(_SAVED_MODEL.value))
-        frame_command.predict_frames(meshes, frames, "predict")
+        frame_command.predict_frames(meshes, frames, "predict", hand)
     else:
-        frame_command.predict_frames(predict, frames, "predict")
+        frame_command.predict_frames(predict, frames, "predict", hand)
 
 
 if __name__ == "__main__":

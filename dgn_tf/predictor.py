@@ -177,26 +177,14 @@ class FrameToMesh:
             InputError: an argument is of the wrong kind; NoHandError, which is one: no hand was
                 found.
         """
-        if os.getpid() != self._process:  # where TensorFlow's and gRPC's threads are not
-            raise InputError(
-                f"this {type(self).__name__} was made before the process forked and would hang; "
-                "make one in each process, or start processes with the method 'spawn'."
-            )
-        intrinsics = self.intrinsics if intrinsics is None else check_intrinsics(intrinsics)
-        if intrinsics is None:
-            raise InputError("intrinsics are missing: fx, fy, cx, cy of the depth camera, pixels.")
-        depth = check_depth(depth_mm, intrinsics, name)
         hand = self.hand if hand is None else _check_hand(hand)
-        if centre_mm is not None:
-            centre_mm = check_centre(centre_mm)
-        inputs = {"depth": depth[np.newaxis], "intrinsics": intrinsics[np.newaxis]}
-        first = "right" if hand == "auto" else hand
-        outputs, description = self._predict(inputs, centre_mm, first, name)
+        inputs, centre_mm = self._checked(depth_mm, intrinsics, centre_mm, name)
         if hand == "auto":
-            hand = "right"
-            other, _ = self._predict(inputs, outputs["centre"], "left", name)
-            if _residual(other, depth, intrinsics) < _residual(outputs, depth, intrinsics):
-                hand, outputs = "left", other
+            meshes, description, nearer = self._both_hands(inputs, centre_mm, name)
+            hand = "left" if nearer < 0 else "right"
+            outputs = meshes[hand]
+        else:
+            outputs, description = self._predict(inputs, centre_mm, hand, name)
         info = description.info
         return HandMesh(
             faces=description.faces[hand],
@@ -209,6 +197,39 @@ class FrameToMesh:
             confidence_is=str(info["confidence"]),
             **outputs,
         )
+
+    def side_evidence(
+        self, depth_mm, intrinsics=None, centre_mm=None, name: str = "depth_mm"
+    ) -> float:
+        """By how many mm a right hand's mesh lies nearer to the frame's points than a left one's.
+
+        Arguments and errors are those of a call. Below 0 the frame looks like a left hand's;
+        `dgn_tf.hand_side.decide` says what several frames together do.
+        """
+        inputs, centre_mm = self._checked(depth_mm, intrinsics, centre_mm, name)
+        return self._both_hands(inputs, centre_mm, name)[2]
+
+    def _checked(self, depth_mm, intrinsics, centre_mm, name) -> tuple[dict, np.ndarray | None]:
+        """A signature's inputs of one frame, and the centre; InputError where one is wrong."""
+        if os.getpid() != self._process:  # where TensorFlow's and gRPC's threads are not
+            raise InputError(
+                f"this {type(self).__name__} was made before the process forked and would hang; "
+                "make one in each process, or start processes with the method 'spawn'."
+            )
+        intrinsics = self.intrinsics if intrinsics is None else check_intrinsics(intrinsics)
+        if intrinsics is None:
+            raise InputError("intrinsics are missing: fx, fy, cx, cy of the depth camera, pixels.")
+        depth = check_depth(depth_mm, intrinsics, name)
+        centre_mm = None if centre_mm is None else check_centre(centre_mm)
+        return {"depth": depth[np.newaxis], "intrinsics": intrinsics[np.newaxis]}, centre_mm
+
+    def _both_hands(self, inputs, centre_mm, name):
+        """Outputs as a right and as a left hand by name, the description, and `side_evidence`."""
+        depth, intrinsics = inputs["depth"][0], inputs["intrinsics"][0]
+        right, description = self._predict(inputs, centre_mm, "right", name)
+        left, _ = self._predict(inputs, right["centre"], "left", name)
+        away = [_residual(outputs, depth, intrinsics) for outputs in (left, right)]
+        return {"right": right, "left": left}, description, away[0] - away[1]
 
     def _predict(self, inputs, centre_mm, hand, name) -> tuple[dict, HandDescription]:
         """One frame's outputs as the hand that is named; InputError where none is there."""

@@ -52,7 +52,8 @@ def main(_):
         assets=_ASSETS.value,
     ) as client:
         frames = frame_command.frames_of_flags(assets=_ASSETS.value)
-        frame_command.predict_frames(client, frames, "serving_client")
+        hand = frame_command.hand_of(client, frames)
+        frame_command.predict_frames(client, frames, "serving_client", hand)
 
 
 if __name__ == "__main__":

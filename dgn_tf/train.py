@@ -6,6 +6,7 @@ A run is resumed by giving the same command again: same flags, same data positio
 optimiser and averages. With --strategy it trains on several devices, to the same weights.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -120,11 +121,11 @@ def train(settings: Train) -> None:
     run = _described(settings)
     frames = datasets.frames_of_kinds(run.settings)
     where = devices.open_devices(settings.strategy, frames, settings.worker_wait_s)
-    with where.workers_alive(run.folder):
+    with where.workers_alive(run.folder), contextlib.ExitStack() as held:
         tf.keras.utils.set_random_seed(settings.seed)
         with where.scope():
             model = build_model(run.template, run.settings)
-        _fit(run, model, where)
+        _fit(run, model, where, held)
         where.barrier()  # a worker that goes early looks to the others as one that died
 
 
@@ -152,7 +153,7 @@ def _described(settings: Train) -> _Run:
     return _Run(settings, folder, values | hashes, flagfile, template, info, real, unlabelled)
 
 
-def _fit(run: _Run, model, where) -> None:
+def _fit(run: _Run, model, where, held: contextlib.ExitStack) -> None:
     from dgn_tf.training import callbacks, datasets, estimate_pool, estimates, run_folder
 
     settings, folder, template = run.settings, run.folder, run.template
@@ -168,6 +169,7 @@ def _fit(run: _Run, model, where) -> None:
     resumed = run_folder.has_checkpoint(folder)
     if where.chief:
         # Only now: flags that are wrong so far leave no folder behind.
+        run_folder.begin_alone(folder, held)
         resumed = run_folder.open_run_folder(
             folder, run.identity, run.flagfile, MAY_CHANGE, config.values_of(Train())
         )
@@ -190,6 +192,7 @@ def _fit(run: _Run, model, where) -> None:
 
     parts = [callbacks.StopWhenNotFinite(), callbacks.MeanTerms()]
     if where.chief:
+        run_folder.mend_log(folder / "log.csv", step // settings.steps_per_epoch)
         parts += _keepers(run, checkpoints)
     if pool:
         pool.restore(model.estimates, step)
@@ -198,6 +201,7 @@ def _fit(run: _Run, model, where) -> None:
     batches = functools.partial(
         datasets.training_data, template, settings, step, run.real, run.unlabelled, pool
     )
+    held.enter_context(datasets.records_are_readable(settings))
     model.fit(
         where.batches(batches),
         initial_epoch=step // per_epoch,
@@ -210,8 +214,6 @@ def _fit(run: _Run, model, where) -> None:
 
 def _keepers(run: _Run, checkpoints) -> list:
     """The callbacks that measure the model and write: of one process alone."""
-    import tensorflow as tf
-
     from dgn_tf.training import callbacks, datasets
     from dgn_tf.training.shut_channels import WatchShutChannels
 
@@ -232,7 +234,7 @@ def _keepers(run: _Run, checkpoints) -> list:
             keep=run.settings.keep_weights,
         ),
         WatchShutChannels(validation, run.settings.stop_when_shut),
-        tf.keras.callbacks.CSVLogger(str(run.folder / "log.csv"), append=True),
+        callbacks.WriteLog(run.folder),
         callbacks.SaveCheckpoint(checkpoints),
     ]
     if run.settings.summaries:

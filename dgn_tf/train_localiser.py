@@ -6,6 +6,7 @@ writes `best/` (by the validation split) and `last/`: weights.h5, config.json, f
 checkpoints: the same command resumes a run that was stopped.
 """
 
+import contextlib
 import os
 import pathlib
 
@@ -29,7 +30,8 @@ def main(_):
             f"--steps={settings.steps} is no multiple of "
             f"--steps_per_epoch={settings.steps_per_epoch}; change one of them."
         )
-    train(settings)
+    with contextlib.ExitStack() as held:
+        train(settings, held)
 
 
 def start_from(network, folder: str) -> None:
@@ -45,8 +47,11 @@ def start_from(network, folder: str) -> None:
     network.set_weights(trained.get_weights())
 
 
-def train(settings: TrainLocaliser) -> None:
-    """Runs or resumes the training that the settings describe."""
+def train(settings: TrainLocaliser, held: contextlib.ExitStack) -> None:
+    """Runs or resumes the training that the settings describe.
+
+    `held` keeps others out of the run's folder until it is left.
+    """
     import tensorflow as tf
 
     from dgn_tf.localize import training
@@ -65,6 +70,7 @@ def train(settings: TrainLocaliser) -> None:
     network(network.example_inputs())
     if settings.init_weights:
         start_from(network, settings.init_weights)
+    run_folder.begin_alone(folder, held)
     defaults = config.values_of(TrainLocaliser())
     run_folder.open_run_folder(folder, identity, flagfile, MAY_CHANGE, defaults)
     steps, start = settings.steps, settings.decay_start
@@ -84,6 +90,7 @@ def train(settings: TrainLocaliser) -> None:
         logging.info("nothing to do: %s has all its %d steps", folder, step)
         return
     info = {"seed": settings.seed, "commit": run_folder.commit(), "template": template.name}
+    run_folder.mend_log(folder / "log.csv", step // settings.steps_per_epoch)
     batches = training.validation_frames(template, settings.validation_frames)
     per_epoch = settings.steps_per_epoch
     model.fit(
@@ -95,7 +102,7 @@ def train(settings: TrainLocaliser) -> None:
             callbacks.StopWhenNotFinite(),
             callbacks.MeanTerms(),
             training.ValidateLocaliser(batches, folder, flagfile, info),
-            tf.keras.callbacks.CSVLogger(str(folder / "log.csv"), append=True),
+            callbacks.WriteLog(folder),
             callbacks.SaveCheckpoint(checkpoints),
         ],
         verbose=1 if os.isatty(1) else 2,

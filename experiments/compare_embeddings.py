@@ -17,6 +17,7 @@ from absl import flags
 
 from dgn_tf import errors
 from dgn_tf.errors import InputError
+from dgn_tf.writing import write_output
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "runs/compare", "Folder of the rows' runs and the table.")
@@ -109,8 +110,7 @@ def write_table(folder: pathlib.Path) -> str:
             cells = ["not finished"] + ["-"] * len(FIGURES)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     table = "\n".join(lines) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(table)
+    write_output(folder / "table.md", table)
     return table
 
 

@@ -15,6 +15,7 @@ from absl import flags
 
 from dgn_tf import errors
 from dgn_tf.errors import InputError
+from dgn_tf.writing import output_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,12 +153,9 @@ def _write_sheet(measured, worst, means, template):
     depth, intrinsics, centre, true, predicted = (measured.joined(name)[worst] for name in names)
     captions = [f"{index[row]}: {means[row]:.0f} mm" for row in worst]
     sheet = contact_sheet(captions, depth, intrinsics, centre, true, predicted, template.faces)
-    file = pathlib.Path(_WORST.value)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.stem}.writing.png")
-    # 64 colours: a third of the size, and noise hides the steps.
-    Image.fromarray(sheet).quantize(64).save(beside, optimize=True)
-    os.replace(beside, file)
+    with output_file(_WORST.value) as beside:
+        # 64 colours: a third of the size, and noise hides the steps.
+        Image.fromarray(sheet).quantize(64).save(beside, optimize=True)
 
 
 def contact_sheet(captions, depth, intrinsics, centre, true, predicted, faces) -> "np.ndarray":

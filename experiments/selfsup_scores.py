@@ -18,6 +18,7 @@ from dgn_tf.metrics.joints import mean_mm
 from dgn_tf.metrics.report import report
 from dgn_tf.model_folder import load_network, load_weights
 from dgn_tf.training.unlabelled import HeldOutEnergy, UnlabelledViews
+from dgn_tf.writing import output_file, write_output
 
 CENTRES = ("found", "true")  # where crops are centred: what the rows learn from, and an oracle
 HELD_OUT = 0.1
@@ -84,11 +85,9 @@ class Scorer:
             found[centre] = report(errors, evaluated_names(self._template), self._subject1)
             frames[centre] = errors["joints"]
         found["held_out"] = {"energy": self._energy(self._views), "mean_mm": self._held_out_mm()}
-        out.mkdir(parents=True, exist_ok=True)
-        np.savez(out / "frames.npz", **frames)
-        beside = out / "scores.writing"
-        beside.write_text(json.dumps(found, indent=1))
-        beside.replace(out / "scores.json")
+        with output_file(out / "frames.npz") as beside:
+            np.savez(beside, **frames)
+        write_output(out / "scores.json", json.dumps(found, indent=1))
 
     def _held_out_mm(self) -> float:
         """Mean error of the 14 joints on held-out views whose crop has the hand, mm."""

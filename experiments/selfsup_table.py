@@ -32,6 +32,7 @@ from dgn_tf.data.views import view_description
 from dgn_tf.errors import InputError
 from dgn_tf.metrics.joints import mean_mm
 from dgn_tf.model_folder import WEIGHTS, find_model_folder
+from dgn_tf.writing import write_output
 from experiments.selfsup_scores import CENTRES, Scorer, ranking
 
 FLAGS = flags.FLAGS
@@ -313,8 +314,8 @@ def write_table(folder: pathlib.Path, seeds: list[int], seen: np.ndarray) -> str
     }.items():
         lines += ["", f"{what}: {ranking([start, *ranked] if start else ranked)}"]
     table = "\n".join(lines) + "\n"
-    (folder / "table.md").write_text(table)
-    (folder / "scores.json").write_text(json.dumps({START: [start], **scores}, indent=1))
+    write_output(folder / "table.md", table)
+    write_output(folder / "scores.json", json.dumps({START: [start], **scores}, indent=1))
     return table
 
 

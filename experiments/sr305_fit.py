@@ -18,6 +18,7 @@ from absl import flags
 
 from dgn_tf import errors
 from dgn_tf.errors import InputError
+from dgn_tf.writing import output_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,12 +45,18 @@ def main(_):
     from dgn_tf.evaluation.prediction_files import parse_intrinsics
     from dgn_tf.json_file import write_json
     from dgn_tf.model_folder import TEMPLATE, find_model_folder
+    from dgn_tf.output_files import refuse_inputs
     from dgn_tf.predictor import HandMeshPredictor, NoHandError
     from dgn_tf.template import HandTemplate
 
     files = sorted(glob.glob(_FRAMES.value))
     if not files:
         raise InputError(f"--frames={_FRAMES.value}: no such file; wanted depth images (.png).")
+    if _PICTURES.value:
+        written = [
+            pathlib.Path(_PICTURES.value, f"{pathlib.Path(file).stem}.png") for file in files
+        ]
+        refuse_inputs({"pictures": written}, {"frames": files})
     intrinsics = parse_intrinsics(_INTRINSICS.value)
     predictor = HandMeshPredictor(_SAVED_MODEL.value, intrinsics, _HAND.value)
     template = HandTemplate.load(find_model_folder(_SAVED_MODEL.value) / TEMPLATE)
@@ -135,10 +142,8 @@ def _write_picture(depth, intrinsics, mesh, fit, stem, title):
     over = tiles.mesh_tile(mesh.vertices, mesh.faces, camera, panels.TILE, grey, 0.7)
     pictures = [("depth", grey), ("mesh over depth", over), ("left out, beyond", differs)]
     folder = pathlib.Path(_PICTURES.value)
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{stem}.writing.png"
-    Image.fromarray(panels.compose(pictures, columns=3, title=title)).save(beside)
-    os.replace(beside, folder / f"{stem}.png")
+    with output_file(folder / f"{stem}.png") as beside:
+        Image.fromarray(panels.compose(pictures, columns=3, title=title)).save(beside)
 
 
 if __name__ == "__main__":

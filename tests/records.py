@@ -17,7 +17,8 @@ def write_records(folder, template, count: int = 6, seed: int = 0) -> pathlib.Pa
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    with tf.io.TFRecordWriter(str(folder / "synthetic-00000-of-00001.tfrecord")) as writer:
+    name = "synthetic-00000-of-00001.tfrecord"
+    with tf.io.TFRecordWriter(str(folder / name)) as writer:
         for index in range(count):
             centre = rng.normal(size=3) * [40, 40, 60] + [0, 0, 600]
             face = rng.integers(-1, len(template.faces), size=[SIZE, SIZE])
@@ -38,6 +39,7 @@ def write_records(folder, template, count: int = 6, seed: int = 0) -> pathlib.Pa
         "template_hash": template.hash,
         "mesh_hash": schema.mesh_hash(template),
         "config": {"size": SIZE},
+        "files": [{"name": name, "records": count}],
     }
     (folder / schema.DESCRIPTION_FILE).write_text(json.dumps(description))
     return folder

@@ -1,6 +1,6 @@
 import pytest
 
-from dgn_tf.errors import reason
+from dgn_tf.errors import InputError, reason
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,8 @@ from dgn_tf.errors import reason
 )
 def test_the_reason_of_an_error_is_what_it_tells(text, wanted):
     assert reason(ValueError(text)) == wanted
+
+
+def test_what_a_file_says_of_itself_begins_no_line_and_commands_no_terminal():
+    assert str(InputError("holds\n2\r\n\x1b[31mops\x9b\u2028.")) == "holds 2 [31mops ."
+    assert str(InputError("mit Ümläut, 手")) == "mit Ümläut, 手"

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from dgn_tf.errors import InputError
 from dgn_tf.metrics.report import KEYS
 from tests.records import SIZE, write_records
 from tests.tiny_template import tiny_template
@@ -53,6 +54,23 @@ def test_weights_and_saved_model_give_the_same_figures(world):
     assert set(weights) == set(saved) and len(weights["joints"]) == 6
     for name, values in weights.items():
         np.testing.assert_allclose(saved[name], values, atol=0.1)  # mm
+
+
+def test_a_saved_model_that_gives_nan_is_refused(world):
+    from dgn_tf.data import record_dataset
+    from dgn_tf.evaluation.predictions import SavedModelPredictions
+
+    template = tiny_template()
+    predict = SavedModelPredictions(world / "model", template)
+    batches = record_dataset(str(world / "records"), template, 2, shuffle=False, repeat=False)
+    batch, run = next(iter(batches)), predict._run
+    predict(batch)
+    predict._run = lambda **inputs: {
+        **run(**inputs),
+        "vertices": run(**inputs)["vertices"] * np.nan,
+    }
+    with pytest.raises(InputError, match="vertices have NaN"):
+        predict(batch)
 
 
 def test_command_writes_json_with_the_protocols_keys_table_and_plot(world):

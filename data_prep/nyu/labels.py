@@ -14,6 +14,9 @@ from dgn_tf.template.hand_template import nyu_keypoint_names
 LABEL_FILE = "joint_data.mat"
 CENTRE_JOINT = 32  # PALM_3, the palm's centre: where loaders crop
 _CHUNK = 4096  # frames whose float64 copies are held at a time
+_FARTHEST_MM = 10_000.0
+_NEAREST_MM = 100.0  # no depth camera sees a hand nearer
+_MOST_OFF_PX = 10.0  # on average; NYU's own are off by rounding alone
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +27,7 @@ class Labels:
         path: of the file.
         sha256: of the file, hex.
         xyz: [C, N, 36, 3] float32 mm, camera frame, y down; NaN where the file has no point in
-            front of the camera. Row n belongs to the frames of index n + 1.
+            front of the camera, within 10 m. Row n belongs to the frames of index n + 1.
         reprojection_px: {camera: {"mean", "max"}} distance of joint_xyz, projected by NYU's
             intrinsics, from joint_uvd; None without joint_uvd.
     """
@@ -73,9 +76,34 @@ def read_labels(path: str | os.PathLike, cameras: tuple[int, ...]) -> Labels:
     _check_names(path, names)
     xyz = _numbers(path, "joint_xyz")
     xyz[..., 1] *= -1.0
-    good = np.isfinite(xyz).all(axis=-1) & (xyz[..., 2] > 0)
+    good = (np.abs(xyz) < _FARTHEST_MM).all(axis=-1) & (xyz[..., 2] > 0)  # false for NaN
     xyz[~good] = np.nan
+    _check_unit(path, xyz[..., 2][good])
     return Labels(path, _sha256(path), xyz, _reprojection(path, xyz, "joint_uvd" in shapes))
+
+
+def _check_unit(path, depths):
+    """Raises InputError where depths [M] are of another unit than mm."""
+    median = float(np.median(depths)) if len(depths) else _NEAREST_MM
+    if median < _NEAREST_MM:
+        raise InputError(
+            f"{path}: the median depth of joint_xyz is {median:.3g}, wanted mm: is it in metres? "
+            "Scale it, or convert NYU's own file."
+        )
+
+
+def check_same_frames(labels: Labels) -> None:
+    """Raises InputError where joint_uvd is of other frames or another camera than joint_xyz.
+
+    For frames of NYU's cameras alone: their intrinsics bring the two together.
+    """
+    for camera, off in (labels.reprojection_px or {}).items():
+        if off["mean"] > _MOST_OFF_PX:
+            raise InputError(
+                f"{labels.path}: joint_uvd of camera {camera} lies {off['mean']:.1f} px on average "
+                "from joint_xyz by NYU's intrinsics: of other frames or of another camera? Copy "
+                "the file again, or leave joint_uvd out of it."
+            )
 
 
 def bad_labels(labels: Labels, cameras: tuple[int, ...], rows: np.ndarray) -> list[dict]:
@@ -89,7 +117,7 @@ def bad_labels(labels: Labels, cameras: tuple[int, ...], rows: np.ndarray) -> li
             {
                 "file": f"{labels.path.parent.name}/{labels.path.name}",
                 "why": f"index {rows[row] + 1}, camera {cameras[place]}: joint_xyz of {some} is "
-                "NaN, infinite or not in front of the camera; masked",
+                "NaN, beyond 10 m or not in front of the camera; masked",
             }
         )
     return found

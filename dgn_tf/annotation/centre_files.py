@@ -1,12 +1,11 @@
 """Writes where the crops were centred as text files, which `--center=file` of data_prep reads."""
 
-import os
 import pathlib
 from collections.abc import Iterable
 
 import numpy as np
 
-from dgn_tf.errors import InputError
+from dgn_tf.writing import write_output
 
 
 def centre_arrays(
@@ -35,7 +34,7 @@ def write_centres(folder, centres: dict[int, np.ndarray]) -> None:
     """Writes `centres_{camera}.txt`: a line `x y z` a frame, mm, `invalid` thrice where NaN.
 
     Raises:
-        InputError: a file can't be written; it is written beside, then renamed.
+        InputError: a file can't be written.
     """
     for camera, places in centres.items():
         file = pathlib.Path(folder) / f"centres_{camera}.txt"
@@ -45,10 +44,4 @@ def write_centres(folder, centres: dict[int, np.ndarray]) -> None:
             else "invalid invalid invalid"
             for place in places
         ]
-        beside = file.with_name(file.name + ".part")
-        try:
-            beside.write_text("\n".join(lines) + "\n")
-            os.replace(beside, file)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise InputError(f"{file}: can't be written ({error.strerror}).") from None
+        write_output(file, "\n".join(lines) + "\n")

@@ -1,7 +1,6 @@
 """Writes key points as NYU's joint_data.mat, which `data_prep.nyu_to_tfrecord` reads."""
 
 import os
-import pathlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from dgn_tf.errors import InputError
 from dgn_tf.metrics.nyu import uvd_from_xyz
 from dgn_tf.template import nyu_keypoint_names
+from dgn_tf.writing import output_file
 
 JOINT_DATA = "joint_data.mat"
 
@@ -53,16 +53,8 @@ def check_new(file, flag: str) -> None:
 
 
 def write_joint_data(file, arrays: dict[str, np.ndarray], flag: str) -> None:
-    """Writes beside, then renames; InputError names `flag` where that can't be done."""
+    """Writes the file whole; InputError names `flag` where that can't be done."""
     import scipy.io
 
-    file = pathlib.Path(file)
-    beside = file.with_name(file.name + ".part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as stream:
-            scipy.io.savemat(stream, arrays, do_compression=True)
-        os.replace(beside, file)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(f"{flag}={file}: can't be written ({error.strerror}).") from None
+    with output_file(file, flag) as beside, open(beside, "wb") as stream:
+        scipy.io.savemat(stream, arrays, do_compression=True)

@@ -14,15 +14,16 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from dgn_tf import writing
 from dgn_tf.annotation import schema
 from dgn_tf.annotation.report import Tally
 from dgn_tf.data import view_schema
 from dgn_tf.data.feature_scan import scan_feature
-from dgn_tf.data.reader import record_offsets
-from dgn_tf.data.record_folder import PLAN_FILE, alone, claim, hand_of
+from dgn_tf.data.reader import RecordStore
+from dgn_tf.data.record_folder import PLAN_FILE, claim, hand_of, is_whole
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.data.views import ViewRecords, labelled_steps
-from dgn_tf.errors import InputError
+from dgn_tf.errors import InputError, input_error_within, reason
 from dgn_tf.json_file import write_json
 
 _ESTIMATES = "estimates of a network, no human labels; errors unknown, confidence uncalibrated"
@@ -73,27 +74,21 @@ def write_annotated(records: ViewRecords, annotator, folder, plan: dict, batch_s
         raise InputError(f"--output_dir={folder} is --records; name another folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder):
+        with writing.alone(folder):
             claim(folder, plan)
             shards = _shards(records, plan["frames"])
             _write_missing(records, annotator, folder, shards, batch_size)
             return _describe(records, folder, plan, list(shards))
     except OSError as error:
-        reason = error.strerror or error
         raise InputError(
-            f"--output_dir={folder} can't be written ({reason}); make room or name another, then "
-            "run again: finished shards are kept."
+            f"--output_dir={folder} can't be written ({writing.reason_of(error)}); make room or "
+            "name another, then run again: finished shards are kept."
         ) from error
 
 
 def read_annotated(folder, files: list[str]) -> Iterator[bytes]:
     """The records of an annotation's shards, in their order."""
-    for name in files:
-        path = os.path.join(folder, name)
-        with open(path, "rb") as shard:
-            for offset, length in record_offsets(path, schema.WRITER):
-                shard.seek(offset)
-                yield shard.read(length)
+    return iter(RecordStore([os.path.join(folder, name) for name in files], schema.WRITER))
 
 
 def _shards(records, frames):
@@ -109,7 +104,9 @@ def _shards(records, frames):
 
 
 def _write_missing(records, annotator, folder, shards, batch_size):
-    missing = {name: rows for name, rows in shards.items() if not (folder / name).exists()}
+    missing = {
+        name: rows for name, rows in shards.items() if not is_whole(folder / name, len(rows))
+    }
     total = sum(map(len, shards.values()))
     bar = tqdm.tqdm(
         total=total,
@@ -122,31 +119,29 @@ def _write_missing(records, annotator, folder, shards, batch_size):
         for name, rows in missing.items():
             annotated: list[bytes] = []
             for first in range(0, len(rows), batch_size):
-                part = [records.store.read(row) for row in rows[first : first + batch_size]]
-                annotated.extend(_annotated(records, annotator, part, batch_size))
+                part = rows[first : first + batch_size]
+                try:
+                    annotated.extend(_annotated(records, annotator, part, batch_size))
+                except tf.errors.InvalidArgumentError as error:
+                    places = f"{records.store.where(part[0])} to {records.store.where(part[-1])}"
+                    why = input_error_within(error) or f"{places}: {reason(error)}"
+                    raise InputError(why) from None
                 bar.update(len(part))
             _write_shard(folder / name, annotated)
 
 
 def _write_shard(path, annotated):
-    """Beside, then renamed."""
-    beside = path.with_name(path.name + ".part")
-    try:
+    with writing.os_errors(), writing.whole_file(path) as beside:
         with tf.io.TFRecordWriter(str(beside)) as writer:
             for record in annotated:
                 writer.write(record)
-        os.replace(beside, path)
-    except tf.errors.OpError as error:
-        raise OSError(error.error_code, error.message) from error
-    finally:
-        beside.unlink(missing_ok=True)  # There only after an error.
 
 
-def _annotated(records, annotator, serialized, batch_size):
+def _annotated(records, annotator, rows, batch_size):
+    serialized = [records.store.read(row) for row in rows]
     steps: list[dict] = []
-    for record in serialized:
-        step = view_schema.parse_step(record, len(records.cameras), records.keypoints)
-        steps.append({name: value.numpy() for name, value in step.items()})
+    for row, record in zip(rows, serialized, strict=True):
+        steps.append({name: value.numpy() for name, value in records.parse(record, row).items()})
     # Always as many: another size is another graph, whose sums round differently, and a run that
     # goes on is to give what an unbroken one gives.
     labels = annotator(steps + steps[-1:] * (batch_size - len(steps)))

@@ -19,7 +19,7 @@ __all__ = [
     "targets",
 ]
 
-# Looked up at first use: a writer of records wants no TensorFlow graph code, a reader no numba.
+# Looked up at first use: a writer of records wants no TensorFlow graph code, a reader no renderer.
 _HOMES = {
     "SynthesisConfig": "settings",
     "online_dataset": "online",

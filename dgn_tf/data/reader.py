@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.data import schema
+from dgn_tf.data import possible, schema
+from dgn_tf.data.checksums import masked_crc32c
 from dgn_tf.data.pixel_targets import targets
 from dgn_tf.data.share import WHOLE, Share
 from dgn_tf.errors import InputError
@@ -34,8 +35,11 @@ def record_files(pattern: str, writer: str = SYNTHETIC_WRITER) -> list[str]:
 def record_offsets(path: str, writer: str = SYNTHETIC_WRITER) -> np.ndarray:
     """[N, 2] int64 byte offset and length of each record's data, by walking the file's framing.
 
+    The lengths' checksums are verified here, the data's where they are read (`RecordStore`).
+
     Raises:
-        InputError: the file is unreadable, or ends within a record; names the `writer` to run.
+        InputError: the file is unreadable, damaged, or ends within a record; names the `writer`
+            to run.
     """
     spans: list[tuple[int, int]] = []
     try:
@@ -44,7 +48,14 @@ def record_offsets(path: str, writer: str = SYNTHETIC_WRITER) -> np.ndarray:
             position = 0
             while position < end:
                 header = file.read(12)  # length, its checksum
-                length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else end
+                length, checksum = (
+                    struct.unpack("<QI", header) if len(header) == 12 else (end, None)
+                )
+                if checksum is not None and masked_crc32c(header[:8]) != checksum:
+                    raise InputError(
+                        f"{path}: record {len(spans)} is damaged (the checksum of its length is "
+                        f"wrong); {_remedy(writer)}."
+                    )
                 if position + 16 + length > end:
                     raise InputError(
                         f"{path}: truncated within record {len(spans)} (byte {position} of {end}); "
@@ -96,12 +107,13 @@ class RecordStore:
         writer: the module that makes such records: errors name it.
 
     Raises:
-        InputError: a file is unreadable, empty or truncated.
+        InputError: a file is unreadable, empty, damaged or truncated.
     """
 
     def __init__(self, files: Sequence[str], writer: str = SYNTHETIC_WRITER):
         spans = [record_offsets(path, writer) for path in files]
         self.files = list(files)
+        self.writer = writer
         self.counts = [len(span) for span in spans]
         self.owner = np.repeat(np.arange(len(spans)), self.counts)  # [N] number of the file
         self.spans = np.concatenate(spans)  # [N, 2] byte offset, length
@@ -109,17 +121,60 @@ class RecordStore:
     def __len__(self) -> int:
         return len(self.spans)
 
+    def where(self, row: int) -> str:
+        """Where record `row` stands, for messages: its file and its number there, from 0."""
+        owner = int(self.owner[row])
+        return f"{self.files[owner]}: record {int(row) - sum(self.counts[:owner])}"
+
     def read(self, row: int) -> bytes:
-        """The data of record `row`."""
+        """The data of record `row`; InputError where they are not what was written."""
         offset, length = self.spans[row]
-        with open(self.files[self.owner[row]], "rb") as file:
-            file.seek(offset)
-            return file.read(length)
+        path = self.files[self.owner[row]]
+        try:
+            with open(path, "rb") as file:
+                file.seek(offset)
+                data, checksum = file.read(length), file.read(4)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+        if masked_crc32c(data).to_bytes(4, "little") != checksum:
+            raise InputError(
+                f"{self.where(row)} is damaged (the checksum of its data is wrong); "
+                f"{_remedy(self.writer)}."
+            )
+        return data
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The data of all records, in their order."""
+        return map(self.read, range(len(self)))
 
     def first_of_files(self) -> Iterator[tuple[bytes, str]]:
         """Data of each file's first record, and where it stands: what a format is checked on."""
-        for path, row in zip(self.files, np.cumsum([0, *self.counts[:-1]]), strict=True):
-            yield self.read(row), f"{path}: record 0"
+        for row in np.cumsum([0, *self.counts[:-1]]):
+            yield self.read(row), self.where(row)
+
+    def check_files(self, description: dict) -> None:
+        """Raises InputError where the files are not those of a description.json.
+
+        A file that the description has is missing, one has another count of records than it says,
+        or there is one more.
+        """
+        folder = os.path.dirname(self.files[0])
+        found = dict(zip(map(os.path.basename, self.files), self.counts, strict=True))
+        try:
+            wanted = {file["name"]: file["records"] for file in description["files"]}
+        except (KeyError, TypeError):
+            path = os.path.join(folder, schema.DESCRIPTION_FILE)
+            raise InputError(f"{path}: does not list its files; {_remedy(self.writer)}.") from None
+        if found != wanted:
+            name = sorted(set(found.items()) ^ set(wanted.items()))[0][0]
+            raise InputError(
+                f"{os.path.join(folder, name)}: {found.get(name, 0)} records, description.json "
+                f"says {wanted.get(name, 0)}; {_remedy(self.writer)}."
+            )
+
+    def refuse_impossible(self, row: int, values: dict) -> None:
+        """Raises InputError that names record `row` where one of its values can't be."""
+        possible.refuse_impossible(values, self.where(row), self.writer)
 
 
 def endless_order(total: int, shuffle: bool, seed: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -188,8 +243,9 @@ def record_dataset(
         `targets`. All show right hands: where `left` is 1, the mirror images of left ones.
 
     Raises:
-        InputError: no files, a truncated one, records that lack a feature or belong to another
-            template.
+        InputError: no files, not all of them, a damaged one, records that lack a feature or belong
+            to another template. What is found damaged while batches are read ends them with an
+            error of TensorFlow whose text has the InputError's: see `errors.run`.
     """
     files = record_files(pattern)
     description = read_description(os.path.dirname(files[0]) or ".")
@@ -203,6 +259,8 @@ def record_dataset(
     store = RecordStore(files)
     for serialized, where in store.first_of_files():
         schema.check_example(serialized, where)
+    if os.path.isdir(pattern):  # a glob may well leave some out
+        store.check_files(description)
     total, rows = len(store), share.rows(batch_size)
     rows_of = endless_order(total, shuffle, seed)
 
@@ -210,12 +268,14 @@ def record_dataset(
         numbers = int(step) * batch_size + np.arange(rows.start, rows.stop)
         if not repeat:
             numbers = numbers[numbers < total]
-        return np.array([store.read(row) for row in rows_of(numbers)], object)
+        found = rows_of(numbers)
+        return np.array([store.read(row) for row in found], object), found
 
     def parse(step):
-        serialized = tf.numpy_function(load, [step], tf.string)
+        serialized, found = tf.numpy_function(load, [step], (tf.string, tf.int64))
         serialized.set_shape([len(rows) if repeat or total % batch_size == 0 else None])
-        return targets(schema.decode_batch(serialized, template, size), template)
+        decoded = schema.decode_batch(serialized, template, size)
+        return targets(possible.checked(decoded, found, store.refuse_impossible), template)
 
     last = tf.int64.max if repeat else -(-total // batch_size)
     steps = tf.data.Dataset.range(start_step, last)

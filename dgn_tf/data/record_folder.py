@@ -1,11 +1,9 @@
 """A folder that a run writes records into: it alone, and no other set's."""
 
-import contextlib
-import fcntl
 import json
-import os
 import pathlib
 
+from dgn_tf.data.reader import RecordStore
 from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.errors import InputError
 from dgn_tf.json_file import read_json, write_json
@@ -20,32 +18,20 @@ def hand_of(description: dict) -> str:
     return {**_ALWAYS_WAS, **description}["hand"]
 
 
-@contextlib.contextmanager
-def alone(folder):
-    """Keeps a second run out of the folder; the lock goes with the process, however it ends.
-
-    Raises:
-        InputError: another run is writing there.
-    """
-    handle = os.open(folder, os.O_RDONLY)
+def is_whole(shard: pathlib.Path, count: int) -> bool:
+    """Whether a shard has its `count` records, all of them as they were written."""
+    if not shard.exists():
+        return False
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another run is writing there; wait for it or choose another "
-                "--output_dir."
-            ) from None
-        except OSError:
-            pass  # A file system without locks.
-        yield
-    finally:
-        os.close(handle)
+        found = RecordStore([str(shard)])
+        return len(found) == sum(1 for _ in found) == count
+    except InputError:
+        return False  # Cut or damaged, by a full disk say: to be written again.
 
 
 def is_claimed(folder) -> bool:
     """Whether a set of records lies or was begun in the folder."""
-    return any(os.path.exists(os.path.join(folder, name)) for name in (PLAN_FILE, DESCRIPTION_FILE))
+    return any(pathlib.Path(folder, name).exists() for name in (PLAN_FILE, DESCRIPTION_FILE))
 
 
 def claim(folder: pathlib.Path, plan: dict) -> None:
@@ -75,7 +61,7 @@ def claim(folder: pathlib.Path, plan: dict) -> None:
                 "another --output_dir or delete it."
             )
         return
-    strangers = sorted(path.name for path in folder.glob("*.tfrecord"))
+    strangers = sorted(path.name for path in folder.glob("[!.]*.tfrecord"))
     if strangers:
         raise InputError(
             f"{folder / strangers[0]}: records of unknown origin; choose another --output_dir or "

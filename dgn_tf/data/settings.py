@@ -99,8 +99,8 @@ class SynthesisConfig:
         kinds = (self.sensor, self.structured_light, self.stereo, self.time_of_flight)
         # One type for all of them, whatever numbers they were made of: a kernel picks one.
         return tuple(
-            SensorSettings(
-                *(tuple(map(float, v)) if isinstance(v, tuple) else float(v) for v in kind)
+            SensorSettings._make(
+                tuple(map(float, v)) if isinstance(v, tuple) else float(v) for v in kind
             )
             for kind in kinds
         )

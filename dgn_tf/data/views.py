@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.data import view_schema
+from dgn_tf.data import possible, view_schema
 from dgn_tf.data.feature_scan import scan_feature
 from dgn_tf.data.reader import (
     RecordStore,
@@ -57,6 +57,11 @@ class ViewRecords:
                 )
         return [self.cameras.index(camera) for camera in cameras or self.cameras]
 
+    def parse(self, serialized, row) -> dict[str, tf.Tensor]:
+        """Record `row` of `store`, see `view_schema.parse_step`; its values can be."""
+        step = view_schema.parse_step(serialized, len(self.cameras), self.keypoints)
+        return possible.checked(step, row, self.store.refuse_impossible)
+
     @property
     def folder(self) -> str:
         return os.path.dirname(self.store.files[0]) or "."
@@ -91,14 +96,7 @@ def open_views(folder: str) -> ViewRecords:
     files = record_files(folder, f"python -m {WRITER} --nyu_dir=DIR --output_dir=OUT")
     description = view_description(folder)
     store = RecordStore(files, WRITER)
-    found = dict(zip(map(os.path.basename, files), store.counts, strict=True))
-    wanted = {file["name"]: file["records"] for file in description["files"]}
-    if found != wanted:
-        name = sorted(set(found.items()) ^ set(wanted.items()))[0][0]
-        raise InputError(
-            f"{os.path.join(folder, name)}: {found.get(name, 0)} records, description.json says "
-            f"{wanted.get(name, 0)}; delete it and run {WRITER} again, which resumes."
-        )
+    store.check_files(description)
     for serialized, where in store.first_of_files():
         view_schema.check_example(serialized, where)
     cameras = tuple(int(camera) for camera in description["cameras"])
@@ -249,10 +247,10 @@ def view_dataset(
     steps, places = steps[rows], places[columns]
 
     def load(example):
-        return records.store.read(steps[example]), places[example]
+        return records.store.read(steps[example]), steps[example], places[example]
 
-    def make(number, serialized, place):
-        step = view_schema.parse_step(serialized, len(records.cameras), records.keypoints)
+    def make(number, serialized, row, place):
+        step = records.parse(serialized, row)
         view = augmented_view(_one_view(step, place), augment or NONE, seed, number, 0, size)
         return {
             **view,
@@ -266,7 +264,7 @@ def view_dataset(
         len(steps),
         examples,
         load,
-        (tf.string, tf.int64),
+        (tf.string, tf.int64, tf.int64),
         make,
         batch_size,
         start_step,
@@ -322,10 +320,11 @@ def step_dataset(
     steps, labelled = steps[seen], labelled[seen]
 
     def load(example):
-        return records.store.read(steps[example]), labelled[example].astype(np.float32)
+        row = steps[example]
+        return records.store.read(row), row, labelled[example].astype(np.float32)
 
-    def make(number, serialized, has_labels):
-        step = view_schema.parse_step(serialized, len(records.cameras), records.keypoints)
+    def make(number, serialized, row, has_labels):
+        step = records.parse(serialized, row)
         views = [
             augmented_view(_one_view(step, place), augment or NONE, seed, number, turn, size)
             for turn, place in enumerate(places)
@@ -347,7 +346,7 @@ def step_dataset(
         len(steps),
         examples,
         load,
-        (tf.string, tf.float32),
+        (tf.string, tf.int64, tf.float32),
         make,
         batch_size,
         start_step,

@@ -77,4 +77,10 @@ class SavedModelPredictions:
                 f"--saved_model={self._folder} gives {vertices} vertices, its template has "
                 f"{len(self.template.vertices)}; export it again."
             )
+        wrong = [name for name, value in outputs.items() if not np.isfinite(value).all()]
+        if wrong:
+            raise InputError(
+                f"--saved_model={self._folder}: its {wrong[0]} have NaN or infinite values; export "
+                "it again."
+            )
         return outputs

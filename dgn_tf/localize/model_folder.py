@@ -1,14 +1,13 @@
 """A trained localiser on disk: weights, sizes and flags in one folder."""
 
-import hashlib
 import json
-import os
 import pathlib
-import tempfile
 
-from dgn_tf.errors import InputError, reason
+from dgn_tf import weights_file, writing
+from dgn_tf.errors import InputError
 from dgn_tf.json_file import read_json
 from dgn_tf.localize.network import Localiser
+from dgn_tf.weights_file import SHA256
 
 WEIGHTS, CONFIG, FLAGS = "weights.h5", "config.json", "flags.txt"
 SHIPPED = pathlib.Path(__file__).parent / "assets"
@@ -16,30 +15,28 @@ _KIND = "localiser"
 
 
 def save_localiser(network: Localiser, folder, flags: str = "", info: dict | None = None) -> None:
-    """Writes `network` so that `load_localiser` gives it back, each file beside, then renamed.
+    """Writes `network` so that `load_localiser` gives it back, all files or none.
 
     Args:
         network: built; its current weights are written (averages applied by the caller).
         folder: made where missing; other files in it stay.
         flags: the flagfile that made the weights, written as `flags.txt`.
         info: JSON-able facts of the run (seed, commit, step, figures), kept in `config.json`.
+
+    Raises:
+        OSError: the folder can't be written; it holds what it held.
     """
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     description = {"format": 1, "kind": _KIND, "channels": network.channels, **(info or {})}
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
-        beside = pathlib.Path(scratch)
-        network.save_weights(str(beside / WEIGHTS), save_format="h5")
+    with writing.files_together(folder) as beside:
+        description[SHA256] = weights_file.save_weights(network, beside / WEIGHTS)
         (beside / CONFIG).write_text(json.dumps(description, indent=1) + "\n")
         (beside / FLAGS).write_text(flags)
-        for name in (WEIGHTS, CONFIG, FLAGS):
-            os.replace(beside / name, folder / name)
 
 
 def weights_hash(folder) -> str:
     """sha256 (hex) of a localiser's weights; empty: of the one that ships; "" without weights."""
     file = pathlib.Path(folder or SHIPPED) / WEIGHTS
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    return weights_file.sha256_of(file) if file.is_file() else ""
 
 
 def load_localiser(folder="") -> Localiser:
@@ -49,6 +46,7 @@ def load_localiser(folder="") -> Localiser:
         InputError: names --localiser; a file is missing, damaged, or of another model.
     """
     folder = pathlib.Path(folder or SHIPPED)
+    writing.settle(folder)
     file = folder / CONFIG
     if not file.is_file():
         raise InputError(
@@ -66,10 +64,7 @@ def load_localiser(folder="") -> Localiser:
         ) from None
     network(network.example_inputs())
     try:
-        network.load_weights(str(folder / WEIGHTS))
-    except (OSError, KeyError, ValueError) as error:
-        first = reason(error)
-        raise InputError(
-            f"--localiser: {folder / WEIGHTS} can't be read or does not fit: {first}"
-        ) from None
+        weights_file.load_weights(network, folder / WEIGHTS, description.get(SHA256))
+    except InputError as error:
+        raise InputError(f"--localiser: {error}") from None
     return network

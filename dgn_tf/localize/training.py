@@ -13,7 +13,8 @@ from dgn_tf.localize import evaluation
 from dgn_tf.localize.losses import WEIGHTS, localiser_terms
 from dgn_tf.localize.model_folder import save_localiser
 from dgn_tf.localize.network import Localiser
-from dgn_tf.training.callbacks import averaged_weights, best_in_log
+from dgn_tf.training.callbacks import averaged_weights, refuse_not_finite
+from dgn_tf.training.run_folder import best_in_log, writing_here
 
 VALIDATION_SALT, VALIDATION_SEED = 1004, 1
 _SPEC = {
@@ -106,6 +107,7 @@ class ValidateLocaliser(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         network = self.model.network
+        refuse_not_finite(self.model)
         if self._locate is None:
             self._locate = tf.function(network.locate)
         with averaged_weights(network, self.model.optimizer):
@@ -113,7 +115,9 @@ class ValidateLocaliser(tf.keras.callbacks.Callback):
             logs.update({f"val_{name}": value for name, value in measured.items()})
             step = int(self.model.optimizer.iterations.numpy())
             info = {**self._info, "step": step, "validation": measured}
-            save_localiser(network, self._folder / "last", self._flags, info)
+            with writing_here(self._folder):
+                save_localiser(network, self._folder / "last", self._flags, info)
             if measured["capped_mm"] < self._best and math.isfinite(measured["capped_mm"]):
                 self._best = measured["capped_mm"]
-                save_localiser(network, self._folder / "best", self._flags, info)
+                with writing_here(self._folder):
+                    save_localiser(network, self._folder / "best", self._flags, info)

@@ -1,7 +1,6 @@
 """Facts of the NYU test set that its figures rest on (Tompson et al. 2014), and its text form."""
 
 import array
-import contextlib
 import gzip
 import os
 import pathlib
@@ -10,6 +9,7 @@ import zlib
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.writing import write_output
 
 # Of all three cameras; reproduces the published means to three decimals.
 INTRINSICS = (588.036865, 587.075073, 320.0, 240.0)
@@ -85,8 +85,7 @@ def read_uvd(path: str | os.PathLike, joints: int = 14) -> np.ndarray:
 def write_uvd(path: str | os.PathLike, uvd: np.ndarray, flag: str = "--predictions_out") -> None:
     """Writes [N, J, 3] (column px, row px, depth mm) as `read_uvd` reads it; nan and inf may be.
 
-    Six decimals: 1e-6 px and mm, so that the file scores what was written. The file is written
-    beside, then renamed; its folder is made.
+    Six decimals: 1e-6 px and mm, so that the file scores what was written. Its folder is made.
 
     Raises:
         InputError: the file can't be written; the message names `flag`.
@@ -99,12 +98,4 @@ def write_uvd(path: str | os.PathLike, uvd: np.ndarray, flag: str = "--predictio
     content = "".join(lines).encode("ascii")
     if path.suffix == ".gz":
         content = gzip.compress(content, mtime=0)  # the same predictions, the same bytes
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise InputError(f"{flag}={path}: can't be written ({error.strerror}).") from None
+    write_output(path, content, flag)

@@ -3,6 +3,8 @@
 import numba
 import numpy as np
 
+from dgn_tf.geometry.faces import checked_faces
+
 WRIST_MARGIN_MM = 15.0
 
 
@@ -88,7 +90,8 @@ def point_to_surface_mm(points: np.ndarray, vertices: np.ndarray, faces: np.ndar
     Args:
         points: [N, 3] mm.
         vertices: [V, 3] mm.
-        faces: [F, 3], F > 0; degenerate triangles count as segments or points.
+        faces: [F, 3], F > 0; degenerate triangles count as segments or points. ValueError where one
+            names no vertex.
 
     Returns:
         [N] float64 mm.
@@ -98,7 +101,7 @@ def point_to_surface_mm(points: np.ndarray, vertices: np.ndarray, faces: np.ndar
     return _distances(
         np.ascontiguousarray(points, np.float64),
         np.ascontiguousarray(vertices, np.float64),
-        np.ascontiguousarray(faces, np.int64),
+        np.ascontiguousarray(checked_faces(faces, len(vertices)), np.int64),
     )
 
 

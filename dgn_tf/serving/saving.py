@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import shutil
-import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +10,7 @@ from dgn_tf.errors import InputError
 from dgn_tf.serving import allow_list, description, warmup
 from dgn_tf.serving.module import ServingModule
 from dgn_tf.serving.thinning import thin_saved_model
+from dgn_tf.writing import scratch_folder
 
 AGREEMENT_MM = 0.05  # largest difference of a vertex between network and exported model
 # Of the mean difference where weights are rounded: the palm's direction moves a little, and with it
@@ -35,10 +34,8 @@ def save_model(network, folder, finder, precision: str = "fp32", forward=None) -
     """
     _refuse_not_finite(network, finder)
     folder = pathlib.Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.writing-", dir=folder.parent))
-    stage, sources = scratch / "model", scratch / "assets"
-    try:
+    with scratch_folder(folder.parent) as scratch:
+        stage, sources = scratch / "model", scratch / "assets"
         stored = "fp32" if forward is not None else precision
         module = ServingModule(network, finder, stored, forward)
         files = write_assets(network, sources, finder)
@@ -52,8 +49,6 @@ def save_model(network, folder, finder, precision: str = "fp32", forward=None) -
         allow_list.read_saved_model(stage)
         _check_agreement(network, stage, precision)
         stage.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _refuse_not_finite(network, finder):

@@ -15,6 +15,7 @@ from dgn_tf.errors import InputError
 from dgn_tf.geometry import mirror
 from dgn_tf.template import archive, checks
 from dgn_tf.template.checks import HANDS
+from dgn_tf.writing import write_output
 
 DEFAULT_TEMPLATE_PATH = pathlib.Path(__file__).parent / "assets" / "makehuman_right.npz"
 EMBEDDINGS = ("layered", "atlas", "mds")
@@ -212,7 +213,7 @@ class HandTemplate:
             template = cls(**fields)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise InputError(
                 f"{where}: incomplete hand template ({error}); rebuild it with "
                 "data_prep.build_template."
@@ -227,18 +228,8 @@ class HandTemplate:
         return buffer.getvalue()
 
     def save(self, path) -> None:
-        """Writes the template beside `path`, then renames: no partial file is left."""
-        path = pathlib.Path(path)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            partial.write_bytes(self.to_bytes())
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise InputError(
-                f"{path}: cannot write the hand template ({error.strerror}); choose a "
-                "folder that exists and can be written."
-            ) from None
+        """Writes the template; InputError where it can't be written."""
+        write_output(path, self.to_bytes())
 
     def rest_mesh(self, hand: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The hand at rest as a mesh with outward normals.

@@ -1,7 +1,6 @@
 """What happens around the steps: checkpoints, validation, pictures, the non-finite stop."""
 
 import contextlib
-import csv
 import math
 import pathlib
 import time
@@ -13,7 +12,7 @@ from dgn_tf.errors import InputError
 from dgn_tf.model_folder import save_model_folder
 from dgn_tf.training import bfloat16
 from dgn_tf.training.estimate_pool import EstimatePool
-from dgn_tf.training.run_folder import Checkpoints
+from dgn_tf.training.run_folder import Checkpoints, best_in_log, writing_here
 from dgn_tf.training.unlabelled import HeldOutEnergy
 from dgn_tf.training.validation import validate, validate_labels
 
@@ -40,13 +39,28 @@ def averaged_weights(network, optimizer):
             variable.assign(value)
 
 
-def best_in_log(file: pathlib.Path, column: str) -> float:
-    """The lowest figure of a column of a run's log.csv; inf where there is none."""
-    if not file.is_file():
-        return math.inf
-    with open(file, newline="") as lines:
-        found = [float(row.get(column) or "inf") for row in csv.DictReader(lines)]
-    return min(found, default=math.inf)
+def refuse_not_finite(model) -> None:
+    """Raises InputError where a weight is NaN or infinite, before that is saved anywhere."""
+    for weight in model.network.weights:
+        if not np.isfinite(weight.numpy()).all():
+            step = int(model.optimizer.iterations.numpy())
+            raise InputError(
+                f"the weight {weight.name} was not finite at step {step}: nothing of it was saved, "
+                "and the last checkpoint is intact. Lower --learning_rate or --weight_decay, or "
+                "set --clip_norm, and start again to resume."
+            )
+
+
+class WriteLog(tf.keras.callbacks.CSVLogger):
+    """log.csv, a line an epoch, as Keras writes it; a full disk ends the run with one line."""
+
+    def __init__(self, folder):
+        super().__init__(str(folder / "log.csv"), append=True)
+        self._folder = folder
+
+    def on_epoch_end(self, epoch, logs=None):
+        with writing_here(self._folder):
+            super().on_epoch_end(epoch, logs)
 
 
 class StopWhenNotFinite(tf.keras.callbacks.Callback):
@@ -116,6 +130,7 @@ class Validate(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         network = self.model.network
+        refuse_not_finite(self.model)
         with averaged_weights(network, self.model.optimizer), bfloat16.switched_off():
             figures = validate(network, self._batches)
             if self._real_batches:
@@ -131,8 +146,9 @@ class Validate(tf.keras.callbacks.Callback):
             if figures[self._chosen_by] < self._best:
                 self._best = figures[self._chosen_by]
                 places.append("best")
-            for place in places:
-                save_model_folder(network, self._folder / place, self._flags, info)
+            with writing_here(self._folder):
+                for place in places:
+                    save_model_folder(network, self._folder / place, self._flags, info)
 
 
 class SaveCheckpoint(tf.keras.callbacks.Callback):
@@ -163,16 +179,18 @@ class Summaries(tf.keras.callbacks.Callback):
 
     def __init__(self, folder, batch, examples: int = 4):
         super().__init__()
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._folder = pathlib.Path(folder)
+        with writing_here(self._folder.parent):
+            self._writer = tf.summary.create_file_writer(str(folder))
         self._batch = {name: value[:examples] for name, value in batch.items()}
 
     def on_epoch_end(self, epoch, logs=None):
         step = int(self.model.optimizer.iterations.numpy())
-        with self._writer.as_default(step=step):
+        with writing_here(self._folder.parent), self._writer.as_default(step=step):
             for name, value in logs.items():
                 tf.summary.scalar(name, value)
             tf.summary.image("examples", self._pictures(), max_outputs=len(self._batch["cube"]))
-        self._writer.flush()
+            self._writer.flush()
 
     def _pictures(self):
         from dgn_tf.training.pictures import training_panel  # Pillow and numba: here alone

@@ -1,13 +1,15 @@
 """What a run learns from and is validated on, by its settings."""
 
+import contextlib
 import functools
 import os
+from collections.abc import Iterator
 
 from dgn_tf.config import Train
 from dgn_tf.data import pose_prior
 from dgn_tf.data.reader import read_description, record_files
 from dgn_tf.data.share import WHOLE, Share
-from dgn_tf.errors import InputError
+from dgn_tf.errors import InputError, input_error_within, reason
 from dgn_tf.training.estimate_pool import EstimatePool
 from dgn_tf.training.real_frames import RealFrames, mix, real_count
 from dgn_tf.training.unlabelled import UnlabelledViews, put_beside
@@ -42,6 +44,26 @@ def training_data(
     rest = batch_size - count
     synthetic = synthetic_data(template, settings, rest, step, share=share) if rest else None
     return mix(real.training(template, count, seed, step, share), synthetic)
+
+
+@contextlib.contextmanager
+def records_are_readable(settings: Train) -> Iterator[None]:
+    """Records that turn out to be damaged in the block end it with one line.
+
+    Raises:
+        InputError: a batch could not be read, and there are records to blame.
+    """
+    import tensorflow as tf
+
+    flags = ("synthetic_records", "real_records", "unlabelled_records")
+    used = [f"--{name}={value}" for name in flags if (value := getattr(settings, name))]
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not used or "IteratorGetNext" not in str(error):
+            raise
+        why = input_error_within(error) or f"{', '.join(used)}: can't be read ({reason(error)})"
+        raise InputError(why) from None
 
 
 def frames_of_kinds(settings: Train) -> list[int]:

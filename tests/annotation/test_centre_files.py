@@ -35,6 +35,7 @@ def test_rows_are_the_frames_and_views_not_annotated_have_none():
     np.testing.assert_array_equal(centres[3][1], next(labels())["centre"][1])
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "file").write_text("of somebody")
     with pytest.raises(InputError, match="centres_1.txt: can't be written"):
-        write_centres(tmp_path / "missing", centre_arrays(labels(), (1, 3), 6))
+        write_centres(tmp_path / "file", centre_arrays(labels(), (1, 3), 6))

@@ -6,6 +6,7 @@ import pytest
 from data_prep.multi_view import centres
 from data_prep.nyu import labels
 from dgn_tf.errors import InputError
+from dgn_tf.metrics.nyu import uvd_from_xyz
 from tests.data_prep.nyu_folder import FRAMES, points, write_labels
 
 CAMERAS = (1, 2, 3)
@@ -22,6 +23,29 @@ def test_labels_are_turned_to_y_down_and_checked_against_uvd(tmp_path):
     write_labels(tmp_path, points(), joint_xyz=shifted * [1, -1, 1])
     off = labels.read_labels(tmp_path / "joint_data.mat", CAMERAS).reprojection_px["1"]
     assert 6 < off["mean"] < 9
+
+
+def test_labels_of_impossible_values_or_units_are_not_believed(tmp_path):
+    xyz = points()
+    xyz[1, 2, 7] = 1e30
+    xyz[1, 2, 8, 0] = -10_001
+    write_labels(tmp_path, xyz, joint_uvd=points())
+    found = labels.read_labels(tmp_path / "joint_data.mat", CAMERAS)
+    assert np.argwhere(~found.valid).tolist() == [[1, 2, 7], [1, 2, 8]]
+    (entry,) = labels.bad_labels(found, CAMERAS, np.arange(FRAMES))
+    assert "index 3, camera 2" in entry["why"] and "beyond 10 m" in entry["why"]
+    write_labels(tmp_path, points() / 1000)
+    with pytest.raises(InputError, match="median depth of joint_xyz is 0.8.*, wanted mm"):
+        labels.read_labels(tmp_path / "joint_data.mat", CAMERAS)
+
+
+def test_uvd_of_other_frames_is_refused_by_the_camera(tmp_path):
+    write_labels(tmp_path, points())
+    labels.check_same_frames(labels.read_labels(tmp_path / "joint_data.mat", CAMERAS))
+    write_labels(tmp_path, points(), joint_uvd=uvd_from_xyz(points(seed=1)))
+    found = labels.read_labels(tmp_path / "joint_data.mat", CAMERAS)
+    with pytest.raises(InputError, match="joint_uvd of camera 1 lies .* px on average"):
+        labels.check_same_frames(found)
 
 
 def test_the_centre_joint_is_the_palms_third_point():

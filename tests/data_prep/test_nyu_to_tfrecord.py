@@ -130,7 +130,8 @@ def test_a_run_killed_in_the_middle_goes_on_and_ends_with_the_same_bytes(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = tmp_path / "test"
     names = [f"nyu-0000{shard}-of-00003.tfrecord" for shard in range(3)]
-    assert set(contents(folder)) == {*names[:2], names[2] + ".partial", "plan.json"}
+    beside = f".{names[2].removesuffix('.tfrecord')}.writing.tfrecord"
+    assert set(contents(folder)) == {*names[:2], beside, "plan.json"}
     times = [(folder / name).stat().st_mtime_ns for name in names[:2]]
     convert(nyu, tmp_path)
     assert contents(folder) == contents(records)

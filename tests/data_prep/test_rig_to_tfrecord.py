@@ -125,7 +125,8 @@ def test_a_run_killed_in_the_middle_goes_on_and_ends_with_the_same_bytes(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = tmp_path / "train"
     first, second = (f"rig-0000{shard}-of-00003.tfrecord" for shard in (0, 1))
-    assert set(contents(folder)) == {first, second + ".partial", "plan.json"}
+    beside = f".{second.removesuffix('.tfrecord')}.writing.tfrecord"
+    assert set(contents(folder)) == {first, beside, "plan.json"}
     assert "frame/s]" in killed.stderr  # the progress bar
     time = (folder / first).stat().st_mtime_ns
     convert(rig, tmp_path)

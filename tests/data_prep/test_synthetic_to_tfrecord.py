@@ -104,6 +104,17 @@ def test_a_shard_cut_short_by_a_full_disk_is_written_again(write, records, tmp_p
     assert contents(folder) == contents(records)
 
 
+def test_a_finished_shard_that_was_damaged_is_written_again(write, records, tmp_path):
+    folder = tmp_path / "set"
+    write(folder)
+    shard = sorted(folder.glob("*.tfrecord"))[1]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 4
+    shard.write_bytes(content)
+    write(folder)
+    assert contents(folder) == contents(records)
+
+
 def test_a_folder_of_other_records_is_refused(write, records, tmp_path):
     with pytest.raises(InputError, match="other records .seed differ"):
         write(records, seed=SEED + 1)

@@ -44,7 +44,7 @@ def test_a_damaged_model_is_refused_or_the_same(name, count, wanted, tmp_path):
         np.testing.assert_array_equal(found.keypoints, wanted.keypoints)
 
 
-@pytest.mark.parametrize("count", [10 * SMALL, pytest.param(10 * LONG, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [3 * SMALL, pytest.param(10 * LONG, marks=pytest.mark.long)])
 def test_a_damaged_graph_without_fingerprint_is_parsed_without_a_crash(count, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(exported_model() / "1", folder)

@@ -45,7 +45,12 @@ def test_folders_that_are_none_are_refused_by_name(small, tmp_path):
         load_localiser(tmp_path)
     save_localiser(small, tmp_path)
     (tmp_path / "weights.h5").write_bytes(b"no weights")
-    with pytest.raises(InputError, match="weights.h5 can't be read or does not fit"):
+    with pytest.raises(InputError, match="weights.h5 is not the file that its config.json tells"):
+        load_localiser(tmp_path)
+    described = json.loads((tmp_path / "config.json").read_text())
+    del described["weights_sha256"]  # a folder from before there was one
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(InputError, match="--localiser: .*weights.h5 does not fit"):
         load_localiser(tmp_path)
     (tmp_path / "config.json").write_text('{"format": 1, "kind": "hand"}')
     with pytest.raises(InputError, match="config.json is not a localiser's description"):
