@@ -10,6 +10,7 @@ from dgn_tf.config import EnergyWeights
 from dgn_tf.geometry import camera
 from dgn_tf.losses import data_terms, free_space, multi_view, priors
 from dgn_tf.losses.multi_view import flat_views
+from dgn_tf.losses.supervised import weighted_sum
 
 # Terms against the rig's other views, beside those of a view alone.
 MULTI_VIEW = ("vertex", "other_icp", "other_lifting", "other_free_space")
@@ -148,8 +149,7 @@ class Energy:
 
     def total(self, terms) -> tf.Tensor:
         """The weighted sum of `view_terms` or `step_terms`, [N]."""
-        weights = self.config.weights()
-        return tf.add_n([weights[name] * term for name, term in terms.items() if name in weights])
+        return weighted_sum(terms, self.config.weights())
 
     def _enough(self, outputs):
         measured = tf.reduce_sum(tf.cast(outputs["valid"], tf.int32), axis=[1, 2])

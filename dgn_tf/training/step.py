@@ -123,25 +123,17 @@ class TrainingModel(tf.keras.Model):
         return self.network(inputs, training=training)
 
     def train_step(self, batch):
-        weights = self.loss_config.weights()
+        """Forward pass and terms, their sum, its gradients, and a step of the optimiser."""
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
-            energies, kept = {}, {}
             if self.energy is None:
-                outputs = self.network(batch, training=True)
+                terms, logged = self.supervised_step(batch)
             else:
-                of_views, outputs = run_together(self.network, batch, training=True)
-                energies, usable = self._energies(self.energy, of_views, batch[UNLABELLED])
-            terms = mean_terms(outputs, batch, self.loss_config)
-            total = tf.add_n([weights[name] * term for name, term in terms.items()])
-            if self.energy is not None:
-                total += self.energy_weight * self.energy.total(energies)
+                terms, logged = self.energy_step(batch, self.energy)
+            total = supervised.weighted_sum(terms, self.weights_of_terms())
             scaled = total
             if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
                 scaled = self.optimizer.get_scaled_loss(total)
-        if self.estimates is not None:
-            step, transforms = self.optimizer.iterations, of_views["transforms"]
-            kept = {"estimates_kept": self.estimates.write(step, transforms, usable)}
         gradients = tape.gradient(scaled, variables)
         if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
@@ -151,13 +143,32 @@ class TrainingModel(tf.keras.Model):
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
         finite = tf.math.is_finite(total) & tf.math.is_finite(norm)
         replicas.apply_if(finite, self.optimizer, gradients, variables)
-        return {"loss": total, **terms, **energies, **kept, "gradient_norm": norm}
+        return {"loss": total, **terms, **logged, "gradient_norm": norm}
 
-    def _energies(self, energy, outputs, views):
-        """Means of the energy's terms, unweighted, and which views are usable.
+    def weights_of_terms(self) -> dict[str, float]:
+        """Name of any term of a step -> its weight in the loss."""
+        weights = self.loss_config.weights()
+        if self.energy is not None:
+            of_energy = self.energy.config.weights().items()
+            weights |= {name: self.energy_weight * weight for name, weight in of_energy}
+        return weights
 
-        The draw goes with the step: it can resume.
+    def supervised_step(self, batch) -> tuple[dict, dict]:
+        """The means of the supervised terms, unweighted, and what else is logged: nothing."""
+        return mean_terms(self.network(batch, training=True), batch, self.loss_config), {}
+
+    def energy_step(self, batch, energy: self_supervised.Energy) -> tuple[dict, dict]:
+        """As `supervised_step`, with the energy's terms of the unlabelled views beside.
+
+        The draw of pixels goes with the step: it can resume.
         """
-        draw = tf.stack([tf.constant(self.seed, tf.int64), self.optimizer.iterations])
-        terms = energy_terms(energy, outputs, views, self.network.sampling, draw)
-        return self_supervised.mean_terms(terms), terms["usable"]
+        of_views, outputs = run_together(self.network, batch, training=True)
+        step = self.optimizer.iterations
+        draw = tf.stack([tf.constant(self.seed, tf.int64), step])
+        found = energy_terms(energy, of_views, batch[UNLABELLED], self.network.sampling, draw)
+        logged = {}
+        if self.estimates is not None:
+            transforms = tf.stop_gradient(of_views["transforms"])
+            logged["estimates_kept"] = self.estimates.write(step, transforms, found["usable"])
+        terms = mean_terms(outputs, batch, self.loss_config)
+        return terms | self_supervised.mean_terms(found), logged
