@@ -230,7 +230,7 @@ def test_held_out_frames_choose_the_best_checkpoint(tmp_path, monkeypatch):
         "save_model_folder",
         lambda network, folder, flags, info: saved.append((folder.name, info["validation"])),
     )
-    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=[1])])
     model.network = model
     model.compile(tf.keras.optimizers.Adam())
 

@@ -132,7 +132,7 @@ def test_each_frame_counts_in_the_terms_whose_truth_it_has():
         error = (outputs["keypoints"] - batch["keypoints"])[0].numpy()[labelled]
         half_cube = float(batch["cube"][0]) / 2
         wanted = np.abs(error).mean()
-        if config.kind == "mse":
+        if config.loss == "mse":
             wanted = (error**2).sum(axis=-1).mean() / half_cube**2
         np.testing.assert_allclose(terms["real_keypoints"], wanted, rtol=1e-4)
         assert set(terms) == {*synthetic, "real_keypoints"}
