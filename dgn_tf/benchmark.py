@@ -16,7 +16,8 @@ import tempfile
 
 from absl import flags
 
-from dgn_tf import errors, train
+from dgn_tf import command_line, errors
+from dgn_tf.config import Train
 from dgn_tf.errors import InputError
 from dgn_tf.serving.inference_only import assume_frozen_weights
 
@@ -26,6 +27,7 @@ PARTS = (*NETWORK_PARTS, "predictor", "stages", "exported", "pipeline", "memory"
 DEVICES = ("CPU", "GPU")
 _INFERENCE = {"predictor", "stages", "exported"}  # nothing of it changes a weight
 
+command_line.define_flags(Train)  # of what is trained
 flags.DEFINE_list(
     "what",
     ",".join(PARTS),
@@ -70,7 +72,7 @@ flags.DEFINE_integer(
 
 def main(_):
     what, sizes = _checked_flags()
-    settings = {flag.name: flag.value for flag in FLAGS.flags_by_module_dict()[train.__name__]}
+    settings = command_line.from_flags(Train)
     from dgn_tf.benchmarking import machine
 
     if what <= _INFERENCE:
@@ -158,11 +160,11 @@ def _predictor() -> dict:
     return predictor.measure_predictor(FLAGS.saved_model, *frame, FLAGS.frames)
 
 
-def measure_network(settings: dict, what: set, rounds: int, profile_dir: str = "") -> dict:
+def measure_network(settings: Train, what: set, rounds: int, profile_dir: str = "") -> dict:
     """Sections `training` (synthesis with it), `training_profile` and `inference` of the figures.
 
     Args:
-        settings: flag name -> value of `dgn_tf.train`.
+        settings: of `dgn_tf.train`.
         what: which of `PARTS`.
         rounds: repetitions.
         profile_dir: folder for a trace, or empty.
@@ -170,11 +172,12 @@ def measure_network(settings: dict, what: set, rounds: int, profile_dir: str = "
     import tensorflow as tf
 
     from dgn_tf.benchmarking import inference, pipeline, training
+    from dgn_tf.training.building import build_model, build_optimizer
 
     tf.get_logger().setLevel("ERROR")  # one graph for each stage is what is wanted here
     made = pipeline.from_flags(settings)
-    model = train.build_model(made.template, settings)
-    train.build_optimizer(model)
+    model = build_model(made.template, settings)
+    build_optimizer(model)
     size, seed = made.batch_size, made.seed
     batch = training.training_batch(made.template, made.config, seed, max(size, 32))
     result = {}
@@ -242,7 +245,7 @@ def _devices() -> list[str]:
     return FLAGS.devices or seen
 
 
-def _feeding_parts(what: set, settings: dict) -> dict:
+def _feeding_parts(what: set, settings: Train) -> dict:
     """Sections `pipeline` and `memory`."""
     from dgn_tf.benchmarking import memory, pipeline
     from dgn_tf.benchmarking.inputs import model_inputs

@@ -81,9 +81,11 @@ def input_error_within(error: BaseException) -> str | None:
 
 
 def _parse_flags(argv):
-    """absl's parser with its several lines about a wrong flag made one."""
+    """`command_line.parse` with absl's several lines about a wrong flag made one."""
+    from dgn_tf import command_line
+
     try:
-        return flags.FLAGS(argv)
+        return command_line.parse(argv)
     except flags.Error as error:
         _fail(f"{error} See --help.")
 

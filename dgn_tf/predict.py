@@ -17,6 +17,7 @@ from absl import flags
 from dgn_tf import errors, frame_command
 from dgn_tf.serving.inference_only import assume_frozen_weights
 
+flags.adopt_module_key_flags(frame_command)  # for --help
 _SAVED_MODEL = flags.DEFINE_string(
     "saved_model",
     None,

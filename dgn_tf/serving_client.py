@@ -13,6 +13,7 @@ from absl import flags
 from dgn_tf import errors, frame_command
 from dgn_tf.serving.client import HandMeshClient
 
+flags.adopt_module_key_flags(frame_command)  # for --help
 _GRPC = flags.DEFINE_string("grpc", "", "host:port of the server's gRPC service.")
 _REST = flags.DEFINE_string("rest", "", "URL of the server's REST API: http://host:port.")
 _MODEL_NAME = flags.DEFINE_string("model_name", "dgn", "The server's name of the model.")

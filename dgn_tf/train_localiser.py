@@ -10,47 +10,28 @@ import contextlib
 import os
 import pathlib
 
-from absl import flags, logging
+from absl import logging
 
-from dgn_tf import errors
+from dgn_tf import command_line, config, errors
+from dgn_tf.config import TrainLocaliser
 from dgn_tf.errors import InputError
 
-FLAGS = flags.FLAGS
+command_line.define_flags(TrainLocaliser)
 
-flags.DEFINE_string("output_dir", None, "Folder of the run.", required=True)
-flags.DEFINE_string("template", "", "Hand template (.npz); empty: the one that ships.")
-flags.DEFINE_integer("batch_size", 48, "Frames a step.", lower_bound=1)
-flags.DEFINE_integer("steps", 4000, "Steps of the whole run.", lower_bound=1)
-flags.DEFINE_integer("steps_per_epoch", 200, "Steps between checkpoints.", lower_bound=1)
-flags.DEFINE_float("learning_rate", 2e-3, "Rate held between rise and fall.", lower_bound=0)
-flags.DEFINE_integer("warmup_steps", 100, "Steps of the rate's rise.", lower_bound=0)
-flags.DEFINE_integer("decay_start", -1, "Step at which the rate begins to fall; -1: at 40 %.")
-flags.DEFINE_enum("optimizer", "adamw", ["adamw", "muon"], "Muon: of the kernels, else AdamW.")
-flags.DEFINE_float("weight_decay", 1e-4, "The optimiser's decoupled decay.", lower_bound=0)
-flags.DEFINE_float("clip_norm", 5.0, "Gradients are clipped to this norm; 0: not.", lower_bound=0)
-flags.DEFINE_float("ema_momentum", 0.99, "Of the weights' averages; 0: none.", 0, 1)
-flags.DEFINE_integer("seed", 1, "Of the weights and the data.", lower_bound=0)
-flags.DEFINE_string(
-    "init_weights",
-    "",
-    "Folder of a localiser to start from (dgn_tf/localize/assets is the one "
-    "that ships); empty: random weights.",
-)
-flags.DEFINE_integer("validation_frames", 500, "Frames that choose the best.", lower_bound=1)
-
-MAY_CHANGE = frozenset({"steps", "decay_start", "validation_frames"})
-NOT_SETTINGS = frozenset({"output_dir"})
+MAY_CHANGE = config.may_change(TrainLocaliser)
 
 
 def main(_):
-    if FLAGS.steps % FLAGS.steps_per_epoch:
+    settings = command_line.from_flags(TrainLocaliser)
+    if not settings.output_dir:
+        raise InputError("--output_dir is wanted: the folder of the run, such as runs/localiser.")
+    if settings.steps % settings.steps_per_epoch:
         raise InputError(
-            f"--steps={FLAGS.steps} is no multiple of --steps_per_epoch={FLAGS.steps_per_epoch}; "
-            "change one of them."
+            f"--steps={settings.steps} is no multiple of "
+            f"--steps_per_epoch={settings.steps_per_epoch}; change one of them."
         )
-    own = FLAGS.get_key_flags_for_module(__name__)
     with contextlib.ExitStack() as held:
-        train({f.name: f.value for f in own}, {f.name: f.default for f in own}, held)
+        train(settings, held)
 
 
 def start_from(network, folder: str) -> None:
@@ -66,8 +47,8 @@ def start_from(network, folder: str) -> None:
     network.set_weights(trained.get_weights())
 
 
-def train(values: dict, defaults: dict, held: contextlib.ExitStack) -> None:
-    """Runs or resumes the training that the flags `values` describe, of these `defaults`.
+def train(settings: TrainLocaliser, held: contextlib.ExitStack) -> None:
+    """Runs or resumes the training that the settings describe.
 
     `held` keeps others out of the run's folder until it is left.
     """
@@ -79,25 +60,26 @@ def train(values: dict, defaults: dict, held: contextlib.ExitStack) -> None:
     from dgn_tf.training import callbacks, run_folder
     from dgn_tf.training.schedule import WarmupHoldDecay, averaging_optimizer
 
-    settings = {name: value for name, value in values.items() if name not in NOT_SETTINGS}
-    flagfile = "".join(f"--{name}={value}\n" for name, value in settings.items())
-    template = HandTemplate.load(values["template"] or DEFAULT_TEMPLATE_PATH)
-    settings["template_hash"] = template.hash
-    folder = pathlib.Path(values["output_dir"])
-    tf.keras.utils.set_random_seed(values["seed"])
+    values = config.values_of(settings)
+    flagfile = command_line.as_flagfile(values)
+    template = HandTemplate.load(settings.template or DEFAULT_TEMPLATE_PATH)
+    identity = values | {"template_hash": template.hash}
+    folder = pathlib.Path(settings.output_dir)
+    tf.keras.utils.set_random_seed(settings.seed)
     network = Localiser()
     network(network.example_inputs())
-    if values["init_weights"]:
-        start_from(network, values["init_weights"])
+    if settings.init_weights:
+        start_from(network, settings.init_weights)
     run_folder.begin_alone(folder, held)
-    run_folder.open_run_folder(folder, settings, flagfile, MAY_CHANGE, defaults)
-    steps, start = values["steps"], values["decay_start"]
+    defaults = config.values_of(TrainLocaliser())
+    run_folder.open_run_folder(folder, identity, flagfile, MAY_CHANGE, defaults)
+    steps, start = settings.steps, settings.decay_start
     start = int(0.4 * steps) if start < 0 else start
-    schedule = WarmupHoldDecay(values["learning_rate"], values["warmup_steps"], start, steps)
+    schedule = WarmupHoldDecay(settings.learning_rate, settings.warmup_steps, start, steps)
     optimizer = averaging_optimizer(
-        values["optimizer"], schedule, values["weight_decay"], values["ema_momentum"]
+        settings.optimizer, schedule, settings.weight_decay, settings.ema_momentum
     )
-    model = training.LocaliserTraining(network, values["clip_norm"])
+    model = training.LocaliserTraining(network, settings.clip_norm)
     model.compile(optimizer)
     optimizer.build(network.trainable_variables)
     checkpoints = run_folder.Checkpoints(folder, network, optimizer)
@@ -107,12 +89,12 @@ def train(values: dict, defaults: dict, held: contextlib.ExitStack) -> None:
     if step >= steps:
         logging.info("nothing to do: %s has all its %d steps", folder, step)
         return
-    info = {"seed": values["seed"], "commit": run_folder.commit(), "template": template.name}
-    run_folder.mend_log(folder / "log.csv", step // values["steps_per_epoch"])
-    batches = training.validation_frames(template, values["validation_frames"])
-    per_epoch = values["steps_per_epoch"]
+    info = {"seed": settings.seed, "commit": run_folder.commit(), "template": template.name}
+    run_folder.mend_log(folder / "log.csv", step // settings.steps_per_epoch)
+    batches = training.validation_frames(template, settings.validation_frames)
+    per_epoch = settings.steps_per_epoch
     model.fit(
-        training.training_data(template, values["seed"], values["batch_size"], step),
+        training.training_data(template, settings.seed, settings.batch_size, step),
         initial_epoch=step // per_epoch,
         epochs=steps // per_epoch,
         steps_per_epoch=per_epoch,

@@ -1,5 +1,6 @@
 """Peak memory, of processes that do one thing each."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 from dgn_tf.benchmarking import serving_memory
 from dgn_tf.benchmarking.inputs import Inputs
 from dgn_tf.benchmarking.pipeline import WORKS
+from dgn_tf.config import Train
 from dgn_tf.serving.allow_list import find_version, read_saved_model
 
 BAR_MB = 600.0  # of a process that serves on a CPU
@@ -67,11 +69,11 @@ def serving_figures(steps: list) -> dict:
     }
 
 
-def measure_work(settings: dict, records: str, batches: int) -> dict:
+def measure_work(settings: Train, records: str, batches: int) -> dict:
     """Peak resident MB of processes that each do one thing for some batches.
 
     Args:
-        settings: flag name -> value of `dgn_tf.train`.
+        settings: of `dgn_tf.train`.
         records: folder of records for the input pipeline.
         batches: how many.
 
@@ -81,7 +83,11 @@ def measure_work(settings: dict, records: str, batches: int) -> dict:
     """
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "settings.json")
-        file.write_text(json.dumps({"settings": settings, "records": records, "batches": batches}))
+        file.write_text(
+            json.dumps(
+                {"settings": dataclasses.asdict(settings), "records": records, "batches": batches}
+            )
+        )
         return {work: _child("alone", work, str(file)) for work in ("training", *WORKS)}
 
 

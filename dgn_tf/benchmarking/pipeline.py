@@ -14,6 +14,7 @@ import numpy as np
 
 from dgn_tf import data
 from dgn_tf.benchmarking import inputs, machine, timing
+from dgn_tf.config import Train
 from dgn_tf.geometry.raster import render_mesh
 from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
 
@@ -32,12 +33,12 @@ class Settings(NamedTuple):
     records: str  # folder
 
 
-def from_flags(flags: dict, records: str = "") -> Settings:
-    """Template, synthesis and batch size of `dgn_tf.train`'s flags, name -> value."""
-    template = HandTemplate.load(flags["template"] or DEFAULT_TEMPLATE_PATH, flags["embedding"])
-    file = flags["synthesis_config"]
+def from_flags(flags: Train, records: str = "") -> Settings:
+    """Template, synthesis and batch size of `dgn_tf.train`'s flags."""
+    template = HandTemplate.load(flags.template or DEFAULT_TEMPLATE_PATH, flags.embedding)
+    file = flags.synthesis_config
     config = data.SynthesisConfig.load(file) if file else data.SynthesisConfig()
-    return Settings(template, config, flags["seed"], flags["batch_size"], records)
+    return Settings(template, config, flags.seed, flags.batch_size, records)
 
 
 class Work(NamedTuple):

@@ -6,8 +6,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from dgn_tf.config import EnergyWeights
 from dgn_tf.losses import data_terms, free_space, multi_view, priors
 from dgn_tf.losses.multi_view import flat_views
+from dgn_tf.losses.supervised import weighted_sum
 
 # Terms against the rig's other views, beside those of a view alone.
 MULTI_VIEW = ("vertex", "other_icp", "other_lifting", "other_free_space")
@@ -22,23 +24,15 @@ _ABOVE_ZERO = (
 
 
 @dataclasses.dataclass(frozen=True)
-class EnergyConfig:
-    """Weights by the paper's letters, which gives none of their values; lengths in mm.
+class EnergyConfig(EnergyWeights):
+    """The weights of `config.EnergyWeights` and what has no flag; lengths in mm.
 
     Attributes:
-        omega: of the lifting term against the ICP term (Eq. 6).
-        lambda1: of the priors (Eq. 5).
-        lambda2: of the multi-view terms (Eq. 5).
-        kappa1: of the arap term, 1 / mm (Eq. 9).
-        kappa2: of the offset term, 1 / mm (Eq. 9).
-        eta1: of the ICP term against the other views (Eq. 14).
-        eta2: of the lifting term against the other views (Eq. 14).
-        icp, collision, vertex: factors of the terms to which the paper gives no letter.
-        free_space: of the term of `losses.free_space`, of each view and of the others; the paper
-            has none. Above 0, vertices that a camera sees past have no vote in the vertex term.
+        icp: factor of the ICP term, to which the paper gives no letter.
         delta: where smooth L1 goes from the square to the line, mm.
         collision_distance: t of Eq. 10, mm.
-        free_space_margin: mm that a vertex may lie before the measured surface.
+        free_space_margin: mm that a vertex may lie before the measured surface. With a weight
+            `free_space` above 0, vertices that a camera sees past have no vote in the vertex term.
         pixels: at most so many of a crop's pixels are matched, see `thin_pixels`.
         min_pixels: a view with fewer measured pixels has no hand to fit: it counts for nothing,
             and its mesh for no median.
@@ -49,17 +43,7 @@ class EnergyConfig:
         ValueError: a weight is negative or not finite, a length or count not positive.
     """
 
-    omega: float = 1.0
-    lambda1: float = 1.0
-    lambda2: float = 1.0
-    kappa1: float = 0.01
-    kappa2: float = 0.01
-    eta1: float = 1.0
-    eta2: float = 1.0
     icp: float = 1.0
-    collision: float = 1.0
-    vertex: float = 1.0
-    free_space: float = 0.0
     delta: float = 5.0
     collision_distance: float = 5.0
     free_space_margin: float = 10.0
@@ -164,8 +148,7 @@ class Energy:
 
     def total(self, terms) -> tf.Tensor:
         """The weighted sum of `view_terms` or `step_terms`, [N]."""
-        weights = self.config.weights()
-        return tf.add_n([weights[name] * term for name, term in terms.items() if name in weights])
+        return weighted_sum(terms, self.config.weights())
 
     def _enough(self, outputs):
         measured = tf.reduce_sum(tf.cast(outputs["valid"], tf.int32), axis=[1, 2])

@@ -82,3 +82,8 @@ def masked_mean(values, mask):
     mask = tf.cast(mask, values.dtype)
     total = tf.reduce_sum(mask, axis=axes)
     return tf.reduce_sum(values * mask, axis=axes) / tf.maximum(total, 1.0)
+
+
+def weighted_sum(terms: dict[str, tf.Tensor], weights: dict[str, float]) -> tf.Tensor:
+    """The one place that adds loss terms up: those that have a weight, of any one shape."""
+    return tf.add_n([weights[name] * term for name, term in terms.items() if name in weights])

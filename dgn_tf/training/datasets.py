@@ -1,10 +1,11 @@
-"""What a run learns from and is validated on, by its settings (flag name -> value)."""
+"""What a run learns from and is validated on, by its settings."""
 
 import contextlib
 import functools
 import os
 from collections.abc import Iterator
 
+from dgn_tf.config import Train
 from dgn_tf.data import pose_prior
 from dgn_tf.data.reader import read_description, record_files
 from dgn_tf.data.share import WHOLE, Share
@@ -19,7 +20,7 @@ VALIDATION_SEED = 1_000_001
 
 def training_data(
     template,
-    settings: dict,
+    settings: Train,
     step: int,
     real: RealFrames | None = None,
     unlabelled: UnlabelledViews | None = None,
@@ -32,21 +33,21 @@ def training_data(
     of the batch, --unlabelled_steps of them. With `estimates`, --estimates_fraction of the
     synthetic frames show hands of theirs. With a `share` of the batch neither can be.
     """
-    batch_size, seed = settings["batch_size"], settings["seed"]
+    batch_size, seed = settings.batch_size, settings.seed
     if unlabelled:
         synthetic = synthetic_data(template, settings, batch_size, step, estimates)
-        views = unlabelled.training(settings["unlabelled_steps"], seed, step)
+        views = unlabelled.training(settings.unlabelled_steps, seed, step)
         return put_beside(synthetic, views)
     if real is None:
         return synthetic_data(template, settings, batch_size, step, share=share)
-    count = real_count(batch_size, settings["real_fraction"])
+    count = real_count(batch_size, settings.real_fraction)
     rest = batch_size - count
     synthetic = synthetic_data(template, settings, rest, step, share=share) if rest else None
     return mix(real.training(template, count, seed, step, share), synthetic)
 
 
 @contextlib.contextmanager
-def records_are_readable(settings: dict) -> Iterator[None]:
+def records_are_readable(settings: Train) -> Iterator[None]:
     """Records that turn out to be damaged in the block end it with one line.
 
     Raises:
@@ -55,7 +56,7 @@ def records_are_readable(settings: dict) -> Iterator[None]:
     import tensorflow as tf
 
     flags = ("synthetic_records", "real_records", "unlabelled_records")
-    used = [f"--{name}={settings[name]}" for name in flags if settings.get(name)]
+    used = [f"--{name}={value}" for name in flags if (value := getattr(settings, name))]
     try:
         yield
     except tf.errors.OpError as error:
@@ -65,18 +66,18 @@ def records_are_readable(settings: dict) -> Iterator[None]:
         raise InputError(why) from None
 
 
-def frames_of_kinds(settings: dict) -> list[int]:
+def frames_of_kinds(settings: Train) -> list[int]:
     """Frames of each kind in a batch: real ones, where there are any, and synthetic ones."""
-    batch_size = settings["batch_size"]
-    if not settings["real_records"]:
+    batch_size = settings.batch_size
+    if not settings.real_records:
         return [batch_size]
-    count = real_count(batch_size, settings["real_fraction"])
+    count = real_count(batch_size, settings.real_fraction)
     return [count, batch_size - count]
 
 
 def synthetic_data(
     template,
-    settings: dict,
+    settings: Train,
     batch_size: int,
     step: int,
     estimates: EstimatePool | None = None,
@@ -85,13 +86,13 @@ def synthetic_data(
     """Synthetic batches from `step` on, read or made on the way (--data)."""
     from dgn_tf import data
 
-    if settings["data"] == "records":
+    if settings.data == "records":
         return data.record_dataset(
-            settings["synthetic_records"],
+            settings.synthetic_records,
             template,
             batch_size,
             shuffle=True,
-            seed=settings["seed"],
+            seed=settings.seed,
             start_step=step,
             repeat=True,
             share=share,
@@ -100,7 +101,7 @@ def synthetic_data(
     hands = None
     if estimates:
         # At least one: the flag says that there are to be some.
-        count = max(1, round(settings["estimates_fraction"] * batch_size))
+        count = max(1, round(settings.estimates_fraction * batch_size))
         hands = functools.partial(estimates.take, count=count)
     prior = _prior(settings)
 
@@ -109,7 +110,7 @@ def synthetic_data(
         return data.online_dataset(
             template,
             config,
-            settings["seed"],
+            settings.seed,
             batch_size,
             first,
             hands=hands,
@@ -117,15 +118,15 @@ def synthetic_data(
             share=share,
         )
 
-    easy = settings["easy_steps"]
-    batches = online(settings["synthesis_config"], max(step, easy))
+    easy = settings.easy_steps
+    batches = online(settings.synthesis_config, max(step, easy))
     if step < easy:
         # Palm and back look alike at first; on hands without noise they come apart sooner.
-        batches = online(settings["easy_config"], step).take(easy - step).concatenate(batches)
+        batches = online(settings.easy_config, step).take(easy - step).concatenate(batches)
     return batches
 
 
-def pose_prior_facts(settings: dict) -> dict | None:
+def pose_prior_facts(settings: Train) -> dict | None:
     """What a model's `config.json` is to say of the poses behind its synthetic frames.
 
     Those of --pose_prior or, with --data=records, of the prior that the records were made with.
@@ -134,48 +135,48 @@ def pose_prior_facts(settings: dict) -> dict | None:
         InputError: --pose_prior goes with --data=records, its file can't be read, or the sampler of
             --synthesis_config draws no pose from it.
     """
-    if settings["data"] == "records":
-        if settings["pose_prior"]:
+    if settings.data == "records":
+        if settings.pose_prior:
             raise InputError(
                 "--pose_prior wants --data=online: records have their poses; write them again with "
                 "data_prep.synthetic_to_tfrecord --pose_prior."
             )
-        folder = os.path.dirname(record_files(settings["synthetic_records"])[0])
+        folder = os.path.dirname(record_files(settings.synthetic_records)[0])
         return read_description(folder or ".").get("pose_prior")
     prior = _prior(settings)
     return prior and prior.facts()
 
 
 def _prior(settings):
-    file = settings.get("pose_prior")
-    return pose_prior.load_for(_synthesis_config(settings["synthesis_config"]), file)
+    file = settings.pose_prior
+    return pose_prior.load_for(_synthesis_config(settings.synthesis_config), file)
 
 
-def real_frames(settings: dict, size: int) -> RealFrames | None:
+def real_frames(settings: Train, size: int) -> RealFrames | None:
     """The frames of --real_records as crops of `size` pixels; None without the flag."""
-    if not settings["real_records"]:
+    if not settings.real_records:
         return None
     return RealFrames(
-        settings["real_records"],
-        _camera_numbers(settings["real_cameras"]),
-        settings["labelled_fraction"],
-        settings["held_out"],
+        settings.real_records,
+        _camera_numbers(settings.real_cameras),
+        settings.labelled_fraction,
+        settings.held_out,
         size,
     )
 
 
-def unlabelled_views(settings: dict, size: int) -> UnlabelledViews | None:
+def unlabelled_views(settings: Train, size: int) -> UnlabelledViews | None:
     """The views of --unlabelled_records as crops of `size` pixels; None without the flag."""
-    if not settings["unlabelled_records"]:
+    if not settings.unlabelled_records:
         return None
     return UnlabelledViews(
-        settings["unlabelled_records"],
-        _camera_numbers(settings["real_cameras"]),
-        settings["multi_view"],
-        settings["held_out"],
+        settings.unlabelled_records,
+        _camera_numbers(settings.real_cameras),
+        settings.multi_view,
+        settings.held_out,
         size,
-        settings["unlabelled_fraction"],
-        settings["fit_test_split"],
+        settings.unlabelled_fraction,
+        settings.fit_test_split,
     )
 
 
@@ -188,16 +189,16 @@ def _camera_numbers(cameras) -> tuple[int, ...]:
         ) from None
 
 
-def validation_batches(template, settings: dict) -> list:
+def validation_batches(template, settings: Train) -> list:
     """The first `validation_frames` of the validation split, with targets."""
     import tensorflow as tf
 
     from dgn_tf import data
 
-    config = _synthesis_config(settings["validation_config"])
+    config = _synthesis_config(settings.validation_config)
     batches = []
-    for first in range(0, settings["validation_frames"], 48):
-        count = min(48, settings["validation_frames"] - first)
+    for first in range(0, settings.validation_frames, 48):
+        count = min(48, settings.validation_frames - first)
         example = data.synthesize_batch(template, config, VALIDATION_SEED, first, count)
         batches.append(data.targets({k: tf.constant(v) for k, v in example.items()}, template))
     return batches

@@ -1,9 +1,8 @@
 """The training step: loss terms by name, their weights, and a stop where one is not finite."""
 
-import dataclasses
-
 import tensorflow as tf
 
+from dgn_tf.config import Loss
 from dgn_tf.geometry import upright
 from dgn_tf.losses import energy as self_supervised
 from dgn_tf.losses import supervised
@@ -13,46 +12,8 @@ from dgn_tf.training.estimates import EstimateRing
 from dgn_tf.training.unlabelled import UNLABELLED, energy_terms, run_together
 
 
-@dataclasses.dataclass(frozen=True)
-class LossConfig:
-    """Weights of the supervised terms; the terms themselves are logged unweighted.
-
-    Attributes:
-        correspondence: weight of the I_m term (1 in Eq. 4).
-        alpha: weight of the P_r term (Eq. 4).
-        vertices_sampled: weight of the P_s term.
-        keypoints: weight of the key points of T.
-        layer: weight of the layer's cross entropy (templates with two layers).
-        palm_direction: weight of the palm's direction (`NetworkConfig.upright`); it reaches the
-            layers that find the direction and no other.
-        real_keypoints: weight of the labelled key points of real frames, where a batch has them.
-        kind: `robust` (Huber in cells, L1 in mm) or `mse` (Eq. 4; alpha is per squared
-            cube unit then, so that mm^2 do not drown the cells).
-    """
-
-    correspondence: float = 10.0
-    alpha: float = 1.0
-    vertices_sampled: float = 1.0
-    keypoints: float = 1.0
-    layer: float = 5.0
-    kind: str = "robust"
-    real_keypoints: float = 1.0
-    palm_direction: float = 10.0
-
-    def weights(self) -> dict[str, float]:
-        return {
-            "correspondence": self.correspondence,
-            "vertices_refined": self.alpha,
-            "vertices_sampled": self.vertices_sampled,
-            "keypoints": self.keypoints,
-            "layer": self.layer,
-            "palm_direction": self.palm_direction,
-            "real_keypoints": self.real_keypoints,
-        }
-
-
-def supervised_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]:
-    """Terms of positive weight, name -> [B]; see `LossConfig` for the units.
+def supervised_terms(outputs, batch, config: Loss) -> dict[str, tf.Tensor]:
+    """Terms of positive weight, name -> [B]; see --loss in `config.Loss` for the units.
 
     `outputs` are those of `DualGridNet`; `batch` is an example of `dgn_tf.data` with targets.
     """
@@ -64,7 +25,7 @@ def supervised_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]
             outputs["mesh_coords"],
             batch["mesh_coords"],
             mask,
-            "mse" if config.kind == "mse" else "huber",
+            "mse" if config.loss == "mse" else "huber",
         )
     if weights["layer"] and "layer_logits" in outputs:
         terms["layer"] = supervised.layer_loss(outputs["layer_logits"], batch["mesh_layer"], mask)
@@ -81,15 +42,15 @@ def supervised_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]
     return terms
 
 
-def _point_term(points, truth, cube, config: LossConfig, valid=None):
+def _point_term(points, truth, cube, config: Loss, valid=None):
     """`point_loss` in mm, or of `mse` in cube units: of the order of one, as squared cells are."""
-    if config.kind != "mse":
+    if config.loss != "mse":
         return supervised.point_loss(points, truth, "l1", valid)
     half_cube = cube[:, tf.newaxis, tf.newaxis] / 2
     return supervised.point_loss(points / half_cube, truth / half_cube, "mse", valid)
 
 
-def mean_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]:
+def mean_terms(outputs, batch, config: Loss) -> dict[str, tf.Tensor]:
     """Terms of positive weight, name -> mean over the frames that have their truth.
 
     In a batch with `is_real` (see `dgn_tf.training.real_frames.mix`) the terms of
@@ -107,7 +68,7 @@ def mean_terms(outputs, batch, config: LossConfig) -> dict[str, tf.Tensor]:
         synthetic = ~batch["is_real"]
         for name, term in supervised_terms(outputs, batch, config).items():
             terms[name] = _mean_of(term, synthetic)
-    if config.real_keypoints:
+    if config.real_keypoint_weight:
         valid = batch["keypoints_valid"]
         term = _point_term(outputs["keypoints"], batch["keypoints"], batch["cube"], config, valid)
         labelled = batch["is_real"] & (tf.reduce_sum(valid, axis=1) > 0)
@@ -141,7 +102,7 @@ class TrainingModel(tf.keras.Model):
     def __init__(
         self,
         network: DualGridNet,
-        losses: LossConfig,
+        losses: Loss,
         clip_norm: float = 0.0,
         energy: self_supervised.Energy | None = None,
         energy_weight: float = 1.0,
@@ -162,25 +123,17 @@ class TrainingModel(tf.keras.Model):
         return self.network(inputs, training=training)
 
     def train_step(self, batch):
-        weights = self.loss_config.weights()
+        """Forward pass and terms, their sum, its gradients, and a step of the optimiser."""
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
-            energies, kept = {}, {}
             if self.energy is None:
-                outputs = self.network(batch, training=True)
+                terms, logged = self.supervised_step(batch)
             else:
-                of_views, outputs = run_together(self.network, batch, training=True)
-                energies, usable = self._energies(self.energy, of_views, batch[UNLABELLED])
-            terms = mean_terms(outputs, batch, self.loss_config)
-            total = tf.add_n([weights[name] * term for name, term in terms.items()])
-            if self.energy is not None:
-                total += self.energy_weight * self.energy.total(energies)
+                terms, logged = self.energy_step(batch, self.energy)
+            total = supervised.weighted_sum(terms, self.weights_of_terms())
             scaled = total
             if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
                 scaled = self.optimizer.get_scaled_loss(total)
-        if self.estimates is not None:
-            step, transforms = self.optimizer.iterations, of_views["transforms"]
-            kept = {"estimates_kept": self.estimates.write(step, transforms, usable)}
         gradients = tape.gradient(scaled, variables)
         if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
@@ -190,13 +143,32 @@ class TrainingModel(tf.keras.Model):
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
         finite = tf.math.is_finite(total) & tf.math.is_finite(norm)
         replicas.apply_if(finite, self.optimizer, gradients, variables)
-        return {"loss": total, **terms, **energies, **kept, "gradient_norm": norm}
+        return {"loss": total, **terms, **logged, "gradient_norm": norm}
 
-    def _energies(self, energy, outputs, views):
-        """Means of the energy's terms, unweighted, and which views are usable.
+    def weights_of_terms(self) -> dict[str, float]:
+        """Name of any term of a step -> its weight in the loss."""
+        weights = self.loss_config.weights()
+        if self.energy is not None:
+            of_energy = self.energy.config.weights().items()
+            weights |= {name: self.energy_weight * weight for name, weight in of_energy}
+        return weights
 
-        The draw goes with the step: it can resume.
+    def supervised_step(self, batch) -> tuple[dict, dict]:
+        """The means of the supervised terms, unweighted, and what else is logged: nothing."""
+        return mean_terms(self.network(batch, training=True), batch, self.loss_config), {}
+
+    def energy_step(self, batch, energy: self_supervised.Energy) -> tuple[dict, dict]:
+        """As `supervised_step`, with the energy's terms of the unlabelled views beside.
+
+        The draw of pixels goes with the step: it can resume.
         """
-        draw = tf.stack([tf.constant(self.seed, tf.int64), self.optimizer.iterations])
-        terms = energy_terms(energy, outputs, views, self.network.sampling, draw)
-        return self_supervised.mean_terms(terms), terms["usable"]
+        of_views, outputs = run_together(self.network, batch, training=True)
+        step = self.optimizer.iterations
+        draw = tf.stack([tf.constant(self.seed, tf.int64), step])
+        found = energy_terms(energy, of_views, batch[UNLABELLED], self.network.sampling, draw)
+        logged = {}
+        if self.estimates is not None:
+            transforms = tf.stop_gradient(of_views["transforms"])
+            logged["estimates_kept"] = self.estimates.write(step, transforms, found["usable"])
+        terms = mean_terms(outputs, batch, self.loss_config)
+        return terms | self_supervised.mean_terms(found), logged

@@ -20,9 +20,10 @@ def batch(tmp_path_factory):
 def training_model():
     import tensorflow as tf
 
-    from dgn_tf.training.step import LossConfig, TrainingModel
+    from dgn_tf.config import Loss
+    from dgn_tf.training.step import TrainingModel
 
-    model = TrainingModel(new_network(), LossConfig())
+    model = TrainingModel(new_network(), Loss())
     model.compile(tf.keras.optimizers.AdamW(1e-4), jit_compile=False)
     return model
 

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from dgn_tf.config import Train
 from dgn_tf.data import SynthesisConfig, synthesize_batch
 from dgn_tf.data.pose_prior import EXPERIMENT, FORMAT, PosePrior
 from dgn_tf.data.posing import PoseSettings
@@ -211,19 +212,14 @@ def test_the_trainer_learns_the_priors_status(template, tmp_path):
 
     file = tmp_path / "a.npz"
     prior = write(file, contents(template))
-    settings = {
-        "data": "online",
-        "pose_prior": str(file),
-        "synthetic_records": "",
-        "synthesis_config": "",
-    }
+    settings = Train(pose_prior=str(file))
     assert pose_prior_facts(settings) == prior.facts()
-    assert pose_prior_facts(settings | {"pose_prior": ""}) is None
+    assert pose_prior_facts(Train()) is None
     write_records(tmp_path / "r", template, SynthesisConfig(pose=QUIET), 2, 0, 1, 1, False, prior)
-    recorded = {"data": "records", "pose_prior": "", "synthetic_records": str(tmp_path / "r")}
+    recorded = Train(data="records", synthetic_records=str(tmp_path / "r"))
     assert pose_prior_facts(recorded) == prior.facts()
     with pytest.raises(InputError, match="--pose_prior wants --data=online: records have their"):
-        pose_prior_facts(recorded | {"pose_prior": str(file)})
+        pose_prior_facts(dataclasses.replace(recorded, pose_prior=str(file)))
 
 
 def test_a_prior_for_a_sampler_that_draws_nothing_from_it_is_refused(template, tmp_path, checkout):
@@ -233,12 +229,7 @@ def test_a_prior_for_a_sampler_that_draws_nothing_from_it_is_refused(template, t
     write(file, contents(template))
     sampler = checkout / "configs" / "synthetic_test.json"
     message = f"--pose_prior={file}: the sampler takes no pose from it (pose.prior_share is 0)"
-    settings = {
-        "data": "online",
-        "pose_prior": str(file),
-        "synthesis_config": str(sampler),
-        "easy_steps": 0,
-    }
+    settings = Train(pose_prior=str(file), synthesis_config=str(sampler))
     with pytest.raises(InputError, match=re.escape(message)):
         pose_prior_facts(settings)
     with pytest.raises(InputError, match=re.escape(message)):

@@ -1,11 +1,13 @@
 """Labelled frames beside synthetic ones: what may be learnt from, and what a batch holds."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgn_tf.config import Train
 from dgn_tf.errors import InputError
 from dgn_tf.training import datasets
 from dgn_tf.training.real_frames import EXPERIMENT, SYNTHETIC_TRUTH, RealFrames, real_count
@@ -37,13 +39,7 @@ def described(records, folder, **changes):
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     synthetic = write_records(tmp_path_factory.mktemp("synthetic"), tiny_template(), count=7)
-    return {
-        "data": "records",
-        "synthetic_records": str(synthetic),
-        "batch_size": 6,
-        "seed": 3,
-        "real_fraction": 0.5,
-    }
+    return Train(data="records", synthetic_records=str(synthetic), batch_size=6, seed=3)
 
 
 def batches(settings, records, first, count):
@@ -75,7 +71,9 @@ def test_synthetic_frames_keep_their_truth_beside_real_ones(settings, records):
 
 def test_batches_have_static_shapes(settings, records):
     real = RealFrames(str(records), size=SIZE)
-    online = datasets.training_data(tiny_template(), settings | {"real_fraction": 1.0}, 0, real)
+    online = datasets.training_data(
+        tiny_template(), dataclasses.replace(settings, real_fraction=1.0), 0, real
+    )
     assert online.element_spec["depth"].shape == [6, SIZE, SIZE]
     assert online.element_spec["keypoints"].shape == [6, 36, 3]
     mixed = datasets.training_data(tiny_template(), settings, 0, real)
@@ -85,7 +83,9 @@ def test_batches_have_static_shapes(settings, records):
 
 def test_real_frames_alone_have_no_mesh(settings, records):
     real = RealFrames(str(records), size=SIZE)
-    dataset = datasets.training_data(tiny_template(), settings | {"real_fraction": 1.0}, 0, real)
+    dataset = datasets.training_data(
+        tiny_template(), dataclasses.replace(settings, real_fraction=1.0), 0, real
+    )
     batch = next(iter(dataset))
     assert batch["is_real"].numpy().all() and "vertices" not in batch
 
@@ -175,15 +175,10 @@ def test_a_fraction_that_rounds_to_no_frame_is_refused():
 
 
 def test_cameras_that_are_no_numbers_are_refused():
-    values = {
-        "real_records": "x",
-        "real_cameras": ["1", "left"],
-        "labelled_fraction": 1.0,
-        "held_out": 0.1,
-    }
+    values = Train(real_records="x", real_cameras=["1", "left"])
     with pytest.raises(InputError, match="--real_cameras=1,left: wanted numbers"):
         datasets.real_frames(values, 64)
-    assert datasets.real_frames({**values, "real_records": ""}, 64) is None
+    assert datasets.real_frames(dataclasses.replace(values, real_records=""), 64) is None
 
 
 def test_labelled_points_are_measured_where_they_are_valid():
@@ -235,7 +230,7 @@ def test_held_out_frames_choose_the_best_checkpoint(tmp_path, monkeypatch):
         "save_model_folder",
         lambda network, folder, flags, info: saved.append((folder.name, info["validation"])),
     )
-    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=[1])])
     model.network = model
     model.compile(tf.keras.optimizers.Adam())
 

@@ -37,11 +37,9 @@ def test_a_default_does_not_stand_in_for_what_the_run_says(tmp_path):
 
 def test_the_flags_of_the_trainer_before_real_frames_still_resume(tmp_path):
     """The settings of runs that were begun then, by today's defaults."""
-    from absl import flags
+    from dgn_tf.config import EnergyWeights, Train, may_change, values_of
 
-    from dgn_tf import train
-
-    own = {f.name: f.default for f in flags.FLAGS.flags_by_module_dict()[train.__name__]}
+    own = values_of(Train())
     new = {
         "real_records",
         "real_fraction",
@@ -54,11 +52,10 @@ def test_the_flags_of_the_trainer_before_real_frames_still_resume(tmp_path):
         "unlabelled_steps",
         "multi_view",
         "energy_weight",
-        *train.ENERGY,
+        *values_of(EnergyWeights()),
     }
     assert new < set(own)
-    now = {name: value for name, value in own.items() if name not in train.NOT_SETTINGS}
-    before = {name: value for name, value in now.items() if name not in new}
+    before = {name: value for name, value in own.items() if name not in new}
     folder = begun(tmp_path / "run", before)
-    now |= {"real_records_hash": None, "unlabelled_records_hash": None}
-    assert open_run_folder(folder, now, "", train.MAY_CHANGE, own)
+    now = own | {"real_records_hash": None, "unlabelled_records_hash": None}
+    assert open_run_folder(folder, now, "", may_change(Train), own)

@@ -1,9 +1,12 @@
 """The training step: terms, weights, and what it does where something is not finite."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgn_tf.config import Loss
 from dgn_tf.errors import InputError
 from dgn_tf.geometry.similarity import SOLVERS
 from dgn_tf.geometry.upright import palm_axis_weights
@@ -11,8 +14,17 @@ from dgn_tf.network import DualGridNet
 from dgn_tf.network_config import NetworkConfig
 from dgn_tf.training.callbacks import StopWhenNotFinite, averaged_weights
 from dgn_tf.training.real_frames import SYNTHETIC_TRUTH
-from dgn_tf.training.step import LossConfig, TrainingModel, mean_terms, supervised_terms
+from dgn_tf.training.step import TrainingModel, mean_terms, supervised_terms
 from tests.tiny_template import tiny_template
+
+SQUARES = Loss(
+    loss="mse",
+    correspondence_weight=1.0,
+    vertices_sampled_weight=0.0,
+    keypoint_weight=0.0,
+    layer_weight=0.0,
+    palm_direction_weight=0.0,
+)
 
 
 def small_model(losses=None, clip_norm=0.0, seed=None):
@@ -21,7 +33,7 @@ def small_model(losses=None, clip_norm=0.0, seed=None):
     config = NetworkConfig(image_size=16, image_channels=(8, 8), mesh_channels=(8, 8), features=4)
     network = DualGridNet(tiny_template(), config)
     network(network.example_inputs())
-    model = TrainingModel(network, losses or LossConfig(), clip_norm)
+    model = TrainingModel(network, losses or Loss(), clip_norm)
     model.compile(
         tf.keras.optimizers.AdamW(1e-3, use_ema=True, ema_momentum=0.5, jit_compile=False)
     )
@@ -91,7 +103,7 @@ def test_terms_without_weight_are_not_computed():
     model = small_model()
     batch = example(model)
     outputs = model.network(batch)
-    only = LossConfig(1.0, 1.0, 0.0, 0.0, 0.0, "mse", palm_direction=0.0)
+    only = SQUARES
     assert set(supervised_terms(outputs, batch, only)) == {"correspondence", "vertices_refined"}
 
 
@@ -99,7 +111,7 @@ def test_the_direction_loss_reaches_the_direction_alone():
     tf.keras.utils.set_random_seed(0)
     model = small_model()
     batch = example(model)
-    only = LossConfig(0.0, 0.0, 0.0, 0.0, 0.0, "robust", 0.0, palm_direction=1.0)
+    only = Loss("robust", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, palm_direction_weight=1.0)
     with tf.GradientTape() as tape:
         (term,) = supervised_terms(model.network(batch), batch, only).values()
         total = tf.reduce_sum(term)
@@ -130,7 +142,7 @@ def test_each_frame_counts_in_the_terms_whose_truth_it_has():
     batch = example(model)
     labelled = np.arange(36) % 3 > 0
     outputs = model.network(batch)
-    for config in (LossConfig(), LossConfig(1.0, 1.0, 0.0, 0.0, 0.0, "mse", 2.0, 0.0)):
+    for config in (Loss(), dataclasses.replace(SQUARES, real_keypoint_weight=2.0)):
         terms = mean_terms(outputs, mixed(batch, labelled), config)
         synthetic = supervised_terms(outputs, batch, config)
         for name, term in synthetic.items():
@@ -138,7 +150,7 @@ def test_each_frame_counts_in_the_terms_whose_truth_it_has():
         error = (outputs["keypoints"] - batch["keypoints"])[0].numpy()[labelled]
         half_cube = float(batch["cube"][0]) / 2
         wanted = np.abs(error).mean()
-        if config.kind == "mse":
+        if config.loss == "mse":
             wanted = (error**2).sum(axis=-1).mean() / half_cube**2
         np.testing.assert_allclose(terms["real_keypoints"], wanted, rtol=1e-4)
         assert set(terms) == {*synthetic, "real_keypoints"}
@@ -147,7 +159,7 @@ def test_each_frame_counts_in_the_terms_whose_truth_it_has():
 def test_real_frames_without_labels_cost_nothing():
     model = small_model()
     batch = mixed(example(model), np.zeros(36))
-    terms = mean_terms(model.network(batch), batch, LossConfig())
+    terms = mean_terms(model.network(batch), batch, Loss())
     assert float(terms["real_keypoints"]) == 0.0
 
 

@@ -88,53 +88,22 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path):
 
 def test_averages_begin_at_the_initial_weights(tmp_path):
     """Not at the random ones before them: the first validation is of what was given."""
-    from dgn_tf import train
+    from dgn_tf.config import Train
     from dgn_tf.model_folder import load_weights, save_model_folder
     from dgn_tf.network import DualGridNet
     from dgn_tf.network_config import NetworkConfig
+    from dgn_tf.training.building import build_model, build_optimizer
     from dgn_tf.training.callbacks import averaged_weights
     from tests.tiny_template import tiny_template
 
-    settings = {
-        "mixed_precision": False,
-        "similarity_solver": "horn",
-        "bfloat16": False,
-        "network": "default",
-        "blocks": None,
-        "features": 4,
-        "norm": None,
-        "mesh_norm": None,
-        "scale": None,
-        "extension_stride": None,
-        "image_channels": ["8", "8"],
-        "mesh_channels": ["8", "8"],
-        "correspondence_weight": 1.0,
-        "alpha": 1.0,
-        "vertices_sampled_weight": 1.0,
-        "keypoint_weight": 1.0,
-        "layer_weight": 1.0,
-        "real_keypoint_weight": 1.0,
-        "loss": "robust",
-        "steps": 10,
-        "decay_start": -1,
-        "learning_rate": 1e-3,
-        "warmup_steps": 1,
-        "weight_decay": 0.0,
-        "optimizer": "adamw",
-        "ema_momentum": 0.99,
-        "clip_norm": 0.0,
-        "jit_compile": False,
-        "unlabelled_records": "",
-        "energy_weight": 1.0,
-        "seed": 1,
-    }
+    settings = Train(image_channels=["8", "8"], mesh_channels=["8", "8"], features=4)
     sizes = NetworkConfig(image_channels=(8, 8), mesh_channels=(8, 8), features=4)
     given = DualGridNet(tiny_template(), sizes)
     given(given.example_inputs())
     save_model_folder(given, tmp_path / "model")
-    model = train.build_model(tiny_template(), settings)
+    model = build_model(tiny_template(), settings)
     load_weights(model.network, tmp_path / "model")
-    train.build_optimizer(model)
+    build_optimizer(model)
     with averaged_weights(model.network, model.optimizer):
         for got, wanted in zip(model.network.weights, given.weights, strict=True):
             np.testing.assert_array_equal(got.numpy(), wanted.numpy())

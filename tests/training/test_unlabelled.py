@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgn_tf.config import Loss, Train
 from dgn_tf.errors import InputError
 from dgn_tf.losses.energy import MULTI_VIEW, Energy, EnergyConfig, mean_terms
 from dgn_tf.network import DualGridNet
 from dgn_tf.network_config import NetworkConfig
 from dgn_tf.training import datasets
 from dgn_tf.training.real_frames import EXPERIMENT
-from dgn_tf.training.step import LossConfig, TrainingModel
+from dgn_tf.training.step import TrainingModel
 from dgn_tf.training.unlabelled import (
     UNLABELLED,
     HeldOutEnergy,
@@ -30,7 +31,7 @@ from tests.tiny_template import tiny_template
 
 STEPS, CAMERAS = 10, 2
 OWN = {"icp", "free_space", "lifting", "collision", "arap", "offset"}
-SETTINGS = {"data": "records", "batch_size": 3, "seed": 3, "unlabelled_steps": 2}
+SETTINGS = Train(data="records", batch_size=3, seed=3, unlabelled_steps=2)
 
 
 def written(folder, **changes):
@@ -50,7 +51,7 @@ def records(tmp_path_factory):
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     synthetic = write_records(tmp_path_factory.mktemp("synthetic"), tiny_template(), count=7)
-    return {**SETTINGS, "synthetic_records": str(synthetic)}
+    return dataclasses.replace(SETTINGS, synthetic_records=str(synthetic))
 
 
 def batches(settings, views, first, count):
@@ -65,7 +66,7 @@ def small_model(energy_weight=1.0):
     network(network.example_inputs())
     config = EnergyConfig(min_pixels=5, wrist_margin=math.inf, free_space=0.5)
     energy = Energy(tiny_template(), config)
-    model = TrainingModel(network, LossConfig(), 0.0, energy, energy_weight)
+    model = TrainingModel(network, Loss(), 0.0, energy, energy_weight)
     model.compile(tf.keras.optimizers.AdamW(1e-3, jit_compile=False))
     model.optimizer.build(network.trainable_variables)
     return model
@@ -204,15 +205,6 @@ def test_unfit_records_are_refused(tmp_path):
     (tmp_path / "train").mkdir()
     with pytest.raises(InputError, match="several splits; name"):
         UnlabelledViews(str(tmp_path)).description()
-
-
-def test_the_flags_defaults_are_those_of_the_energy():
-    from absl import flags
-
-    from dgn_tf import train
-
-    for name in train.ENERGY:
-        assert flags.FLAGS[name].default == getattr(EnergyConfig(), name), name
 
 
 def test_a_run_is_chosen_by_energy_and_resumes_with_the_same_records(tmp_path):
