@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dgn_tf.config import Train
 from dgn_tf.data.checksums import masked_crc32c
 from dgn_tf.data.feature_scan import scan_feature
 from dgn_tf.data.reader import RecordStore, record_dataset, record_offsets
@@ -191,7 +192,7 @@ def test_training_on_damaged_records_ends_in_a_line_that_names_them(damage, line
     dataset = record_dataset(str(folder), tiny_template(), 1, shuffle=False, repeat=False)
     model = Reader()
     model.compile()
-    settings = {"synthetic_records": str(folder), "real_records": ""}
+    settings = Train(synthetic_records=str(folder))
     with pytest.raises(InputError, match=line) as error, records_are_readable(settings):
         model.fit(dataset, verbose=0)
     assert str(folder) in str(error.value) and "\n" not in str(error.value)

@@ -10,6 +10,9 @@ import sys
 import pytest
 from PIL import Image
 
+from dgn_tf import config
+from dgn_tf.config import settings_of
+
 PAGES = ("README.md", "BUILD.md", "serving/README.md")
 SHARED_FLAGS = "dgn_tf.frame_command"  # of the programs that turn frames into meshes
 ABSL = {"flagfile", "help", "helpfull"}
@@ -55,6 +58,8 @@ def flags_of(checkout, module):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "").startswith("DEFINE_"):
             if isinstance(node.args[0], ast.Constant):  # others are defined in a loop
                 names.add(node.args[0].value)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "define_flags":
+            names |= {field.name for field, _ in settings_of(getattr(config, node.args[0].id))}
     return names
 
 

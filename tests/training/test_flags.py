@@ -46,7 +46,27 @@ def test_flags_of_the_network(parsed):
 
 def test_weights_of_all_terms_and_the_optimiser(parsed):
     """Distinct primes: a weight that went to another term would be seen."""
-    primes = iter([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0, 29.0, 31.0, 37.0, 41.0, 43.0])
+    primes = iter(
+        [
+            2.0,
+            3.0,
+            5.0,
+            7.0,
+            11.0,
+            13.0,
+            17.0,
+            19.0,
+            23.0,
+            29.0,
+            31.0,
+            37.0,
+            41.0,
+            43.0,
+            53.0,
+            59.0,
+            61.0,
+        ]
+    )
     names = [f.name for topic in (Loss, EnergyWeights) for f, _ in settings_of(topic)]
     w = {name: next(primes) for name in names if name != "loss"} | {"energy_weight": 47.0}
     settings = parsed(

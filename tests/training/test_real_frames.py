@@ -244,7 +244,9 @@ def test_held_out_frames_choose_the_best_checkpoint(tmp_path, monkeypatch):
 
     logs = epochs(2)
     assert logs["val_real_keypoints_mm"] == 7.0 and logs["val_keypoints_mm"] == 2.0
-    (tmp_path / "log.csv").write_text("val_keypoints_mm,val_real_keypoints_mm\n3.0,9.0\n2.0,7.0\n")
+    (tmp_path / "log.csv").write_text(
+        "epoch,val_keypoints_mm,val_real_keypoints_mm\n0,3.0,9.0\n1,2.0,7.0\n"
+    )
     epochs(1)  # resumed: 8 mm are no new best, though the synthetic figure is
     best = [figures["real_keypoints_mm"] for name, figures in saved if name == "best"]
     assert best == [9.0, 7.0]
