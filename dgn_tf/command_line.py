@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from dgn_tf.config import settings_of
+from dgn_tf.setting import settings_of
 
 # What this module defines counts as the flags of the module that asks for them.
 flags.disclaim_key_flags()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
-from dgn_tf import command_line, config, errors
+from dgn_tf import command_line, config, errors, setting
 from dgn_tf.config import Train
 from dgn_tf.errors import InputError
 from dgn_tf.training.building import build_model, build_optimizer, network_config
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 command_line.define_flags(Train)
 
-MAY_CHANGE = config.may_change(Train)
+MAY_CHANGE = setting.may_change(Train)
 
 
 def main(_):
@@ -148,7 +148,7 @@ def _described(settings: Train) -> _Run:
         if facts:
             info[name] = facts
             logging.info("%s: %s", name, facts)
-    values = config.values_of(settings)
+    values = setting.values_of(settings)
     folder, flagfile = pathlib.Path(settings.output_dir), command_line.as_flagfile(values)
     return _Run(settings, folder, values | hashes, flagfile, template, info, real, unlabelled)
 
@@ -171,7 +171,7 @@ def _fit(run: _Run, model, where, held: contextlib.ExitStack) -> None:
         # Only now: flags that are wrong so far leave no folder behind.
         run_folder.begin_alone(folder, held)
         resumed = run_folder.open_run_folder(
-            folder, run.identity, run.flagfile, MAY_CHANGE, config.values_of(Train())
+            folder, run.identity, run.flagfile, MAY_CHANGE, setting.values_of(Train())
         )
     # Not before: the averages begin at the weights that the optimiser is built with.
     with where.scope():

@@ -12,13 +12,13 @@ import pathlib
 
 from absl import logging
 
-from dgn_tf import command_line, config, errors
+from dgn_tf import command_line, errors, setting
 from dgn_tf.config import TrainLocaliser
 from dgn_tf.errors import InputError
 
 command_line.define_flags(TrainLocaliser)
 
-MAY_CHANGE = config.may_change(TrainLocaliser)
+MAY_CHANGE = setting.may_change(TrainLocaliser)
 
 
 def main(_):
@@ -60,7 +60,7 @@ def train(settings: TrainLocaliser, held: contextlib.ExitStack) -> None:
     from dgn_tf.training import callbacks, run_folder
     from dgn_tf.training.schedule import WarmupHoldDecay, averaging_optimizer
 
-    values = config.values_of(settings)
+    values = setting.values_of(settings)
     flagfile = command_line.as_flagfile(values)
     template = HandTemplate.load(settings.template or DEFAULT_TEMPLATE_PATH)
     identity = values | {"template_hash": template.hash}
@@ -71,7 +71,7 @@ def train(settings: TrainLocaliser, held: contextlib.ExitStack) -> None:
     if settings.init_weights:
         start_from(network, settings.init_weights)
     run_folder.begin_alone(folder, held)
-    defaults = config.values_of(TrainLocaliser())
+    defaults = setting.values_of(TrainLocaliser())
     run_folder.open_run_folder(folder, identity, flagfile, MAY_CHANGE, defaults)
     steps, start = settings.steps, settings.decay_start
     start = int(0.4 * steps) if start < 0 else start

@@ -1,9 +1,9 @@
-"""How often `--hand=auto` tells a right hand from a left one, in whole synthetic frames.
+"""How well one frame tells a right hand from a left one, in whole synthetic frames.
 
     python -m experiments.which_hand --saved_model=saved_models/dgn
 
 Every second frame is mirrored, which makes its right hand a left one. Frames in which no hand is
-found are counted apart.
+found are counted apart. The log odds a mm are what `dgn_tf.hand_side` decides recordings by.
 """
 
 import os
@@ -21,13 +21,12 @@ _SEED = flags.DEFINE_integer("seed", 21, "Of the frames.", lower_bound=0)
 
 def main(_):
     from dgn_tf import data
-    from dgn_tf.errors import InputError
-    from dgn_tf.predictor import HandMeshPredictor
+    from dgn_tf.predictor import HandMeshPredictor, NoHandError
     from dgn_tf.template import load_template
 
     predictor = HandMeshPredictor(_SAVED_MODEL.value)
     template, config = load_template(), data.SynthesisConfig.load(_CONFIG.value)
-    right, lost = [], 0
+    evidence, lost = [], 0  # mm for the side that is true
     for index in range(_FRAMES.value):
         frame = data.render_frame(template, config, _SEED.value, index)
         depth, camera = frame["depth"].astype(np.float32), frame["intrinsics"].copy()
@@ -35,14 +34,27 @@ def main(_):
         if hand == "left":
             depth, camera[2] = depth[:, ::-1], depth.shape[1] - 1 - camera[2]
         try:
-            found = predictor(depth, camera, hand="auto", name=f"frame {index}")
-        except InputError:
+            for_right = predictor.side_evidence(depth, camera, name=f"frame {index}")
+        except NoHandError:
             lost += 1
             continue
-        right.append(found.hand == hand)
+        evidence.append(for_right if hand == "right" else -for_right)
+    right = 100 * np.mean(np.array(evidence) > 0)
     print(
-        f"{len(right)} frames with a find: the side is right in {100 * np.mean(right):.0f} %; "
-        f"{lost} without one"
+        f"{len(evidence)} frames with a find: the side is right in {right:.0f} %; {lost} without "
+        f"one; log odds {log_odds_per_mm(evidence):.2f} a mm"
+    )
+
+
+def log_odds_per_mm(evidence) -> float:
+    """Slope of the logistic regression, through 0, of the true side on the evidence for it, mm."""
+    from scipy.optimize import minimize_scalar
+
+    mm = np.asarray(evidence, float)
+    return float(
+        minimize_scalar(
+            lambda slope: np.logaddexp(0, -slope * mm).mean(), bounds=(0.0, 50.0), method="bounded"
+        ).x
     )
 
 

@@ -10,7 +10,8 @@ import pytest
 from absl import flags
 
 from dgn_tf import command_line
-from dgn_tf.config import Train, TrainLocaliser, setting, settings_of, values_of
+from dgn_tf.config import Train, TrainLocaliser
+from dgn_tf.setting import setting, settings_of, values_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 PROGRAMS = sorted(

@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 
+from dgn_tf.data.crops import NEAR_MM
 from dgn_tf.data.scene import MAX_SOLIDS, SOLID_FIELDS, person_behind, render_solids
 from dgn_tf.data.sensor import observe
 from dgn_tf.data.settings import SynthesisConfig
-from dgn_tf.data.synthesis import NEAR_MM, drawn_hand, laid_out
+from dgn_tf.data.synthesis import drawn_hand, laid_out
 from dgn_tf.geometry.raster import render_mesh
 
 

@@ -2,9 +2,12 @@
 
 Length runs from the wrist along the longest finger to its tip, breadth across the knuckles, and a
 finger's breadth is that of the index finger at its middle joint. Means and deviations of men and
-women: Pheasant and Haslegrave, *Bodyspace* (3rd ed., 2006), anthropometric estimates for the hand
-(British adults): 189 +- 10 and 174 +- 9 mm, 87 +- 5 and 76 +- 4 mm, 21 +- 1 and 18 +- 1 mm; breadth
-to length 0.46 and 0.44. The correlation of the three in one sex is an assumption.
+women after Pheasant and Haslegrave, *Bodyspace* (3rd ed., 2006), anthropometric estimates for the
+hand of British adults: 189 +- 10 and 174 +- 9 mm, 87 +- 5 and 76 +- 4 mm, 21 +- 1 and 18 +- 1 mm;
+breadth to length 0.46 and 0.44. The book was not at hand; other surveys agree for length and
+breadth: 190 and 176, 86 and 77 mm in Ibeachu, Abu and Didia, *Asian J. Medical Sciences* 3 (2011),
+185 and 168 mm in Binvignat et al., *Int. J. Morphology* (2012). The finger's breadth was not
+compared, and the correlation of the three in one sex is an assumption.
 """
 
 import math

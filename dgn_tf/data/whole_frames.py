@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dgn_tf.data import scene
+from dgn_tf.data.crops import NEAR_MM
 from dgn_tf.data.scene import MAX_SOLIDS, SOLID_FIELDS, person_behind, render_solids
 from dgn_tf.data.sensor import observe
 from dgn_tf.data.settings import SynthesisConfig
-from dgn_tf.data.synthesis import NEAR_MM, DrawnHand, drawn_hand, laid_out
+from dgn_tf.data.synthesis import DrawnHand, drawn_hand, laid_out
 from dgn_tf.geometry import mirror
 from dgn_tf.geometry.raster import rasterize
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dgn_tf import config
-from dgn_tf.config import settings_of
+from dgn_tf.setting import settings_of
 
 PAGES = ("README.md", "BUILD.md", "serving/README.md")
 SHARED_FLAGS = "dgn_tf.frame_command"  # of the programs that turn frames into meshes

@@ -6,8 +6,9 @@ import pytest
 from absl import flags
 
 from dgn_tf import command_line
-from dgn_tf.config import EnergyWeights, Loss, Train, settings_of
+from dgn_tf.config import EnergyWeights, Loss, Train
 from dgn_tf.network_config import PRESETS
+from dgn_tf.setting import settings_of
 from dgn_tf.training.building import build_model, network_config
 from tests.tiny_template import tiny_template
 

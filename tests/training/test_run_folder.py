@@ -37,7 +37,8 @@ def test_a_default_does_not_stand_in_for_what_the_run_says(tmp_path):
 
 def test_the_flags_of_the_trainer_before_real_frames_still_resume(tmp_path):
     """The settings of runs that were begun then, by today's defaults."""
-    from dgn_tf.config import EnergyWeights, Train, may_change, values_of
+    from dgn_tf.config import EnergyWeights, Train
+    from dgn_tf.setting import may_change, values_of
 
     own = values_of(Train())
     new = {
