@@ -4,8 +4,8 @@ HDF5 is a language more than a format: a data set may be another file's bytes, a
 output, or of a shape that no memory holds. Of all this the weights of a network have nothing.
 """
 
-import errno
 import hashlib
+import io
 import pathlib
 
 import h5py
@@ -29,10 +29,14 @@ def save_weights(network, file: pathlib.Path) -> str:
     Raises:
         OSError: it can't be written.
     """
-    try:
-        network.save_weights(str(file), save_format="h5")
-    except RuntimeError as error:  # of h5py where a file can't be closed
-        raise OSError(errno.EIO, str(error).strip().splitlines()[0]) from error
+    from keras.src.saving.legacy.hdf5_format import save_weights_to_hdf5_group
+
+    # What `network.save_weights` does, but in memory: HDF5 can end the process by a signal where a
+    # disk is full when it closes its file.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as group:
+        save_weights_to_hdf5_group(group, network)
+    file.write_bytes(content.getvalue())
     return sha256_of(file)
 
 
