@@ -355,7 +355,15 @@ class Devices:
     """Devices and arithmetic"""
 
     jit_compile: bool = setting(False, "Compile the step with XLA (slower on CPU, see BUILD.md).")
-    mixed_precision: bool = setting(False, "Convolve in float16, for GPUs.")
+    mixed_precision: bool = setting(
+        False, "Convolve in --mixed_precision_type, for GPUs; geometry and losses stay float32."
+    )
+    mixed_precision_type: str = setting(
+        "float16",
+        "Type of --mixed_precision's convolutions. With float16 the loss is scaled; steps whose "
+        "gradients overflow are left out, and log.csv has their share as steps_left_out.",
+        choices=("float16", "bfloat16"),
+    )
     bfloat16: bool = setting(
         False,
         "Convolve and multiply matrices of the training step in bfloat16, for CPUs with AVX-512 "

@@ -60,7 +60,8 @@ class DualGridNet(tf.keras.Model):
     def __init__(
         self, template: HandTemplate | dict, config: NetworkConfig | dict | None = None, **kwargs
     ):
-        super().__init__(**kwargs)
+        # Its own arithmetic is geometry in mm: float32, whatever its networks' convolutions have.
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.template = HandTemplate.from_config(template)
         config = config or NetworkConfig()
         self.config = NetworkConfig(**config) if isinstance(config, dict) else config
@@ -150,7 +151,7 @@ class DualGridNet(tf.keras.Model):
         return {"confidence": raw, "keypoint_confidence": keypoints}
 
     def confidence_features(self, outputs, inputs):
-        """[B, V, 12] what `calibration` is given, see `confidence.calibration.features`."""
+        """[B, V, 14] what `calibration` is given, see `confidence.calibration.features`."""
         return confidence.features(outputs, inputs, outputs["occupancy"])
 
     def see(self, pixels, centre, training=None):

@@ -57,8 +57,8 @@ def checked(settings: Train) -> Train:
     _check_strategy(settings)
     if settings.bfloat16 and settings.mixed_precision:
         raise InputError(
-            "--bfloat16 and --mixed_precision are one or the other: bfloat16 on CPUs, float16 on "
-            "GPUs."
+            "--bfloat16 and --mixed_precision are one or the other: --bfloat16 on CPUs, "
+            "--mixed_precision on GPUs."
         )
     if settings.smoke:
         settings = dataclasses.replace(settings, **config.SMOKE)

@@ -26,7 +26,14 @@ _SINCE_VERSION_2 = {
     "pose": ("measures_spread", "tucked_share"),
     "place": ("wrist_bend_mm",),
     "scene": ("table_share", "table_tilt_degrees", "table_gap_mm"),
-    "sensor": ("widen_share", "widen_mm", "complete_share", "window_px"),
+    "sensor": (
+        "widen_share",
+        "widen_mm",
+        "complete_share",
+        "window_px",
+        "window_mm",
+        "window_reach_mm",
+    ),
 }
 
 
@@ -65,18 +72,19 @@ class SynthesisConfig:
         distance_mm=(280.0, 1100.0),
         wrist_bend_mm=15.0,
     )
-    scene: SceneSettings = SceneSettings(background_gap_mm=(3.0, 700.0), table_share=0.3)
+    scene: SceneSettings = SceneSettings(background_gap_mm=(3.0, 700.0), table_share=0.4)
     sensor: SensorSettings = SensorSettings(
         clean_share=0.0,
         correlated_at_1m_mm=(0.1, 4.0),
         axial_mm=(0.03, 1.0),
         axial_at_1m_mm=(0.1, 4.0),
         smooth_share=0.45,
-        widen_share=0.5,
+        widen_share=0.3,
+        widen_mm=(0.0, 2.0),
         complete_share=0.4,
     )
     # How often each of `sensors` is drawn.
-    sensor_shares: tuple[float, ...] = (0.3, 0.3, 0.2, 0.2)
+    sensor_shares: tuple[float, ...] = (0.25, 0.3, 0.27, 0.18)
     structured_light: SensorSettings = STRUCTURED_LIGHT
     stereo: SensorSettings = STEREO
     time_of_flight: SensorSettings = TIME_OF_FLIGHT

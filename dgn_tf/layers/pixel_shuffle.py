@@ -5,7 +5,7 @@ import tensorflow as tf
 
 class _Shuffle(tf.keras.layers.Layer):
     def __init__(self, block_size: int = 2, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "autocast": False})  # it moves numbers, of any type
         self.block_size = block_size
 
     def get_config(self):

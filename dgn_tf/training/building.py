@@ -15,11 +15,16 @@ def build_model(template, settings: Train):
     from dgn_tf.training.schedule import WarmupHoldDecay, averaging_optimizer
     from dgn_tf.training.step import TrainingModel
 
-    if settings.mixed_precision:
-        tf.keras.mixed_precision.set_global_policy("mixed_float16")
     if settings.bfloat16:
         bfloat16.switch_on()
-    network = DualGridNet(template, network_config(settings))
+    before = tf.keras.mixed_precision.global_policy()
+    if settings.mixed_precision:
+        # Of the layers that ask for no type of their own: convolutions, not geometry.
+        tf.keras.mixed_precision.set_global_policy(f"mixed_{settings.mixed_precision_type}")
+    try:
+        network = DualGridNet(template, network_config(settings))
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
     network.similarity_fit.solver = settings.similarity_solver
     network(network.example_inputs())
     steps, start = settings.steps, settings.decay_start
@@ -28,7 +33,7 @@ def build_model(template, settings: Train):
     optimizer = averaging_optimizer(
         settings.optimizer, schedule, settings.weight_decay, settings.ema_momentum
     )
-    if settings.mixed_precision:
+    if settings.mixed_precision and settings.mixed_precision_type == "float16":
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
     energy = None
     if settings.unlabelled_records:

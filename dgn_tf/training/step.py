@@ -131,19 +131,38 @@ class TrainingModel(tf.keras.Model):
             else:
                 terms, logged = self.energy_step(batch, self.energy)
             total = supervised.weighted_sum(terms, self.weights_of_terms())
-            scaled = total
-            if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
-                scaled = self.optimizer.get_scaled_loss(total)
+            scaled = self.optimizer.get_scaled_loss(total) if self._scales_loss else total
         gradients = tape.gradient(scaled, variables)
-        if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+        if self._scales_loss:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         gradients, total, terms = replicas.summed((gradients, total, terms))
         norm = tf.linalg.global_norm(gradients)
         if self.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
+        logged |= self._apply(gradients, total, norm)
+        return {"loss": total, **terms, **logged}
+
+    @property
+    def _scales_loss(self) -> bool:
+        return isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+
+    def _apply(self, gradients, total, norm) -> dict:
+        """A step of the optimiser where all is finite; returns what is logged of it.
+
+        Gradients that overflow under a finite loss are float16's: the optimiser leaves the step out
+        and lowers its scale; the step counts all the same, so that a run can resume.
+        """
+        variables = self.network.trainable_variables
         finite = tf.math.is_finite(total) & tf.math.is_finite(norm)
-        replicas.apply_if(finite, self.optimizer, gradients, variables)
-        return {"loss": total, **terms, **logged, "gradient_norm": norm}
+        if not self._scales_loss:
+            replicas.apply_if(finite, self.optimizer, gradients, variables)
+            return {"gradient_norm": norm}
+        replicas.apply_if(tf.math.is_finite(total), self.optimizer, gradients, variables)
+        left_out = tf.math.is_finite(total) & ~finite
+        return {
+            "gradient_norm": tf.where(left_out, 0.0, norm),
+            "steps_left_out": tf.cast(left_out, tf.float32),
+        }
 
     def weights_of_terms(self) -> dict[str, float]:
         """Name of any term of a step -> its weight in the loss."""

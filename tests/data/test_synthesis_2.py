@@ -182,26 +182,29 @@ def edge_frame(size=96):
     return clean, face, barycentric
 
 
+QUIET = dict(  # a sensor that does nothing but what a test asks it for
+    shadow_share=0.0,
+    edge_jitter_px=(0.0, 0.0),
+    edge_missing=(0.0, 0.0),
+    edge_flying=(0.0, 0.0),
+    blobs=(0.0, 0.0),
+    patch_threshold=(9.0, 9.0),
+    speckle=(0.0, 0.0),
+    smooth_share=0.0,
+    grazing_missing=(0.0, 0.0),
+    correlated_at_1m_mm=(1e-3, 1e-3),
+    axial_mm=(1e-3, 1e-3),
+    axial_at_1m_mm=(1e-3, 1e-3),
+    step_at_1m_mm=(1e-3, 1e-3),
+    window_px=(0.0, 0.0),
+    window_mm=(0.0, 0.0),
+    widen_share=0.0,
+)
+
+
 @pytest.mark.parametrize("radius_mm, fx", [(4.0, 400.0), (8.0, 200.0), (2.5, 400.0)])
 def test_near_surfaces_widen_by_the_millimetres_asked_for(radius_mm, fx):
-    quiet = dict(
-        shadow_share=0.0,
-        edge_jitter_px=(0.0, 0.0),
-        edge_missing=(0.0, 0.0),
-        edge_flying=(0.0, 0.0),
-        blobs=(0.0, 0.0),
-        patch_threshold=(9.0, 9.0),
-        speckle=(0.0, 0.0),
-        smooth_share=0.0,
-        widen_share=1.0,
-        widen_mm=(radius_mm, radius_mm),
-        grazing_missing=(0.0, 0.0),
-        correlated_at_1m_mm=(1e-3, 1e-3),
-        axial_mm=(1e-3, 1e-3),
-        axial_at_1m_mm=(1e-3, 1e-3),
-        step_at_1m_mm=(1e-3, 1e-3),
-        window_px=(0.0, 0.0),
-    )
+    quiet = {**QUIET, "widen_share": 1.0, "widen_mm": (radius_mm, radius_mm)}
     config = with_sensor(SynthesisConfig(), **quiet)
     widths, labelled = [], []
     for index in range(40):
@@ -217,6 +220,23 @@ def test_near_surfaces_widen_by_the_millimetres_asked_for(radius_mm, fx):
         labelled.append(out[2][48, np.flatnonzero(near[48])[0], 0])
     assert abs((np.mean(widths) - 32) / 2 * 400.0 / fx - radius_mm) < 0.25 * 400.0 / fx
     assert set(labelled) == {32 / 96}  # the widened pixels are labelled as the edge
+
+
+@pytest.mark.parametrize("window_mm, fx", [(8.0, 400.0), (12.0, 300.0)])
+def test_stereos_windows_fuse_what_is_within_their_reach(window_mm, fx):
+    """A hand 25 mm above its table: windows make a slope of the step, as wide as they are."""
+    clean, face, barycentric = edge_frame()
+    clean[clean == 900.0] = 425.0
+    slopes = {}
+    for reach_mm in (20.0, 40.0):
+        sensor = dict(window_mm=(window_mm,) * 2, window_reach_mm=(reach_mm,) * 2)
+        config = with_sensor(SynthesisConfig(), **{**QUIET, **sensor})
+        out = np.empty_like(clean), np.empty_like(face), np.empty_like(barycentric)
+        observe(config.sensors, config.sensor_shares, 0, 0, 1.0, fx, clean, face, barycentric, *out)
+        slopes[reach_mm] = (out[0][48, :48] < 424.5) & (out[0][48, :48] > 400.5)
+        np.testing.assert_array_equal(out[1], face)  # what a pixel shows stays what it is
+    assert not slopes[20.0].any()
+    assert slopes[40.0].sum() == 2 * round(window_mm * fx / 400.0)
 
 
 def statistics(template, kind):
