@@ -275,7 +275,8 @@ def record_dataset(
         serialized, found = tf.numpy_function(load, [step], (tf.string, tf.int64))
         serialized.set_shape([len(rows) if repeat or total % batch_size == 0 else None])
         decoded = schema.decode_batch(serialized, template, size)
-        return targets(possible.checked(decoded, found, store.refuse_impossible), template)
+        cube = possible.checked(decoded["cube"], decoded, found, store.refuse_impossible)
+        return targets(decoded | {"cube": cube}, template)
 
     last = tf.int64.max if repeat else -(-total // batch_size)
     steps = tf.data.Dataset.range(start_step, last)

@@ -59,8 +59,16 @@ class ViewRecords:
 
     def parse(self, serialized, row) -> dict[str, tf.Tensor]:
         """Record `row` of `store`, see `view_schema.parse_step`; its values can be."""
-        step = view_schema.parse_step(serialized, len(self.cameras), self.keypoints)
-        return possible.checked(step, row, self.store.refuse_impossible)
+        step = self.parse_unseen(serialized)
+        return step | {"cube": self.checked(step["cube"], step, row)}
+
+    def parse_unseen(self, serialized) -> dict[str, tf.Tensor]:
+        """See `parse`; whether its values can be is left to `checked`, of many at once."""
+        return view_schema.parse_step(serialized, len(self.cameras), self.keypoints)
+
+    def checked(self, through, values, rows) -> tf.Tensor:
+        """See `possible.checked`."""
+        return possible.checked(through, values, rows, self.store.refuse_impossible)
 
     @property
     def folder(self) -> str:
@@ -250,14 +258,15 @@ def view_dataset(
         return records.store.read(steps[example]), steps[example], places[example]
 
     def make(number, serialized, row, place):
-        step = records.parse(serialized, row)
+        step = records.parse_unseen(serialized)
         view = augmented_view(_one_view(step, place), augment or NONE, seed, number, 0, size)
-        return {
+        example = {
             **view,
             "rig_known": tf.cast(step["rig_known"], tf.float32),
             "camera": step["cameras"][place],
             **{name: step[name] for name in ("index", "left", "frame_width")},
         }
+        return example, possible.limited(step), row
 
     examples = endless_order(len(steps), shuffle, seed)
     return _batches(
@@ -266,6 +275,7 @@ def view_dataset(
         load,
         (tf.string, tf.int64, tf.int64),
         make,
+        records.checked,
         batch_size,
         start_step,
         repeat,
@@ -324,13 +334,13 @@ def step_dataset(
         return records.store.read(row), row, labelled[example].astype(np.float32)
 
     def make(number, serialized, row, has_labels):
-        step = records.parse(serialized, row)
+        step = records.parse_unseen(serialized)
         views = [
             augmented_view(_one_view(step, place), augment or NONE, seed, number, turn, size)
             for turn, place in enumerate(places)
         ]
         batch = {name: tf.stack([view[name] for view in views]) for name in views[0]}
-        return {
+        example = {
             **batch,
             "cube": step["cube"],
             "keypoints": batch["keypoints"] * has_labels,
@@ -340,6 +350,7 @@ def step_dataset(
             "camera": tf.gather(step["cameras"], places),
             **{name: step[name] for name in ("index", "left", "frame_width")},
         }
+        return example, possible.limited(step), row
 
     examples = endless_order(len(steps), shuffle, seed)
     return _batches(
@@ -348,6 +359,7 @@ def step_dataset(
         load,
         (tf.string, tf.int64, tf.float32),
         make,
+        records.checked,
         batch_size,
         start_step,
         repeat,
@@ -392,7 +404,8 @@ def _batches(
     rows_of: Callable[[np.ndarray], np.ndarray],
     load: Callable[[int], tuple],
     types: tuple[tf.DType, ...],
-    make: Callable[..., dict[str, tf.Tensor]],
+    make: Callable[..., tuple],
+    checked: Callable[..., tf.Tensor],
     batch_size: int,
     start_step: int,
     repeat: bool,
@@ -400,7 +413,10 @@ def _batches(
     threads: int | None,
     share: Share = WHOLE,
 ) -> tf.data.Dataset:
-    """Batches of `make`(number, *`load`(row)) for the run's examples, from a batch on."""
+    """Batches of `make`(number, *`load`(row)) for the run's examples, from a batch on.
+
+    `make` gives an example, what of its record is to be looked at, and the record's number.
+    """
 
     def read(number):
         return load(int(rows_of(np.array([number]))[0]))
@@ -411,6 +427,9 @@ def _batches(
             tensor.set_shape([])
         return make(number, *loaded)
 
+    def seen(batch, values, rows):
+        return batch | {"cube": checked(batch["cube"], values, rows)}
+
     last = sys.maxsize if repeat else total
     numbers = tf.data.Dataset.range(start_step * batch_size, last)
     rows = share.rows(batch_size)
@@ -419,5 +438,5 @@ def _batches(
         numbers = numbers.unbatch()
     examples = numbers.map(example, num_parallel_calls=threads)
     whole = repeat or total % batch_size == 0
-    batches = examples.batch(len(rows), drop_remainder=whole)
+    batches = examples.batch(len(rows), drop_remainder=whole).map(seen)
     return batches.prefetch(prefetch).with_options(unsharded())

@@ -5,6 +5,7 @@ timer closes the connection at the deadline, which ends whatever waits for it.
 """
 
 import contextlib
+import functools
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import connection, connectionpool
 
 _thread = threading.local()
 
@@ -30,8 +30,10 @@ class Deadline:
         self._lock = threading.Lock()
 
     def watch(self, used) -> None:
-        """Notes a connection that the request uses."""
+        """Notes a connection that the request uses; TimeoutError where it is too late for it."""
         with self._lock:
+            if self.passed:
+                raise TimeoutError("the deadline has passed")
             self._connections.append(used)
 
     def end(self) -> None:
@@ -68,32 +70,43 @@ def session() -> requests.Session:
 
 
 class _Watched:
-    """A connection that tells the deadline of its thread when it is used."""
+    """A connection that tells the deadline of its thread when it is opened and when it is used."""
+
+    def connect(self):
+        self._tell()
+        return super().connect()  # type: ignore[misc]
 
     def putrequest(self, *args, **kwargs):
+        self._tell()
+        return super().putrequest(*args, **kwargs)  # type: ignore[misc]
+
+    def _tell(self):
         limit = getattr(_thread, "limit", None)
         if limit is not None:
             limit.watch(self)
-        return super().putrequest(*args, **kwargs)  # type: ignore[misc]
 
 
-class _Http(_Watched, connection.HTTPConnection):
-    pass
+@functools.cache
+def _watched(pool):
+    """The kind of pool, with connections that are watched."""
+    kept = type("_Connection", (_Watched, pool.ConnectionCls), {})
+    return type("_Pool", (pool,), {"ConnectionCls": kept})
 
 
-class _Https(_Watched, connection.HTTPSConnection):
-    pass
-
-
-class _HttpPool(connectionpool.HTTPConnectionPool):
-    ConnectionCls = _Http
-
-
-class _HttpsPool(connectionpool.HTTPSConnectionPool):
-    ConnectionCls = _Https
+def _watch(manager) -> None:
+    pools = manager.pool_classes_by_scheme.items()
+    manager.pool_classes_by_scheme = {scheme: _watched(pool) for scheme, pool in pools}
 
 
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args, **kwargs):
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        _watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy, **kwargs):
+        """The proxy's connections: those of the environment's `http_proxy` and `https_proxy`."""
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not known:
+            _watch(manager)
+        return manager

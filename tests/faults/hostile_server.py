@@ -12,10 +12,12 @@ class HostileServer:
     Attributes:
         url: of the server.
         answers: signature's name to answer.
+        tunnel: what it does where it is taken for a proxy and asked for a tunnel.
     """
 
     def __init__(self):
         self.answers = {}
+        self.tunnel = None
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -30,6 +32,10 @@ class HostileServer:
                 answer = outer.answers.get(signature, b"")
                 with contextlib.suppress(OSError):  # the client has gone
                     answer(self) if callable(answer) else send(self, answer)
+
+            def do_CONNECT(self):
+                with contextlib.suppress(OSError):
+                    outer.tunnel(self)
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

@@ -1,6 +1,7 @@
 """Damaged records: every program that reads or keeps them says so, and none reads other values."""
 
 import random
+import struct
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from dgn_tf.data.record_folder import is_whole
 from dgn_tf.data.views import open_views, step_dataset, view_dataset
 from dgn_tf.errors import InputError, input_error_within
 from dgn_tf.training.datasets import records_are_readable
+from experiments.cost_of_checks import unchecked_records
 from tests.faults.mutations import HOW_MANY, mutated
 from tests.records import write_records
 from tests.tiny_template import tiny_template
@@ -157,6 +159,24 @@ def test_missing_and_short_shards_are_noticed(tmp_path):
     assert "2 records, description.json says 3" in told(read_synthetic, folder)
     shard.rename(tmp_path / "synthetic-00001-of-00002.tfrecord")
     assert "records, description.json says" in told(read_synthetic, folder)
+
+
+def test_the_cost_of_checks_is_measured_against_reading_without_any(sets):
+    folder, read = sets["synthetic"]
+    shard = shard_of(folder)
+    good = shard.read_bytes()
+    try:
+        changed(shard, 2, "cube", 0, -1.0)
+        assert "record 2: " in told(read, folder)
+        with unchecked_records():
+            assert told(read, folder) == ""
+        place = good.rindex(struct.pack("<f", 300.0))  # the last record's cube
+        shard.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        assert "record 2 is damaged" in told(read, folder)
+        with unchecked_records():
+            assert told(read, folder) == ""
+    finally:
+        shard.write_bytes(good)
 
 
 class Reader(tf.keras.Model):

@@ -103,6 +103,57 @@ def test_a_slow_server_does_not_outlast_the_deadline(answer, ask):
     assert time.monotonic() - start < 2.0
 
 
+@pytest.fixture
+def proxied(server, monkeypatch):
+    """The server is a proxy that the environment names, between the client and another host."""
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, server.url)
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def ask(scheme="http", timeout_s=20.0):
+        client = dgn_tf.HandMeshClient(
+            rest=f"{scheme}://models.test:8501",
+            intrinsics=INTRINSICS,
+            timeout_s=timeout_s,
+            retries=0,
+        )
+        with client:
+            return client(FRAME, name="frame 7")
+
+    return ask
+
+
+@pytest.mark.parametrize("answer", [drip_headers, drip_body, silent])
+def test_a_slow_proxy_of_the_environment_does_not_outlast_the_deadline(
+    answer, proxied, server, good, predictor
+):
+    server.answers = {"png": reply(good[0]), "hand": reply(good[1])}
+    np.testing.assert_allclose(proxied().vertices, predictor(FRAME).vertices, atol=1e-3)
+    for signature in ("png", "hand"):
+        server.answers = {"png": reply(good[0]), "hand": reply(good[1]), signature: answer}
+        start = time.monotonic()
+        assert "deadline of 0.5 s" in refused(proxied, timeout_s=0.5)
+        assert time.monotonic() - start < 2.0
+
+
+@pytest.mark.parametrize("answer", [drip_headers, silent])
+def test_a_slow_tunnel_through_a_proxy_does_not_outlast_the_deadline(answer, proxied, server):
+    server.tunnel = answer
+    start = time.monotonic()
+    assert "deadline of 0.5 s" in refused(proxied, scheme="https", timeout_s=0.5)
+    assert time.monotonic() - start < 2.0
+
+
+def test_no_connection_is_opened_or_used_after_the_deadline(server):
+    from dgn_tf.serving import client_deadline
+
+    with client_deadline.session() as session, client_deadline.deadline(60) as limit:
+        limit.end()
+        with pytest.raises(OSError, match="deadline has passed"):
+            session.post(server.url, json={"signature_name": "png"})
+
+
 def endless(handler):
     handler.send_response(200)
     handler.send_header("Transfer-Encoding", "chunked")

@@ -25,16 +25,22 @@ TINY = [
     "--mesh_channels=8",
     "--features=4",
     "--batch_size=4",
-    "--steps=20",
-    "--steps_per_epoch=10",
+    "--steps=8",
+    "--steps_per_epoch=4",
     "--validation_frames=2",
     "--nosummaries",
 ]
-MIRRORED = """
+# Trains with each list of flags in turn, in a process of two devices.
+IN_TURN = """
+import json, sys
+from absl import flags
 from tests.training.two_replicas import two_devices
 two_devices()
-from dgn_tf import errors, train
-errors.run(train.main)
+from dgn_tf import train
+for arguments in map(json.loads, sys.argv[1:]):
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["train", *arguments])
+    train.main([])
 """
 
 
@@ -62,9 +68,10 @@ def finish(started):
     return process.returncode, log.read()
 
 
-def start_workers(folder, logs):
+def start_workers(folder, logs, *more):
     workers = [f"localhost:{port}" for port in free_ports(2)]
     command = ["-m", "dgn_tf.train", *TINY, "--strategy=multiworker", f"--output_dir={folder}"]
+    command += more
     return [
         start(
             *command,
@@ -77,14 +84,14 @@ def start_workers(folder, logs):
     ]
 
 
-def variables(folder, step=20):
+def variables(folder, step=8):
     """Of a checkpoint: weights, moving statistics, averages of the weights, Adam's moments."""
     reader = tf.train.load_checkpoint(str(folder / "checkpoints" / f"ckpt-{step}"))
     shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     return {name: reader.get_tensor(name) for name in shapes if types[name] == tf.float32}
 
 
-def assert_same_weights(folder, wanted, step=20):
+def assert_same_weights(folder, wanted, step=8):
     """Each tensor within 1e-4 of its norm."""
     found = {name: v for name, v in variables(folder, step).items() if name.startswith("network/")}
     assert len(found) > 20
@@ -93,65 +100,65 @@ def assert_same_weights(folder, wanted, step=20):
         assert difference <= 1e-4 * np.linalg.norm(wanted[name]), name
 
 
-@pytest.fixture(scope="module")
-def single(tmp_path_factory):
-    """What one process comes to."""
-    logs = tmp_path_factory.mktemp("single")
-    command = ["-m", "dgn_tf.train", *TINY, f"--output_dir={logs / 'run'}"]
-    code, output = finish(start(*command, logs=logs))
-    assert code == 0, output
-    return variables(logs / "run")
-
-
-def test_two_devices_of_a_process_train_to_the_weights_of_one(single, tmp_path):
-    arguments = [*TINY, "--strategy=mirrored", f"--output_dir={tmp_path / 'run'}"]
-    code, output = finish(start("-c", MIRRORED, *arguments, logs=tmp_path))
-    assert code == 0, output
-    assert_same_weights(tmp_path / "run", single)
-
-
-def test_muon_on_two_devices_is_muon_on_one(tmp_path):
-    # As wide as it takes for kernels to leave AdamW.
-    wide = [
-        *TINY,
-        "--network=default",
-        "--image_channels=32",
-        "--mesh_channels=32",
-        "--features=32",
-        "--steps=10",
-        "--optimizer=muon",
+def train_both(arguments, folder):
+    """Trains `folder`/one on one device and `folder`/two on two, in one process."""
+    runs = [
+        [*arguments, f"--output_dir={folder / 'one'}"],
+        [*arguments, f"--output_dir={folder / 'two'}", "--strategy=mirrored"],
     ]
-    one, two = tmp_path / "one", tmp_path / "two"
-    for code, output in (
-        finish(start("-m", "dgn_tf.train", *wide, f"--output_dir={one}", logs=tmp_path)),
-        finish(
-            start(
-                "-c", MIRRORED, *wide, "--strategy=mirrored", f"--output_dir={two}", logs=tmp_path
-            )
-        ),
-    ):
-        assert code == 0, output
-    assert_same_weights(two, variables(one, 10), 10)
+    code, output = finish(start("-c", IN_TURN, *map(json.dumps, runs), logs=folder))
+    assert code == 0, output
 
 
-def test_two_workers_survive_the_death_of_one_and_train_to_the_weights_of_one(single, tmp_path):
-    run = tmp_path / "run"
-    workers = start_workers(run, tmp_path)
-    checkpoint, end = run / "checkpoints" / "ckpt-10.index", time.monotonic() + 600
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("both")
+    train_both(TINY, folder)
+    return folder
+
+
+def test_two_devices_of_a_process_train_to_the_weights_of_one(both):
+    assert_same_weights(both / "two", variables(both / "one"))
+
+
+# As wide as it takes for kernels to leave AdamW.
+@pytest.mark.long  # in `make test` by two_replicas' check of the optimiser's steps
+def test_muon_on_two_devices_is_muon_on_one(tmp_path):
+    wide = ["--image_channels=32", "--mesh_channels=32", "--features=32"]
+    train_both(
+        [*TINY, "--network=default", *wide, "--steps=4", "--optimizer=muon"],
+        tmp_path,
+    )
+    assert_same_weights(tmp_path / "two", variables(tmp_path / "one", 4), 4)
+
+
+def killed_worker(folder, logs, *more):
+    """Starts two workers and kills one after a checkpoint; the other's exit code and output."""
+    workers = start_workers(folder, logs, *more)
+    checkpoint, end = folder / "checkpoints" / "ckpt-4.index", time.monotonic() + 600
     while not checkpoint.exists() and all(process.poll() is None for process, _ in workers):
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(0.01)
     workers[1][0].kill()
-    code, output = finish(workers[0])
+    return finish(workers[0])
+
+
+def test_a_worker_says_that_the_other_died(tmp_path):
+    code, output = killed_worker(tmp_path / "run", tmp_path, "--steps=40")
     assert code == 1 and re.search("worker 0 lost worker 1: .*start all workers again", output)
     assert "Traceback" not in output
 
+
+@pytest.mark.long  # in `make test` by the test above, and by the weights of two devices
+def test_two_workers_survive_the_death_of_one_and_train_to_the_weights_of_one(both, tmp_path):
+    run = tmp_path / "run"
+    killed_worker(run, tmp_path)
     results = [finish(worker) for worker in start_workers(run, tmp_path)]
     for code, output in results:
         assert code == 0, output
-        assert "resumed at step 10 of 20" in output
-    assert_same_weights(run, single)
-    assert json.loads((run / "last" / "config.json").read_text())["step"] == 20
+        assert "resumed at step 4 of 8" in output
+    assert_same_weights(run, variables(both / "one"))
+    assert json.loads((run / "last" / "config.json").read_text())["step"] == 8
     # The chief alone writes.
     assert len((run / "log.csv").read_text().splitlines()) == 3
 

@@ -12,9 +12,10 @@ import pytest
 
 from dgn_tf.training import estimate_pool, estimates
 from dgn_tf.training.estimates import LAG
-from tests.training.test_train import ROOT, weights
+from tests.training.test_train import ROOT, Killed, run, weights
 from tests.view_records import write_view_records
 
+LONG = pytest.mark.long
 TINY = [
     "--image_channels=8",
     "--mesh_channels=8",
@@ -50,18 +51,6 @@ def records(tmp_path_factory):
     return folder
 
 
-def run(*arguments):
-    import tensorflow as tf
-    from absl import flags
-
-    from dgn_tf import train
-
-    tf.keras.backend.clear_session()  # layers are named as in a process of their own
-    flags.FLAGS.unparse_flags()
-    flags.FLAGS(["train", *arguments])
-    train.main([])
-
-
 def killed_after(step, folder, *arguments):
     """Starts a run and kills it once the checkpoint of `step` is written."""
     process = subprocess.Popen(
@@ -82,13 +71,30 @@ def killed_after(step, folder, *arguments):
     assert process.returncode == -signal.SIGKILL
 
 
+def stopped_after(step, folder, *arguments):
+    """Begins a run, which ends once the checkpoint of `step` is written."""
+    from dgn_tf.training.run_folder import Checkpoints
+
+    save = Checkpoints.save
+
+    def last(checkpoints, number):
+        save(checkpoints, number)
+        if number == step:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Checkpoints, "save", last)
+        run(*arguments, f"--output_dir={folder}")
+
+
+@pytest.mark.parametrize("begin", [stopped_after, pytest.param(killed_after, marks=LONG)])
 def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
-    tmp_path, records, monkeypatch
+    begin, tmp_path, records, monkeypatch
 ):
     flags = *TINY, f"--unlabelled_records={records}"
-    killed_after(LAG, tmp_path / "killed", *flags)
-
     monkeypatch.setattr(estimates, "FARTHEST_MM", float("inf"))
+    begin(LAG, tmp_path / "killed", *flags)
+
     taken = {}
     take = estimate_pool.EstimatePool.take
 

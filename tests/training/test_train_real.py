@@ -9,8 +9,8 @@ from dgn_tf.errors import InputError
 from tests.view_records import write_view_records
 
 TINY = [
-    "--image_channels=8,8",
-    "--mesh_channels=8,8",
+    "--image_channels=8",
+    "--mesh_channels=8",
     "--features=4",
     "--batch_size=4",
     "--steps=2",

@@ -92,11 +92,20 @@ def test_views_are_flattened_step_by_step(settings, records):
     assert flat["cube"].shape == [2 * CAMERAS]
 
 
-def test_a_step_logs_the_terms_of_both_and_the_loss_is_their_weighted_sum(settings, records):
+@pytest.fixture(scope="module")
+def stepped():
+    """A model, and its step as a graph: of several views and of one alone."""
+    model = small_model(energy_weight=0.5)
+    return model, tf.function(model.train_step)
+
+
+def test_a_step_logs_the_terms_of_both_and_the_loss_is_their_weighted_sum(
+    settings, records, stepped
+):
+    model, step = stepped
     for multi_view, names in ((True, OWN | set(MULTI_VIEW)), (False, OWN)):
         views = UnlabelledViews(records, multi_view=multi_view, size=SIZE)
-        model = small_model(energy_weight=0.5)
-        logs = tf.function(model.train_step)(batches(settings, views, 0, 1)[0])
+        logs = step(batches(settings, views, 0, 1)[0])
         supervised = set(logs) - names - {"loss", "gradient_norm"}
         assert names < set(logs) and {"correspondence", "vertices_refined"} <= supervised
         weights = model.loss_config.weights()
@@ -128,11 +137,11 @@ def test_the_energy_reaches_both_networks(settings, records):
         assert reached & {v.ref() for v in head.trainable_variables}, head.name
 
 
-def test_unlabelled_batches_of_background_leave_the_supervised_terms(settings, records):
+def test_unlabelled_batches_of_background_leave_the_supervised_terms(settings, records, stepped):
     batch = batches(settings, UnlabelledViews(records, size=SIZE), 0, 1)[0]
     views = batch[UNLABELLED]
     empty = {**batch, UNLABELLED: {**views, "depth": tf.zeros_like(views["depth"])}}
-    logs = tf.function(small_model().train_step)(empty)
+    logs = stepped[1](empty)
     for name in OWN | set(MULTI_VIEW):
         assert float(logs[name]) == 0.0, name
     assert float(logs["loss"]) > 0 and math.isfinite(float(logs["gradient_norm"]))

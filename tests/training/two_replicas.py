@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from dgn_tf.layers.batch_norm import BatchNorm
 from dgn_tf.training import replicas
+from dgn_tf.training.muon import Muon
 
 
 def two_devices():
@@ -79,9 +80,40 @@ def check_batch_norm(strategy, rng):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5, err_msg=ours.name)
 
 
+def check_muon(strategy, rng):
+    """Steps along orthogonalised momentum are those of one process with all gradients."""
+    parts = rng.normal(size=[3, 2, 40, 32]).astype(np.float32)  # of three steps, two replicas
+    first = rng.normal(size=[40, 32]).astype(np.float32)
+
+    def begun():
+        kernel, optimizer = tf.Variable(first), Muon(0.1, jit_compile=False)
+        optimizer.build([kernel])
+        return kernel, optimizer
+
+    def step(gradient, kernel, optimizer):
+        replicas.apply_if(tf.constant(True), optimizer, replicas.summed([gradient]), [kernel])
+
+    alone, optimizer = begun()
+    for part in parts:
+        optimizer.apply_gradients([(tf.constant(part.sum(axis=0)), alone)])
+    with strategy.scope():
+        kernel, optimizer = begun()
+
+    def of_replica(part):
+        step(part[0], kernel, optimizer)
+
+    run = tf.function(lambda part: strategy.run(of_replica, args=(part,)))
+    for part in parts:
+        run(*halves(strategy, part))
+    assert np.abs(kernel.numpy() - first).mean() > 0.01
+    for copy in strategy.experimental_local_results(kernel):
+        np.testing.assert_allclose(copy.numpy(), alone.numpy(), atol=1e-5)
+
+
 if __name__ == "__main__":
     strategy = two_devices()
     rng = np.random.default_rng(4)
     check_means(strategy, rng)
     check_batch_norm(strategy, rng)
+    check_muon(strategy, rng)
     print("two replicas agree with one")
