@@ -106,14 +106,14 @@ class DualGridNet(keras.Model):
         )
 
     def call(self, inputs, training=None):
-        mask, seen, view_from_camera = self.look(inputs)
-        seen, view = self.upright(seen, view_from_camera, training)
+        mask, seen, view_from_camera = self.pixel_inputs(inputs)
+        seen, view = self.canonicalise(seen, view_from_camera, training)
         correspondences, features = self.image_network(seen, training)
         extended = self.extend(correspondences, features, seen)
         coordinate_map = self.mesh_network(extended, training)
-        return self.finish(inputs, mask, correspondences, extended[..., -1], coordinate_map, view)
+        return self.decode(inputs, mask, correspondences, extended[..., -1], coordinate_map, view)
 
-    def finish(self, inputs, mask, correspondences, occupancy, coordinate_map, view):
+    def decode(self, inputs, mask, correspondences, occupancy, coordinate_map, view):
         """All outputs of `call` from what the networks say: sampling, Eq. 3, skinning.
 
         Args:
@@ -155,7 +155,7 @@ class DualGridNet(keras.Model):
         """[B, V, 14] what `calibration` is given, see `confidence.calibration.features`."""
         return confidence.features(outputs, inputs, outputs["occupancy"])
 
-    def see(self, pixels, centre, training=None):
+    def canonical_pixels(self, pixels, centre, training=None):
         """What the image network gets: points, mask and normals, upright where that is wanted.
 
         Args:
@@ -168,9 +168,9 @@ class DualGridNet(keras.Model):
         """
         planes = tf.transpose(pixels * pixels[..., 3:], [0, 3, 1, 2])
         seen, view_from_camera = self._straight(planes, centre)
-        return self.upright(seen, view_from_camera, training)
+        return self.canonicalise(seen, view_from_camera, training)
 
-    def look(self, inputs):
+    def pixel_inputs(self, inputs):
         """What is known of the pixels before any network.
 
         Returns:
@@ -185,7 +185,7 @@ class DualGridNet(keras.Model):
         return planes[:, 3], *self._straight(planes, centre)
 
     def _straight(self, planes, centre):
-        """From [B, 4, S, S] of `crop_planes` to what `look` returns."""
+        """From [B, 4, S, S] of `crop_planes` to what `pixel_inputs` returns."""
         parts = [planes, pixel_normals(planes)] if self.config.normals else [planes]
         parts.append(1 - planes[:, 3:])  # background
         channels, size = 7 if self.config.normals else 4, planes.shape[2]
@@ -200,14 +200,16 @@ class DualGridNet(keras.Model):
         seen = tf.matmul(flat, matrix, transpose_a=True)  # [B, S * S, channels]
         return tf.reshape(seen, [-1, size, size, channels]), view_from_camera
 
-    def upright(self, seen, view_from_camera, training=None):
-        """Turns what `look` saw so that the palm points up; nothing without `config.upright`."""
+    def canonicalise(self, seen, view_from_camera, training=None):
+        """Turns `pixel_inputs` so that the palm points up; nothing without `config.upright`."""
         if self.palm_direction is None:
             return seen, None
-        return self.turn(seen, self.palm_direction(seen, training=training), view_from_camera)
+        return self.canonical_view(
+            seen, self.palm_direction(seen, training=training), view_from_camera
+        )
 
-    def turn(self, seen, direction, view_from_camera):
-        """`seen` of `look` turned by the palm's direction [B, 2], and the `View`."""
+    def canonical_view(self, seen, direction, view_from_camera):
+        """`seen` of `pixel_inputs` turned by the palm's direction [B, 2], and the `View`."""
         # The lookup has no gradient, so the direction learns by its own loss alone.
         turned_from_crop = upright.rotation_to_upright(tf.stop_gradient(direction))
         size, channels = self.config.image_size, seen.shape[-1]
@@ -225,7 +227,7 @@ class DualGridNet(keras.Model):
         )
 
     def image_network(self, seen, training=None):
-        """I_m and I_f from the pixels of `see` (Sec. 3.2).
+        """I_m and I_f from the pixels of `canonical_pixels` (Sec. 3.2).
 
         Returns:
             [B, S, S, 2 + L - 1] mesh coordinates in cells and the layer's logit, and the

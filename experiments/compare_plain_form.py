@@ -140,8 +140,8 @@ def stages(network) -> dict[str, tuple[Callable, tuple[str, ...]]]:
 
     def view(depth, intrinsics, centre, cube):
         inputs = {"depth": depth, "intrinsics": intrinsics, "centre": centre, "cube": cube}
-        _, seen, rotation = network.look(inputs)
-        return {"seen": network.upright(seen, rotation, training=False)[0]}
+        _, seen, rotation = network.pixel_inputs(inputs)
+        return {"seen": network.canonicalise(seen, rotation, training=False)[0]}
 
     def image_network(seen):
         correspondences, features = network.image_network(seen, training=False)

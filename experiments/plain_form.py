@@ -76,7 +76,7 @@ class PlainSkinning:
 class PlainNetwork(DualGridNet):
     """The networks' view pixel by pixel; `plain_form` puts the plain layers in."""
 
-    def look(self, inputs):
+    def pixel_inputs(self, inputs):
         centre = tf.cast(inputs["centre"], tf.float32)
         seen = pixels = crop_geometry.normalise_crop(
             inputs["depth"], inputs["intrinsics"], centre, inputs["cube"]
@@ -89,7 +89,7 @@ class PlainNetwork(DualGridNet):
         turned = tf.where(pixels[..., 3:] > 0.5, _rotated(seen, view), _background(seen))
         return pixels[..., 3], turned, view
 
-    def turn(self, seen, direction, view_from_camera):
+    def canonical_view(self, seen, direction, view_from_camera):
         turned_from_crop = upright.rotation_to_upright(direction)
         index, inside = upright.turned_lookup(turned_from_crop, self.config.image_size)
         turn = upright.about_view(turned_from_crop)

@@ -127,13 +127,13 @@ def test_turning_the_camera_about_its_place_turns_the_outputs():
     pixels = crop_geometry.normalise_crop(
         batch["depth"], batch["intrinsics"], batch["centre"], batch["cube"]
     )
-    ahead, _ = net.see(pixels, tf.constant([[0.0, 0.0, 600.0]] * 2))
+    ahead, _ = net.canonical_pixels(pixels, tf.constant([[0.0, 0.0, 600.0]] * 2))
     aside = tf.concat(
         [upright.rotate(pixels[..., :3], tf.linalg.matrix_transpose(view)), pixels[..., 3:]], -1
     )
     # Background keeps its own place: (0, 0, 1), wherever the hand is.
     aside = tf.where(pixels[..., 3:] > 0.5, aside, pixels)
-    seen, _ = net.see(aside, centre)
+    seen, _ = net.canonical_pixels(aside, centre)
     np.testing.assert_allclose(seen[..., :4], ahead[..., :4], atol=1e-4)
 
 
@@ -151,7 +151,7 @@ def test_upright_view_turns_what_the_direction_points_at_up():
         )
     )
     with mock.patch.object(net, "palm_direction", lambda *_, **__: tf.constant([[1.0, 0.0]])):
-        seen, view = net.see(pixels, tf.constant([[0.0, 0.0, 600.0]]))
+        seen, view = net.canonical_pixels(pixels, tf.constant([[0.0, 0.0, 600.0]]))
     mask = seen[0, ..., 3].numpy()
     assert mask[3].all() and mask.sum() == 16  # row 15 - 12: above the middle
     y = seen[0, 3, :, 1].numpy()

@@ -174,8 +174,8 @@ class _Functions:
         return {"depth": depth, "intrinsics": intrinsics, "centre": centre, "cube": cube}
 
     def view(self, **inputs):
-        _, seen, view_from_camera = self.network.look(inputs)
-        seen, view = self.network.upright(seen, view_from_camera, False)
+        _, seen, view_from_camera = self.network.pixel_inputs(inputs)
+        seen, view = self.network.canonicalise(seen, view_from_camera, False)
         return {"seen": seen, **(view._asdict() if view else {})}
 
     def image_network(self, seen):

@@ -144,7 +144,7 @@ def _stages(model, batch):
     pixels = crop_geometry.normalise_crop(
         batch["depth"], batch["intrinsics"], batch["centre"], batch["cube"]
     )
-    seen = network.see(pixels, batch["centre"], True)[0]
+    seen = network.canonical_pixels(pixels, batch["centre"], True)[0]
     correspondences, features = network.image_network(seen, True)
     coords = correspondences[..., :2]
     extended = network.extend(coords, features, seen)
@@ -159,7 +159,7 @@ def _stages(model, batch):
         return [tf.reduce_mean(term) for term in terms.values()]
 
     def view(pixels):
-        seen, found = network.see(pixels, batch["centre"], True)
+        seen, found = network.canonical_pixels(pixels, batch["centre"], True)
         return [seen] if found is None else [seen, found.palm_direction]
 
     variables = network.trainable_variables

@@ -101,13 +101,13 @@ class Oracles:
     def _sampled(self, batch, chosen):
         """P_s [B, V, 3] mm, camera frame, with the steps of `OF_IMAGE` that are chosen."""
         network = self.network
-        _, seen, view_from_camera = network.look(batch)
+        _, seen, view_from_camera = network.pixel_inputs(batch)
         view = None
         if view_from_camera is not None and "direction" in chosen:
             axis = upright.rotate(batch["palm_axis"], view_from_camera)
-            seen, view = network.turn(seen, axis[:, :2], view_from_camera)
+            seen, view = network.canonical_view(seen, axis[:, :2], view_from_camera)
         else:
-            seen, view = network.upright(seen, view_from_camera, training=False)
+            seen, view = network.canonicalise(seen, view_from_camera, training=False)
         coords, features = network.image_network(seen, training=False)
         coords = coords[..., :2]
         true = self._true_pixels(batch, view)

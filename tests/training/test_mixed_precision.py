@@ -55,7 +55,7 @@ def test_convolutions_compute_in_half_and_geometry_in_float32():
     assert tf.keras.mixed_precision.global_policy().name == "float32", "as it was"
     assert all(weight.dtype == tf.float32 for weight in network.weights)
     batch = network.example_inputs()
-    _, seen, _ = network.look(batch)
+    _, seen, _ = network.pixel_inputs(batch)
     assert network.image_hourglass(network.image_shuffle(seen)).dtype == tf.float16
     outputs = network(batch)
     assert {v.dtype for v in outputs.values() if v.dtype.is_floating} == {tf.float32}
