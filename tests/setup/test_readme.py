@@ -129,3 +129,11 @@ def test_help_does_not_wait_for_tensorflow(module):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_table_of_faults_names_tests_that_there_are(checkout):
+    table = [line for line in (checkout / "SECURITY.md").read_text().splitlines() if "|" in line]
+    named = set(re.findall(r"`(?:tests/)?(?:\w+/)*(test_\w+\.py)`", "\n".join(table)))
+    there = {file.name for file in (checkout / "tests").rglob("test_*.py")}
+    assert len(named) > 15 and not named - there
+    assert all(line.rstrip("| ").endswith(" 0") for line in table[2:] if "`test_" in line)
