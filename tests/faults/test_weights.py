@@ -158,3 +158,20 @@ def test_no_damage_of_bytes_passes_where_there_is_a_hash(count, folder, network)
         weights.write_bytes(mutated(good, rng))
         with pytest.raises(InputError, match="sha256 differs"):
             weights_file.load_weights(network, weights, sha256)
+
+
+def test_weights_may_lie_there_in_half_the_bits(network, folder):
+    """As those of saved_models/dgn_large do."""
+    file = without_hash(folder)
+    with h5py.File(file, "r+") as opened:
+        names = []
+        opened.visititems(
+            lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+        )
+        for name in names:
+            values = opened[name][()]
+            del opened[name]
+            opened[name] = values.astype(np.float16)
+    for found, stored in zip(load_localiser(folder).weights, network.weights, strict=True):
+        assert found.dtype == "float32"
+        np.testing.assert_array_equal(found, stored.numpy().astype(np.float16))
