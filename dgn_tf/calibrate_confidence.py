@@ -8,6 +8,7 @@ frames of the validation split's sampler (other seeds) and measured on as many o
 --records where given; on frames of a real camera it is as good as synthesis is like them.
 """
 
+import math
 import os
 import pathlib
 
@@ -65,9 +66,16 @@ def main(_):
     calibration.save(folder / model_folder.CONFIDENCE)
     print(f"{pathlib.Path(folder) / model_folder.CONFIDENCE}: written")
     if FLAGS.json:
-        write_json(figures, FLAGS.json)
+        write_json(_known(figures), FLAGS.json)
     if FLAGS.plot:
         plots.plot_calibration(curves, FLAGS.plot)
+
+
+def _known(figures):
+    """The figures; None for those that there are none of, such as the AUC where none is right."""
+    if isinstance(figures, dict):
+        return {name: _known(value) for name, value in figures.items()}
+    return figures if math.isfinite(figures) else None
 
 
 if __name__ == "__main__":
