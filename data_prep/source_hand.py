@@ -133,6 +133,12 @@ def _place(source, components) -> _Placed:
                 f"{source.where}: hardly a vertex moves with '{name}'; map the bone "
                 "that carries its skin."
             )
+    for part, parent in enumerate(hand_parts.parents(names)):
+        if part != parent and np.linalg.norm(source.joints[part] - source.joints[parent]) < 0.1:
+            raise InputError(
+                f"{source.where}: the bones '{names[part]}' and '{names[parent]}' begin at one "
+                "place, so that neither has a direction; map others."
+            )
     mirrored = mirror.mirror_points if source.left else np.asarray
     rotation = _template_from_source(mirrored(source.joints), names)
     linear, origin = mirrored(rotation), source.joints[0]  # its rows are directions of the source

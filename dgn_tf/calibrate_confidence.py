@@ -10,6 +10,7 @@ good as synthesis is like them.
 """
 
 import dataclasses
+import math
 import os
 import pathlib
 
@@ -79,9 +80,16 @@ def main(_):
     calibration.save(folder / model_folder.CONFIDENCE)
     print(f"{pathlib.Path(folder) / model_folder.CONFIDENCE}: written")
     if FLAGS.json:
-        write_json(figures, FLAGS.json)
+        write_json(_known(figures), FLAGS.json)
     if FLAGS.plot:
         plots.plot_calibration(curves, FLAGS.plot)
+
+
+def _known(figures):
+    """The figures; None for those that there are none of, such as the AUC where none is right."""
+    if isinstance(figures, dict):
+        return {name: _known(value) for name, value in figures.items()}
+    return figures if math.isfinite(figures) else None
 
 
 if __name__ == "__main__":

@@ -204,6 +204,12 @@ class EnergyWeights:
     eta2: float = setting(
         1.0, "Weight of lifting against the other views (Eq. 14); 0: without.", low=0
     )
+    part_icp: float = setting(
+        0.0,
+        "Weight of ICP part by part: pixels against the nearest vertex of the part that their "
+        "correspondence is on; 0: without, as the paper.",
+        low=0,
+    )
     free_space: float = setting(
         0.0,
         "Weight of vertices where a camera looks past the hand, in each view and the others; "

@@ -1,5 +1,6 @@
 """`python -m dgn_tf.annotate`: what it writes is read back by the readers and by the converter."""
 
+import dataclasses
 import json
 import shutil
 
@@ -223,3 +224,36 @@ def test_the_data_sets_own_labels_and_centres_are_not_replaced(tmp_path):
         with pytest.raises(InputError, match=f"{name} exists and may hold labels"):
             run(f"--output_dir={folder}")
         assert [(f.name, f.read_text()) for f in folder.iterdir()] == [(name, "of the data set")]
+
+
+def test_the_energys_weights_and_whether_views_are_fused_are_those_of_the_flags(monkeypatch):
+    from dgn_tf.annotation import annotator, records
+
+    class Stopped(Exception):
+        pass
+
+    given = []
+
+    def made(network, config, mask, together):
+        given.append((config.energy, together))
+
+    def stop(*_):
+        raise Stopped
+
+    monkeypatch.setattr(annotator, "Annotator", made)
+    monkeypatch.setattr(records, "write_annotated", stop)
+    weights = {name: number + 2.0 for number, name in enumerate(annotate.LETTERS)}
+    for arguments in (
+        [],
+        ["--omega=2", "--lambda1=3", "--lambda2=4", "--kappa1=5", "--kappa2=6"]
+        + ["--eta1=7", "--eta2=8", "--free_space=9", "--nomulti_view"],
+    ):
+        with pytest.raises(Stopped):
+            run("--output_dir=never", *arguments)
+    (usual, together), (energy, alone) = given
+    assert together and not alone
+    assert {name: getattr(energy, name) for name in annotate.LETTERS} == weights
+    assert (usual.free_space, energy.free_space) == (0.0, 9.0)
+    assert usual == dataclasses.replace(
+        energy, free_space=0.0, **{name: getattr(usual, name) for name in annotate.LETTERS}
+    )

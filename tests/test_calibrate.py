@@ -85,3 +85,72 @@ def test_images_of_one_user_give_a_template(tmp_path, lenient, model):
     assert network().template.hash in user.source and "2 frames" in user.source
     with pytest.raises(InputError, match="none.npz can't be read"):
         run(*images, f"--output={tmp_path}/me.npz", f"--bias={tmp_path}/none.npz")
+
+
+@pytest.fixture
+def quick(monkeypatch, lenient):
+    """Without the fit, which other tests have: the model's own hand is the user's."""
+    import types
+
+    from dgn_tf.hand_fit import user_shape
+
+    seen = []
+
+    def fit(template, frames, steps, bias):
+        seen.append(frames)
+        return types.SimpleNamespace(template=template, energy=(1.0, 1.0))
+
+    monkeypatch.setattr(user_shape, "fit_user", fit)
+    return seen
+
+
+def test_nyus_frames_are_read_as_such(tmp_path, quick, model):
+    mm = blob_frame().round().astype(np.uint16)
+    colours = np.stack([0 * mm, mm >> 8, mm & 255], axis=-1).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / "nyu.png")
+    Image.fromarray(mm).save(tmp_path / "u16.png")
+    arguments = [f"--saved_model={model}", K, f"--output={tmp_path}/me.npz"]
+    for name, encoding in (
+        ("nyu", ["--encoding=nyu"]),
+        ("u16", ["--encoding=u16", "--depth_unit=1"]),
+    ):
+        run(*arguments, f"--depth={tmp_path}/{name}.png", *encoding)
+    first, second = quick
+    np.testing.assert_array_equal(first.depth, second.depth)
+    with pytest.raises(InputError, match="nyu.png is 8-bit RGB"):
+        run(*arguments, f"--depth={tmp_path}/nyu.png", "--depth_unit=1")
+
+
+def test_one_camera_of_views_is_looked_at(tmp_path, monkeypatch, quick, model):
+    from dgn_tf.data import views
+    from tests.evaluated_views import write_split
+
+    monkeypatch.chdir(tmp_path)
+    write_split(tmp_path / "records" / "test")
+    asked, dataset = [], views.view_dataset
+
+    def of_camera(*arguments, **named):
+        asked.append(named["camera"])
+        return dataset(*arguments, **named)
+
+    monkeypatch.setattr(views, "view_dataset", of_camera)
+    run("--records=records", "--split=test", f"--weights={model}", "--output=me.npz", "--camera=2")
+    assert asked == [2] and len(quick[0].depth) == 5  # camera 2 lacks a frame of six
+
+
+def test_synthetic_records_of_another_hand_want_its_template(tmp_path, monkeypatch, quick, model):
+    from tests.records import write_records
+    from tests.tiny_template import tiny_template
+
+    monkeypatch.chdir(tmp_path)
+    template = tiny_template()
+    other = dataclasses.replace(
+        template, vertices=(1.1 * template.vertices).astype(template.vertices.dtype)
+    )
+    other.save(tmp_path / "other.npz")
+    write_records(tmp_path / "records", other, count=4)
+    arguments = ["--records=records", f"--weights={model}", "--output=me.npz"]
+    with pytest.raises(InputError, match="another template"):
+        run(*arguments)
+    run(*arguments, "--records_template=other.npz")
+    assert len(quick[0].depth) == 4

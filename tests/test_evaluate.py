@@ -1,5 +1,6 @@
 """The module one runs: records in, figures, table and plot out; errors in one line."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -157,3 +158,52 @@ def prepare_bad_records(world):
     description = json.loads((world / "other" / "description.json").read_text())
     description["mesh_hash"] = "0" * 64
     (world / "other" / "description.json").write_text(json.dumps(description))
+
+
+def figures_of(world, *arguments):
+    from tests.programs import run
+
+    run("dgn_tf.evaluate", *arguments, f"--json={world / 'flags.json'}")
+    return json.loads((world / "flags.json").read_text())
+
+
+def scaled_template():
+    """Another hand of the same key points' names."""
+    template = tiny_template()
+    return dataclasses.replace(
+        template,
+        vertices=(1.1 * template.vertices).astype(template.vertices.dtype),
+        keypoints=(1.1 * template.keypoints).astype(template.keypoints.dtype),
+    )
+
+
+def test_records_of_another_hand_are_measured_with_its_template(world, monkeypatch):
+    monkeypatch.chdir(world)
+    other = scaled_template()
+    other.save(world / "other.npz")
+    write_records(world / "of_other", other)
+    of_other = ["--weights=model", "--records=of_other"]
+    with pytest.raises(InputError, match="another template"):
+        figures_of(world, *of_other)
+    found = figures_of(world, *of_other, "--records_template=other.npz")
+    assert found["frames"] == 6 and found["mean_mm"] > 0
+
+
+def test_a_users_template_is_fitted_to_the_estimates(world, monkeypatch):
+    from dgn_tf.evaluation.predictions import NetworkPredictions
+    from dgn_tf.hand_fit import user_hand
+
+    monkeypatch.chdir(world)
+    tiny_template().save(world / "user.npz")
+    fitted = []
+
+    class Fitted(NetworkPredictions):
+        def __init__(self, network, user):
+            super().__init__(network)
+            fitted.append(user.hash)
+
+    monkeypatch.setattr(user_hand, "UserPredictions", Fitted)
+    found = figures_of(world, "--weights=model", "--records=records", "--user_template=user.npz")
+    assert fitted == [tiny_template().hash] and found["frames"] == 6
+    with pytest.raises(InputError, match="--user_template wants --weights"):
+        figures_of(world, "--saved_model=model", "--records=records", "--user_template=user.npz")

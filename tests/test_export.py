@@ -106,3 +106,39 @@ def test_the_localisers_own_folder_is_not_overwritten(weights, tmp_path):
     with pytest.raises(InputError, match=r"is an input \(--localiser"):
         run(weights, tmp_path / "localiser", f"--localiser={tmp_path}/localiser")
     assert (tmp_path / "localiser" / "weights.h5").read_bytes() == before
+
+
+def test_int8_engines_are_calibrated_on_the_first_frames_of_the_records(
+    quick, weights, tmp_path, monkeypatch
+):
+    """TensorRT itself is not here: what it would be given is."""
+    import tensorflow as tf
+
+    from dgn_tf.conversion import tensorrt, tensorrt_library
+    from dgn_tf.data import record_dataset
+    from tests.records import write_records
+    from tests.tiny_template import tiny_template
+
+    records = write_records(tmp_path / "records", tiny_template(), count=20)
+    given = []
+
+    def convert(_, precision, batch_sizes, crops, folder):
+        given.append((precision, batch_sizes, crops))
+        return {"engines": {}}
+
+    monkeypatch.setattr(tensorrt_library, "require_tensorrt", lambda: None)
+    monkeypatch.setattr(tensorrt, "convert", convert)
+    monkeypatch.setattr(tf.saved_model, "load", lambda _: None)
+    engines = ["--tensorrt", "--precision=int8", "--batch_sizes=4"]
+    calibration = [f"--calibration_records={records}", "--calibration_frames=12"]
+    run(weights, tmp_path / "out", *engines, *calibration)
+    ((precision, sizes, crops),) = given
+    assert (precision, sizes) == ("int8", [4])
+    batches = record_dataset(str(records), tiny_template(), 12, shuffle=False, repeat=False)
+    for name, values in crops.items():
+        np.testing.assert_array_equal(values, next(iter(batches))[name])
+    assert (tmp_path / "out" / "1.tensorrt.json").is_file()
+    with pytest.raises(InputError, match="hold 20 frames, 30 are wanted"):
+        run(weights, tmp_path / "more", *engines, calibration[0], "--calibration_frames=30")
+    with pytest.raises(InputError, match="--calibration_frames has no effect without --tensorrt"):
+        run(weights, tmp_path / "never", "--calibration_frames=30")

@@ -37,3 +37,29 @@ def test_a_learnt_bias_is_found_in_the_model_folder(tmp_path, monkeypatch):
     assert bias.users == 8 and bias.frames == 8 and np.isfinite(bias.matrix).all()
     save_model_folder(model, tmp_path / "model")  # new weights, no bias known
     assert load_bias(tmp_path / "model", model.template) is None
+
+
+def test_seed_and_output_are_those_of_the_flags(tmp_path, monkeypatch):
+    from dgn_tf.hand_fit import synthetic_users
+    from dgn_tf.hand_fit.bias import ShapeBias
+    from dgn_tf.hand_fit.shapes import shapes_of
+    from dgn_tf.model_folder import weights_sha256
+
+    model = real_hand()
+    save_model_folder(model, tmp_path / "model")
+    names, asked = shapes_of(model.template).names, []
+
+    def fitted(network, config, seeds, frames, steps):
+        asked.append((list(seeds), frames, steps))
+        rng = np.random.default_rng(0)
+        return ((rng.normal(size=len(names)), rng.normal(size=len(names))) for _ in seeds)
+
+    monkeypatch.setattr(synthetic_users, "fitted_users", fitted)
+    output = tmp_path / "bias.npz"
+    flags.FLAGS.unparse_flags()
+    arguments = [f"--weights={tmp_path}/model", "--users=8", "--frames=9", "--steps=2", "--seed=7"]
+    flags.FLAGS(["learn_shape_bias", *arguments, f"--output={output}"])
+    learn_shape_bias.main([])
+    assert asked == [(list(range(7, 15)), 9, 2)]
+    assert load_bias(tmp_path / "model", model.template) is None
+    assert ShapeBias.load(output, names, weights_sha256(tmp_path / "model")).users == 8

@@ -16,6 +16,7 @@ from dgn_tf.losses.supervised import masked_mean
 
 # Added to the squared distance (mm^2) of a vertex that may not be matched: beyond any hand.
 _FORBIDDEN = 1e7
+_PARTS_APART_MM = 300.0  # farther than two vertices of one hand are from each other
 
 
 def smooth_l1(square, delta):
@@ -265,6 +266,33 @@ def icp_loss(points, vertices, allowed, counted, delta):
     index = nearest_vertex(points, vertices, allowed)
     nearest = tf.gather(vertices, index, axis=1, batch_dims=1)
     return lifting_loss(points, nearest, counted, delta)
+
+
+def part_icp_loss(points, parts, vertices, vertex_parts, allowed, counted, delta):
+    """ICP term part by part: a pixel against the nearest allowed vertex of its own part.
+
+    Plain ICP (Eq. 7) lets the pixels of one finger draw its neighbour; here the correspondence
+    decides for the part, the distance for the place on it. Not of the paper.
+
+    Args:
+        points, vertices, allowed, counted, delta: as in `icp_loss`.
+        parts: [B, N] int32, the pixels' parts.
+        vertex_parts: [V] int32, constant.
+
+    Returns:
+        [B] mm, mean over the counted pixels whose part has an allowed vertex; 0 without one.
+    """
+
+    def apart(places, numbers):
+        """A fourth coordinate that keeps parts farther from each other than any hand is wide."""
+        return tf.concat([places, _PARTS_APART_MM * tf.cast(numbers, places.dtype)[..., None]], -1)
+
+    numbers = tf.tile(vertex_parts[np.newaxis], [tf.shape(vertices)[0], 1])
+    index = nearest_vertex(apart(points, parts), apart(vertices, numbers), allowed)
+    nearest = tf.gather(vertices, index, axis=1, batch_dims=1)
+    found = tf.gather(numbers, index, batch_dims=1) == parts
+    found &= tf.gather(tf.convert_to_tensor(allowed), index, batch_dims=1)
+    return lifting_loss(points, nearest, counted & found, delta)
 
 
 def lifting_loss(points, correspondences, counted, delta):

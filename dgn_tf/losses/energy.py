@@ -64,6 +64,7 @@ class EnergyConfig(EnergyWeights):
         return {
             "icp": self.icp,
             "lifting": self.omega,
+            "part_icp": self.part_icp,
             "free_space": self.free_space,
             "collision": self.lambda1 * self.collision,
             "arap": self.lambda1 * self.kappa1,
@@ -87,6 +88,8 @@ class Energy:
         self.config = config
         self._faces = np.asarray(template.faces)
         self._around = data_terms.faces_of_vertices(self._faces, len(template.vertices))
+        self._template = template
+        self._parts = np.argmax(template.skinning_weights, axis=1).astype(np.int32)
         self._bones, self._parents = template.bone_from_template, template.parents
         self._wrist, self._axis = wrist_of(template)
 
@@ -188,8 +191,22 @@ class Energy:
         vertices = outputs["vertices"]
         points, counted = prepared["points"], prepared["counted"]
         terms = {}
-        if weights["icp"]:
+        if weights["icp"] or weights["part_icp"]:
             allowed = data_terms.facing(vertices, prepared["normals"])
+        if weights["part_icp"]:
+            on = data_terms.corresponding_vertex(
+                prepared["coords"], prepared["layer"], self._template
+            )
+            terms["part_icp"] = data_terms.part_icp_loss(
+                points,
+                tf.gather(self._parts, on),
+                vertices,
+                self._parts,
+                allowed,
+                counted,
+                config.delta,
+            )
+        if weights["icp"]:
             terms["icp"] = data_terms.icp_loss(points, vertices, allowed, counted, config.delta)
         if weights["lifting"]:
             lifted = sampling.sample_at(

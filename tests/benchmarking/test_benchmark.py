@@ -162,3 +162,77 @@ def test_figures_print_one_a_line_with_nested_ones_indented():
         f"  {'stage':16}ms 2, rate -",
         f"{'b':32}{'3':>12}",
     ]
+
+
+def test_what_is_compared_read_and_repeated_is_said_by_flags(monkeypatch, tmp_path):
+    """The measurements have tests of their own: here it is what they are asked for."""
+    from dgn_tf.benchmarking import exported, forms, inputs, memory, pipeline
+    from tests.exported_model import exported_model
+
+    asked = {}
+
+    def noted(name):
+        def measure(*arguments):
+            asked[name] = arguments
+            return {"name": name}
+
+        return measure
+
+    monkeypatch.setattr(inputs, "model_inputs", lambda *_: "inputs")
+    monkeypatch.setattr(forms, "load_form", lambda path, flag="": (path, flag))
+    for module, name in (
+        (exported, "compare"),
+        (exported, "measure_forms"),
+        (pipeline, "measure_pipeline"),
+        (memory, "measure_serving"),
+        (memory, "measure_work"),
+    ):
+        monkeypatch.setattr(module, name, noted(name))
+    records = write_records(tmp_path / "records", tiny_template(), count=2)
+    model = f"--saved_model={exported_model()}"
+    main(
+        [
+            model,
+            "--what=exported,pipeline,memory",
+            "--batch_sizes=2",
+            "--devices=CPU",
+            "--rounds=5",
+            "--frames=11",
+            f"--compare={exported_model()}/1",
+            f"--benchmark_records={records}",
+            "--memory_requests=13",
+            "--memory_batches=3",
+            f"--json={tmp_path / 'figures.json'}",
+        ]
+    )
+    assert asked["measure_forms"][-3:] == ([2], 5, 11)
+    assert asked["compare"] == (
+        (str(exported_model()), "--saved_model"),
+        (f"{exported_model()}/1", "--compare"),
+        "inputs",
+        [2],
+        5,
+    )
+    settings, rounds = asked["measure_pipeline"]
+    assert settings.records == str(records) and rounds == 5
+    assert asked["measure_serving"][-1] == 13
+    assert asked["measure_work"][1:] == (str(records), 3)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["compare"]["CPU"] == {"name": "compare"}
+    assert figures["memory"]["work"] == {"name": "measure_work"}
+    asked.clear()
+    main([model, f"--compare={exported_model()}/1", "--devices=CPU"])
+    assert set(asked) == {"compare"}  # alone, where nothing else is asked for
+
+
+def test_a_trace_of_training_is_written_where_it_is_asked_for(batch, monkeypatch, tmp_path):
+    from dgn_tf.benchmarking import training
+    from dgn_tf.training import building
+
+    monkeypatch.setattr(building, "build_model", lambda *_: training_model())
+    monkeypatch.setattr(building, "build_optimizer", lambda _: None)
+    monkeypatch.setattr(training, "training_batch", lambda *_: batch)
+    for name in ("measure_training", "profile_training"):
+        monkeypatch.setattr(training, name, lambda *_: {})
+    main(["--what=training", f"--profile_dir={tmp_path / 'trace'}"])
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))

@@ -64,6 +64,9 @@ def write_glb(path, vertices, faces, weights, joints, extra=(), change=None):
             origin[bone] = ends[part]
         else:
             origin[bone] = joints[part_names.index(part) if part in part_names else 0]
+            if part.endswith("0"):  # within the palm, on the way to its finger
+                root = joints[part_names.index(f"{part[:-1]}1")]
+                origin[bone] = 0.7 * joints[0] + 0.3 * root
     bone_of_part = [
         names.index(next(bone for bone in WEBXR if WEBXR[bone] == part)) for part in part_names
     ]

@@ -96,6 +96,29 @@ def test_frames_that_fit_badly_are_no_poses_to_draw_from(template, points, tmp_p
         fit_labels(template, blind)
 
 
+def test_fingers_keep_the_palms_scale_and_poses_their_residual_where_that_is_asked(
+    points, tmp_path
+):
+    from tests.programs import run as run_here
+
+    bent = points.copy()
+    bent[1] += np.random.default_rng(0).normal(scale=12, size=[36, 3])
+    write_uvd(tmp_path / "a.txt", uvd_from_xyz(bent))
+
+    def poses(*arguments):
+        output = f"--output={tmp_path / 'p.npz'}"
+        run_here("data_prep.fit_template", f"--input={tmp_path / 'a.txt'}", output, *arguments)
+        with np.load(tmp_path / "p.npz") as saved:
+            return saved["bone_scales"], saved["usable"], saved["residual_mm"].mean(axis=1)
+
+    scales, usable, residual = poses("--finger_scales=palm", "--max_residual_mm=2")
+    np.testing.assert_allclose(scales, scales[:, :1].repeat(scales.shape[1], axis=1), rtol=1e-5)
+    assert residual[1] > 2 > residual[[0, 2]].max()
+    assert usable.tolist() == [True, False, True]
+    scales, usable, _ = poses("--finger_scales=frame", "--max_residual_mm=0")
+    assert np.ptp(scales[1]) > 0.01 and usable.all()
+
+
 def test_matlab_records_and_text_hold_the_same_points(nyu, records, tmp_path):
     from_matlab = keypoint_labels.read_keypoints(nyu / "test", camera=2)
     xyz = nyu_folder.points(seed=1)[1]

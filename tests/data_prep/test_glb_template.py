@@ -10,6 +10,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_prep import skinned_gltf, source_hand, template_assembly
 from dgn_tf.errors import InputError
@@ -46,6 +47,55 @@ def test_seams_are_welded_and_skeleton_and_skin_are_found_again(hand, tmp_path):
     template = build(tmp_path / "hand.glb")
     assert len(template.vertices) == glb_file.VERTICES
     assert len(template.wrist_loop) == glb_file.BORDER
+
+
+def test_the_programs_flags_weld_keep_palm_bones_choose_the_grid_and_draw(
+    hand, tmp_path, monkeypatch
+):
+    from dgn_tf.template import load_template
+    from tests.programs import run
+
+    monkeypatch.setattr(template_assembly, "EMBEDDINGS", ("layered", "atlas"))
+    vertices, faces, weights, joints = hand
+    # No two faces share a corner: they lie 0.02 mm apart.
+    corners = faces.reshape(-1)
+    apart = vertices[corners] + np.random.default_rng(0).uniform(-0.01, 0.01, [len(corners), 3])
+    loose = apart, np.arange(len(corners)).reshape(-1, 3), weights[corners], joints
+    glb_file.write_glb(tmp_path / "loose.glb", *loose)
+    arguments = [
+        "--source=glb",
+        f"--input={tmp_path / 'loose.glb'}",
+        f"--output={tmp_path / 'hand.npz'}",
+        "--poses=0",
+    ]
+    with pytest.raises(InputError, match="components"):
+        run("data_prep.build_template", *arguments)
+    pictures = {name: tmp_path / f"{name}.png" for name in ("figure", "turntable")}
+    run(
+        "data_prep.build_template",
+        *arguments,
+        "--weld_mm=0.2",
+        "--palm_bones",
+        "--grid_size=12",
+        "--embedding=atlas",
+        f"--figure={pictures['figure']}",
+        f"--turntable={pictures['turntable']}",
+    )
+    template = load_template(tmp_path / "hand.npz")
+    assert len(template.vertices) == glb_file.VERTICES
+    assert {"index0", "little0"} <= set(template.part_names)
+    assert (template.grid_size, template.embedding) == (12, "atlas")
+    sizes = {name: Image.open(path).size for name, path in pictures.items()}
+    assert min(min(size) for size in sizes.values()) > 100 and len(set(sizes.values())) == 2
+
+
+def test_bones_at_one_place_are_refused(hand, tmp_path):
+    vertices, faces, weights, joints = hand
+    glb_file.write_glb(
+        tmp_path / "a.glb", vertices, faces, weights, joints[[*range(8), 7, *range(9, 16)]]
+    )
+    with pytest.raises(InputError, match="'middle2' and 'middle1' begin at one place"):
+        build(tmp_path / "a.glb")
 
 
 def test_same_hand_comes_out_however_it_lies_and_on_either_side(hand, tmp_path):

@@ -48,3 +48,22 @@ def test_frames_are_reproducible_and_true_to_their_vertices():
     weights = np.concatenate([1 - weights.sum(axis=1, keepdims=True), weights], axis=1)
     z = (first["vertices"][corners][..., 2] * weights).sum(axis=1)
     np.testing.assert_allclose(first["depth"][row, column], z, atol=0.51)
+
+
+def test_the_seed_draws_the_frames_of_the_folder(tmp_path, monkeypatch):
+    import data_prep.sample_frames as module
+    from tests.programs import run
+
+    monkeypatch.setattr(module, "SHOWN", ("flat",))
+    monkeypatch.setattr(module, "is_clear", lambda *_: True)
+    monkeypatch.setattr(module, "_SIZE", (160, 120))
+    monkeypatch.setattr(module, "_INTRINSICS", (119.0, 119.0, 79.5, 59.5))
+    found = {}
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        run("data_prep.sample_frames", f"--output_dir={tmp_path / name}", f"--seed={seed}")
+        assert {file.name for file in (tmp_path / name).iterdir()} == {
+            "00_flat.png",
+            "intrinsics.json",
+        }
+        found[name] = (tmp_path / name / "00_flat.png").read_bytes()
+    assert found["a"] == found["b"] != found["c"]

@@ -147,3 +147,52 @@ def test_training_data_does_not_depend_on_where_it_begins():
     for name, value in first.items():
         np.testing.assert_array_equal(value, again[name])
     assert sum(WholeFrameSettings().body_shares) == pytest.approx(1)
+
+
+def test_the_optimiser_and_the_first_weights_are_those_of_the_flags(tmp_path, monkeypatch):
+    from dgn_tf.template import DEFAULT_TEMPLATE_PATH
+    from dgn_tf.training import schedule
+
+    class Stopped(Exception):
+        pass
+
+    given, optimizer = [], schedule.averaging_optimizer
+
+    def stop(*_):
+        raise Stopped
+
+    def made(name, rate, decay, momentum):
+        given.append((name, float(rate(20)), decay, momentum))
+        return optimizer(name, rate, decay, momentum)
+
+    class Model(training.LocaliserTraining):
+        def __init__(self, network, clip_norm):
+            super().__init__(network, clip_norm)
+            given.append((clip_norm, network.get_weights()))
+
+    monkeypatch.setattr(schedule, "averaging_optimizer", made)
+    monkeypatch.setattr(training, "LocaliserTraining", Model)
+    monkeypatch.setattr(training, "validation_frames", stop)
+    whole = Localiser()
+    whole(whole.example_inputs())
+    save_localiser(whole, tmp_path / "first")
+    template = tmp_path / "hand.npz"
+    template.write_bytes(DEFAULT_TEMPLATE_PATH.read_bytes())
+    with pytest.raises(Stopped):
+        run(
+            tmp_path / "run",
+            "--steps=40",
+            "--optimizer=muon",
+            "--learning_rate=0.25",
+            "--weight_decay=0.5",
+            "--ema_momentum=0.75",
+            "--clip_norm=3",
+            f"--init_weights={tmp_path / 'first'}",
+            f"--template={template}",
+        )
+    assert given[0] == ("muon", pytest.approx(0.25, rel=0.5), 0.5, 0.75)
+    assert given[1][0] == 3
+    for got, wanted in zip(given[1][1], whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    with pytest.raises(InputError, match="none.npz"):
+        run(tmp_path / "never", "--steps=40", f"--template={tmp_path / 'none.npz'}")

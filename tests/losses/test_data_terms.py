@@ -165,6 +165,31 @@ class MeshTest(tf.test.TestCase):
         self.assertAllClose(gradient, finite_differences(value, self.vertices), atol=1e-7)
         self.assertGreater(np.abs(gradient).max(), 0.01)
 
+    def test_icp_by_parts_agrees_with_a_loop_over_the_pixels_own_parts(self):
+        rng = np.random.default_rng(8)
+        vertex_parts = rng.integers(0, 5, 73).astype(np.int32)
+        parts = rng.integers(0, 6, self.points.shape[:2]).astype(np.int32)  # 5: no vertex has it
+        allowed = self.allowed().numpy()
+        found = np.zeros([2])
+        for b in range(2):
+            distances = []
+            for point, part, counts in zip(self.points[b], parts[b], self.counted[b], strict=True):
+                own = self.vertices[b][allowed[b] & (vertex_parts == part)]
+                if counts and len(own):
+                    away = np.linalg.norm(own - point, axis=-1).min()
+                    distances.append(away - DELTA / 2 if away > DELTA else away**2 / (2 * DELTA))
+            found[b] = np.mean(distances)
+        got = data_terms.part_icp_loss(
+            tf.constant(self.points),
+            parts,
+            tf.constant(self.vertices),
+            vertex_parts,
+            allowed,
+            self.counted,
+            DELTA,
+        )
+        self.assertAllClose(got, found)
+
     def test_a_mesh_that_turns_its_back_is_matched_all_the_same(self):
         nothing = np.zeros([2, 73], bool)
         got = data_terms.icp_loss(self.points, self.vertices, nothing, self.counted, DELTA)

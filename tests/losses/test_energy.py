@@ -28,6 +28,7 @@ CONFIG = EnergyConfig(
     min_pixels=5,
     wrist_margin=float("inf"),
     free_space=0.6,
+    part_icp=0.4,
 )
 TEMPLATE = tiny_template()
 SAMPLING = Sampling(TEMPLATE)
@@ -174,7 +175,7 @@ class EnergyTest(tf.test.TestCase):
         self.outputs["vertices"] += tf.random.stateless_normal([6, 1, 3], [1, 2]) * 9
         terms = self.terms()
         t = {name: term.numpy() for name, term in terms.items()}
-        data = t["icp"] + 0.5 * t["lifting"] + 0.6 * t["free_space"]
+        data = t["icp"] + 0.5 * t["lifting"] + 0.6 * t["free_space"] + 0.4 * t["part_icp"]
         prior = t["collision"] + 0.02 * t["arap"] + 0.03 * t["offset"]
         views = t["vertex"] + 0.9 * t["other_icp"] + 0.8 * t["other_lifting"]
         views += 0.6 * t["other_free_space"]

@@ -322,6 +322,31 @@ def test_the_command_writes_what_predict_writes(server, tmp_path):
         np.testing.assert_allclose(list(actual.values()), list(expected.values()), atol=2e-3)
 
 
+def test_which_model_and_hand_are_asked_for_is_said_by_flags(server, tmp_path):
+    from tests.programs import run
+
+    Image.fromarray((blob_frame() * 8).astype(np.uint16)).save(tmp_path / "frame.png")
+    arguments = [
+        "--intrinsics=300,300,160,120",
+        "--depth_unit=0.125",
+        f"--depth={tmp_path}/frame.png",
+        f"--grpc=127.0.0.1:{server.grpc_port}",
+        "--timeout_s=60",
+    ]
+
+    def hands_of(name, *chosen):
+        run("dgn_tf.serving_client", *arguments, f"--output_dir={tmp_path / name}", *chosen)
+        return json.loads((tmp_path / name / "frame.json").read_text())
+
+    right, left = hands_of("a", "--label=stable"), hands_of("b", "--version=1", "--hand=left")
+    assert (right["hand"], left["hand"]) == ("right", "left")
+    for chosen in ("--label=none", "--version=7", "--model_name=else"):
+        with pytest.raises(InputError, match="the server refused it: .*label|Servable"):
+            hands_of("never", chosen)
+    with pytest.raises(InputError, match="not both"):
+        hands_of("never", "--label=stable", "--version=1")
+
+
 def test_a_failed_command_prints_one_line_and_writes_nothing(tmp_path):
     Image.fromarray(blob_frame().astype(np.uint16)).save(tmp_path / "frame.png")
     done = command(

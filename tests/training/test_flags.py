@@ -1,12 +1,16 @@
 """Each flag of the trainer reaches what it is about."""
 
 import dataclasses
+import json
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags
 
 from dgn_tf import command_line
 from dgn_tf.config import EnergyWeights, Loss, Train
+from dgn_tf.errors import InputError
 from dgn_tf.network_config import PRESETS
 from dgn_tf.setting import settings_of
 from dgn_tf.training.building import build_model, network_config
@@ -66,6 +70,7 @@ def test_weights_of_all_terms_and_the_optimiser(parsed):
             53.0,
             59.0,
             61.0,
+            67.0,
         ]
     )
     names = [f.name for topic in (Loss, EnergyWeights) for f, _ in settings_of(topic)]
@@ -94,6 +99,7 @@ def test_weights_of_all_terms_and_the_optimiser(parsed):
         "real_keypoints": w["real_keypoint_weight"],
         "icp": energy,
         "lifting": energy * w["omega"],
+        "part_icp": energy * w["part_icp"],
         "free_space": energy * w["free_space"],
         "collision": priors * w["collision"],
         "arap": priors * w["kappa1"],
@@ -113,3 +119,137 @@ def test_what_smoke_shortens_and_the_rest_as_it_was_given(parsed):
     smoke = parsed("--smoke", "--seed=9", "--steps=100000", "--worker_wait_s=7")
     assert (smoke.seed, smoke.worker_wait_s) == (9, 7.0)
     assert smoke.steps == 12 and smoke.steps % smoke.steps_per_epoch == 0
+
+
+def test_samplers_of_the_first_steps_of_the_others_and_of_validation(parsed, tmp_path, monkeypatch):
+    from dgn_tf import data
+    from dgn_tf.training import datasets
+
+    files = {}
+    for number, name in enumerate(("synthesis", "easy", "validation")):
+        files[name] = tmp_path / f"{name}.json"
+        files[name].write_text(json.dumps({"size": 16, "salt": number + 1}))
+    settings = parsed(
+        *SMALL,
+        "--easy_steps=3",
+        "--validation_frames=50",
+        f"--synthesis_config={files['synthesis']}",
+        f"--easy_config={files['easy']}",
+        f"--validation_config={files['validation']}",
+    )
+    # A dataset of (salt of its sampler, number of its batch).
+    online = lambda _, config, seed, size, first, **__: tf.data.Dataset.range(first, 9).map(  # noqa: E731
+        lambda step: (config.salt, step)
+    )
+    monkeypatch.setattr(data, "online_dataset", online)
+    found = datasets.synthetic_data(tiny_template(), settings, 2, 1)
+    salts = [(int(salt), int(step)) for salt, step in found]
+    assert salts == [(2, 1), (2, 2), *((1, step) for step in range(3, 9))]
+
+    asked = []
+
+    def synthesize(_, config, seed, first, count):
+        asked.append((config.salt, first, count))
+        return {}
+
+    monkeypatch.setattr(data, "synthesize_batch", synthesize)
+    monkeypatch.setattr(data, "targets", lambda example, _: example)
+    datasets.validation_batches(tiny_template(), settings)
+    assert asked == [(3, 0, 48), (3, 48, 2)]
+
+
+def test_how_much_of_the_unlabelled_records_and_which_split(parsed):
+    from dgn_tf.training.datasets import unlabelled_views
+
+    settings = parsed(
+        *SMALL,
+        "--unlabelled_records=views",
+        "--unlabelled_fraction=0.25",
+        "--fit_test_split",
+        "--real_cameras=1,3",
+        "--held_out=0.3",
+        "--nomulti_view",
+    )
+    views = unlabelled_views(settings, 16)
+    assert (views.fraction, views.test_split) == (0.25, True)
+    assert (views.cameras, views.held_out, views.multi_view) == ((1, 3), 0.3, False)
+    with pytest.raises(InputError, match="--unlabelled_fraction=0 leaves nothing"):
+        parsed(*SMALL, "--unlabelled_records=views", "--unlabelled_fraction=0")
+
+
+def test_the_share_of_labels_that_is_read(parsed):
+    from dgn_tf.training.datasets import real_frames
+
+    settings = parsed(*SMALL, "--real_records=views", "--labelled_fraction=0.25", "--held_out=0.3")
+    frames = real_frames(settings, 16)
+    assert (frames.labelled_fraction, frames.held_out) == (0.25, 0.3)
+
+
+def test_the_solver_of_the_similarity_and_the_embedding_of_the_template(parsed):
+    from dgn_tf import train
+
+    settings = parsed(*SMALL, "--similarity_solver=horn", "--embedding=atlas")
+    assert build_model(tiny_template(), settings).network.similarity_fit.solver == "horn"
+    assert train._template(settings).embedding == "atlas"
+    assert train._template(parsed(*SMALL)).embedding == "layered"
+
+
+class Stopped(Exception):
+    """Where a run would begin to train."""
+
+
+def begun(settings, monkeypatch, shut=0):
+    """What `train` does up to its first step: what it was given back, and its callbacks."""
+    from dgn_tf import train
+    from dgn_tf.training import callbacks, datasets, run_folder, shut_channels
+
+    told = {}
+
+    def revive(network, _):
+        told["revived"] = network
+        return shut
+
+    def stop(*_, **__):
+        raise Stopped
+
+    watch = shut_channels.WatchShutChannels
+
+    def watched(batches, stop):
+        told["stop_when_shut"] = stop
+        return watch(batches, stop)
+
+    monkeypatch.setattr(shut_channels, "revive", revive)
+    monkeypatch.setattr(shut_channels, "WatchShutChannels", watched)
+    monkeypatch.setattr(datasets, "validation_batches", lambda *_: [None])
+    monkeypatch.setattr(callbacks, "Validate", lambda *_, **__: None)
+    monkeypatch.setattr(datasets, "training_data", stop)
+    monkeypatch.setattr(run_folder, "commit", lambda: "none")
+    with pytest.raises(Stopped):
+        train.train(settings)
+    return told
+
+
+def test_weights_of_another_hand_channels_given_back_and_when_a_run_ends(
+    parsed, tmp_path, monkeypatch
+):
+    from dgn_tf.model_folder import save_model_folder
+    from dgn_tf.network import DualGridNet
+
+    given = DualGridNet(tiny_template(), network_config(parsed(*SMALL)))
+    given(given.example_inputs())
+    save_model_folder(given, tmp_path / "model")
+    arguments = [*SMALL, "--nosummaries", f"--init_weights={tmp_path / 'model'}"]
+
+    def settings(name, *more):
+        return dataclasses.replace(parsed(*arguments, *more), output_dir=str(tmp_path / name))
+
+    with pytest.raises(InputError, match="--init_other_template"):
+        begun(settings("a"), monkeypatch)
+    told = begun(settings("b", "--init_other_template"), monkeypatch)
+    assert told["stop_when_shut"] is True
+    for got, wanted in zip(told["revived"].weights, given.weights, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    told = begun(
+        settings("c", "--init_other_template", "--norevive", "--nostop_when_shut"), monkeypatch
+    )
+    assert told == {"stop_when_shut": False}
