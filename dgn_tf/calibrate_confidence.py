@@ -4,10 +4,12 @@
 
 writes `confidence.npz` into the model folder: from then on `dgn_tf.export` and whatever loads the
 folder give probabilities that a point lies within 10 mm of the truth. It is fitted on synthetic
-frames of the validation split's sampler (other seeds) and measured on as many others, and on
---records where given; on frames of a real camera it is as good as synthesis is like them.
+frames drawn as those of training are, of a stream of their own, and measured on as many others, on
+as many of each kind of sensor, and on --records where given; on frames of a real camera it is as
+good as synthesis is like them.
 """
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -21,7 +23,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "weights", None, "Model folder (OUTPUT_DIR/best, saved_models/dgn).", required=True
 )
-flags.DEFINE_string("config", "configs/synthetic_val_2.json", "JSON of the frames' sampler.")
+flags.DEFINE_string(
+    "config", "", "JSON of the frames' sampler; empty: what training draws, from other numbers."
+)
 flags.DEFINE_integer("frames", 480, "To fit, and as many to measure.", lower_bound=32)
 flags.DEFINE_integer("seed", 11, "Of the frames.", lower_bound=0)
 flags.DEFINE_string("records", "", "Folder of synthetic records to measure on as well.")
@@ -29,12 +33,16 @@ flags.DEFINE_string("json", "", "File for the figures; empty: they are printed a
 flags.DEFINE_string("plot", "", "Calibration plot, .png, .pdf or .svg; empty: none.")
 
 BATCH = 32
+SALT = 1006  # of frames that neither training nor a split has
 
 
 def main(_):
+    import numpy as np
+
     from dgn_tf import data, model_folder, plots
     from dgn_tf.confidence.calibration import keypoint_neighbours
     from dgn_tf.confidence.fitting import collect, fit, measure
+    from dgn_tf.data.sensor import SENSORS
     from dgn_tf.json_file import write_json
 
     if FLAGS.plot:
@@ -42,9 +50,11 @@ def main(_):
     folder = model_folder.find_model_folder(FLAGS.weights)
     network = model_folder.load_network(folder, calibrated=False)
     template = network.template
-    config = data.SynthesisConfig.load(FLAGS.config)
+    config = data.SynthesisConfig(salt=SALT)
+    if FLAGS.config:
+        config = data.SynthesisConfig.load(FLAGS.config)
 
-    def frames(seed):
+    def frames(seed, config=config):
         for start in range(0, FLAGS.frames, BATCH):
             count = min(BATCH, FLAGS.frames - start)
             yield data.synthesize_batch(template, config, seed, start, count)
@@ -54,6 +64,10 @@ def main(_):
         collect(network, frames(FLAGS.seed)), neighbours, model_folder.weights_sha256(folder)
     )
     sets = {"held out": frames(FLAGS.seed + 1)}
+    drawn = np.flatnonzero(config.sensor_shares)
+    for kind in drawn if len(drawn) > 1 else ():
+        alone = dataclasses.replace(config, sensor_shares=tuple(np.eye(len(SENSORS))[kind]))
+        sets[SENSORS[kind]] = frames(FLAGS.seed + 1, alone)
     if FLAGS.records:
         sets["records"] = data.record_dataset(
             FLAGS.records, template, BATCH, shuffle=False, repeat=False

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -28,8 +29,8 @@ from dgn_tf.template import HandTemplate
 COORDS_SCALE, POINTS_SCALE = 2.0, 0.3
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class DualGridNet(tf.keras.Model):
+@keras.utils.register_keras_serializable("dgn_tf")
+class DualGridNet(keras.Model):
     """Depth crop to correspondences, vertices, part transforms and key points.
 
     Call arguments (one dict):
@@ -81,7 +82,7 @@ class DualGridNet(tf.keras.Model):
         self.correspondence_head = _head(self._correspondence_channels * pixels)
         # With stride 2 the features stay on the shuffled grid: one vector a 2x2 block.
         per_cell = pixels if config.extension_stride == 1 else 1
-        self.feature_head = tf.keras.layers.Conv2D(config.features * per_cell, 1)
+        self.feature_head = keras.layers.Conv2D(config.features * per_cell, 1)
         self.image_unshuffle = DepthToSpace(config.shuffle)
         self.extension = Extension(
             grid, config.kernel, config.sigma, normalise=config.normalise_extension
@@ -311,8 +312,8 @@ class DualGridNet(tf.keras.Model):
 
 def _head(channels):
     """A linear output that begins near zero: at the grid's and the cube's middle."""
-    start = tf.keras.initializers.TruncatedNormal(stddev=0.01)
-    return tf.keras.layers.Conv2D(channels, 1, kernel_initializer=start, dtype="float32")
+    start = keras.initializers.TruncatedNormal(stddev=0.01)
+    return keras.layers.Conv2D(channels, 1, kernel_initializer=start, dtype="float32")
 
 
 class View(NamedTuple):

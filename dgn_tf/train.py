@@ -114,7 +114,7 @@ class _Run:
 
 def train(settings: Train) -> None:
     """Runs or resumes the training that the settings describe."""
-    import tensorflow as tf
+    import keras
 
     from dgn_tf.training import datasets, devices
 
@@ -122,7 +122,7 @@ def train(settings: Train) -> None:
     frames = datasets.frames_of_kinds(run.settings)
     where = devices.open_devices(settings.strategy, frames, settings.worker_wait_s)
     with where.workers_alive(run.folder), contextlib.ExitStack() as held:
-        tf.keras.utils.set_random_seed(settings.seed)
+        keras.utils.set_random_seed(settings.seed)
         with where.scope():
             model = build_model(run.template, run.settings)
         _fit(run, model, where, held)
@@ -202,13 +202,16 @@ def _fit(run: _Run, model, where, held: contextlib.ExitStack) -> None:
         datasets.training_data, template, settings, step, run.real, run.unlabelled, pool
     )
     held.enter_context(datasets.records_are_readable(settings))
+    on_terminal = os.isatty(1)
+    if on_terminal:
+        parts.append(callbacks.progress_bar(step // per_epoch))
     model.fit(
         where.batches(batches),
         initial_epoch=step // per_epoch,
         epochs=-(-settings.steps // per_epoch),
         steps_per_epoch=per_epoch,
         callbacks=parts,
-        verbose=1 if os.isatty(1) else 2,
+        verbose=0 if on_terminal else 2,
     )
 
 

@@ -52,7 +52,7 @@ def train(settings: TrainLocaliser, held: contextlib.ExitStack) -> None:
 
     `held` keeps others out of the run's folder until it is left.
     """
-    import tensorflow as tf
+    import keras
 
     from dgn_tf.localize import training
     from dgn_tf.localize.network import Localiser
@@ -65,7 +65,7 @@ def train(settings: TrainLocaliser, held: contextlib.ExitStack) -> None:
     template = HandTemplate.load(settings.template or DEFAULT_TEMPLATE_PATH)
     identity = values | {"template_hash": template.hash}
     folder = pathlib.Path(settings.output_dir)
-    tf.keras.utils.set_random_seed(settings.seed)
+    keras.utils.set_random_seed(settings.seed)
     network = Localiser()
     network(network.example_inputs())
     if settings.init_weights:

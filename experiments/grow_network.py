@@ -28,13 +28,13 @@ flags.DEFINE_string("output_dir", None, "Folder for the larger network.", requir
 
 
 def main(_):
-    import tensorflow as tf
+    import keras
 
     from dgn_tf.model_folder import files_in, load_network, save_model_folder
     from dgn_tf.output_files import refuse_inputs
 
     refuse_inputs({"output_dir": files_in(FLAGS.output_dir)}, {"weights": FLAGS.weights})
-    tf.keras.utils.set_random_seed(FLAGS.seed)
+    keras.utils.set_random_seed(FLAGS.seed)
     small = load_network(FLAGS.weights, calibrated=False)
     large = grow(small, **_sizes())
     save_model_folder(large, FLAGS.output_dir, info={"grown_from": FLAGS.weights})

@@ -1,8 +1,6 @@
-"""`DualGridNet` as the paper's formulas read, written without a thought for speed.
+"""`DualGridNet` as the paper's formulas read: layers of `dgn_tf.reference`, the same weights.
 
-What `dgn_tf` computes by one-dimensional softmaxes, constant matrices, plain arithmetic and loops
-over the pixels on the hand stands here as Eq. 1, 2 and 3 say it: the reference that the shipped
-form is held against, in its values and in its time. Weights are the same and load into both.
+The reference that the shipped form is held against as a whole, in its values and in its time.
 """
 
 from typing import Any
@@ -10,43 +8,24 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dgn_tf import reference
 from dgn_tf.geometry import crop as crop_geometry
 from dgn_tf.geometry import upright
 from dgn_tf.network import DualGridNet, View
 from dgn_tf.template import HandTemplate
 
 
-def window_weights(coords, grid_size: int, kernel: int, sigma: float):
-    """The softmax of Eq. 2 over all cells of the mesh grid, [B, N, G*G] of [B, N, 2] (column, row).
-
-    Cells outside the window floor(m) - K/2 + 1 .. floor(m) + K/2 weigh nothing; a coordinate whose
-    window holds no cell belongs to the nearest window that does.
-    """
-    rows, columns = np.mgrid[:grid_size, :grid_size]
-    cells = np.stack([columns, rows], axis=-1).reshape(-1, 2).astype(np.float32)
-    half = kernel // 2
-    coords = tf.clip_by_value(coords, -half, grid_size + half - 2)[:, :, tf.newaxis]
-    first = tf.floor(coords) - (half - 1)  # [B, N, 1, 2]
-    inside = tf.reduce_all((cells >= first) & (cells <= first + (kernel - 1)), axis=-1)
-    logits = -sigma * tf.reduce_sum((cells - coords) ** 2, axis=-1)
-    return tf.nn.softmax(tf.where(inside, logits, -np.inf))
-
-
 class PlainExtension:
     """Eq. 1 over every pixel and every cell: one [N, G*G] matrix of weights a frame."""
 
     def __init__(self, grid_size, kernel, sigma, normalise):
-        self.grid_size, self.kernel, self.sigma = grid_size, kernel, sigma
-        self.normalise = normalise
+        self.window, self.normalise = (grid_size, kernel, sigma), normalise
 
     def __call__(self, coords, features, mask):
-        pixels, count, size = coords.shape[1] * coords.shape[2], features.shape[-1], self.grid_size
-        coords = tf.reshape(coords, [-1, pixels, 2])
-        features = tf.reshape(features, [-1, pixels, count])
-        weights = window_weights(coords, size, self.kernel, self.sigma)
-        weights *= tf.reshape(mask, [-1, pixels, 1])
-        sums = tf.reshape(tf.einsum("bnc,bnf->bcf", weights, features), [-1, size, size, count])
-        occupancy = tf.reshape(tf.reduce_sum(weights, axis=1), [-1, size, size, 1])
+        pixels = coords.shape[1] * coords.shape[2]
+        parts = (coords, 2), (features, features.shape[-1]), (mask[..., tf.newaxis], 1)
+        coords, features, mask = (tf.reshape(v, [-1, pixels, size]) for v, size in parts)
+        sums, occupancy = reference.extend(coords, features, mask[..., 0], *self.window)
         if self.normalise:
             sums, occupancy = sums / (occupancy + 1e-3), tf.math.log(1.0 + occupancy)
         return tf.concat([sums, occupancy], axis=-1)
@@ -58,49 +37,26 @@ class PlainSampling:
     def __init__(self, template: HandTemplate, kernel, sigma):
         self.coords = np.asarray(template.mesh_coords, np.float32)
         self.layer = np.asarray(template.vertex_layer)[:, np.newaxis]
-        self.grid_size, self.kernel, self.sigma = template.grid_size, kernel, sigma
-
-    def _read(self, grid):
-        weights = window_weights(self.coords[np.newaxis], self.grid_size, self.kernel, self.sigma)
-        cells = tf.reshape(grid, [-1, self.grid_size**2, grid.shape[-1]])
-        return tf.einsum("vc,bcf->bvf", weights[0], cells)
+        self.window = kernel, sigma
 
     def __call__(self, coordinate_map):
-        sampled = self._read(coordinate_map)  # [B, V, 3 L]
+        sampled = reference.sample(coordinate_map, self.coords, *self.window)  # [B, V, 3 L]
         if sampled.shape[-1] == 3:
             return sampled
         return tf.where(self.layer == 0, sampled[..., :3], sampled[..., 3:])
 
     def occupancy(self, occupancy):
-        return self._read(occupancy[..., tf.newaxis])[..., 0]
+        return reference.sample(occupancy[..., tf.newaxis], self.coords, *self.window)[..., 0]
 
 
 class PlainSimilarityFit:
-    """Eq. 3 part by part with `tf.linalg.svd`; scale after Umeyama. [B, V, 3] -> [B, P, 4, 4]."""
+    """Eq. 3 of [B, V, 3] -> [B, P, 4, 4]."""
 
     def __init__(self, template: HandTemplate):
-        self.rest = np.asarray(template.vertices, np.float32)
-        weights = np.asarray(template.skinning_weights, np.float64)
-        self.weights = (weights / weights.sum(axis=0)).T.astype(np.float32)  # [P, V]
+        self.rest = template.vertices, template.skinning_weights
 
     def __call__(self, points):
-        weights, rest = self.weights, self.rest
-        mean = tf.einsum("pv,bvi->bpi", weights, points)
-        rest_mean = weights @ rest  # [P, 3]
-        away = points[:, tf.newaxis] - mean[:, :, tf.newaxis]  # [B, P, V, 3]
-        rest_away = rest - rest_mean[:, np.newaxis]  # [P, V, 3]
-        covariance = tf.einsum("pv,bpvi,pvj->bpij", weights, away, rest_away)
-        _, u, v = tf.linalg.svd(covariance)
-        sign = tf.sign(tf.linalg.det(u) * tf.linalg.det(v))
-        ends = tf.stack([tf.ones_like(sign), tf.ones_like(sign), sign], axis=-1)
-        rotation = tf.matmul(u * ends[..., tf.newaxis, :], v, transpose_b=True)
-        spread = np.einsum("pv,pvj->p", weights, rest_away**2)
-        scale = tf.einsum("bpij,bpij->bp", rotation, covariance) / spread
-        linear = rotation * scale[..., tf.newaxis, tf.newaxis]
-        moved = mean - tf.einsum("bpij,pj->bpi", linear, rest_mean)
-        upper = tf.concat([linear, moved[..., tf.newaxis]], axis=-1)
-        last = tf.broadcast_to([[0.0, 0.0, 0.0, 1.0]], tf.shape(upper[..., :1, :]))
-        return tf.concat([upper, last], axis=-2)
+        return reference.fit_similarity(points, *self.rest)
 
 
 class PlainSkinning:
@@ -111,16 +67,10 @@ class PlainSkinning:
         self._keypoints = (template.keypoints, template.keypoint_weights)
 
     def __call__(self, transforms):
-        return _skin(transforms, *self.vertices)
+        return reference.skin(transforms, *self.vertices)
 
     def keypoints(self, transforms):
-        return _skin(transforms, *self._keypoints)
-
-
-def _skin(transforms, rest, weights):
-    rest = np.pad(np.asarray(rest, np.float32), [(0, 0), (0, 1)], constant_values=1)
-    posed = tf.einsum("bpij,vj->bpvi", transforms[:, :, :3], rest)
-    return tf.einsum("vp,bpvi->bvi", np.asarray(weights, np.float32), posed)
+        return reference.skin(transforms, *self._keypoints)
 
 
 class PlainNetwork(DualGridNet):

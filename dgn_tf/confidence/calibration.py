@@ -2,8 +2,9 @@
 
 A logistic regression on what the networks know of a vertex: how much of the depth map reached its
 cells, how far the refit moved it, whether the camera sees it and how near the measured surface
-lies, how sure of palm and back and of the palm's direction the frame is; and one offset a vertex,
-as finger tips are harder than palms. `dgn_tf.calibrate_confidence` fits it on synthetic frames.
+lies, how sure of palm and back and of the palm's direction the frame is, how rough and how blurred
+its depth; and one offset a vertex, as finger tips are harder than palms.
+`dgn_tf.calibrate_confidence` fits it on synthetic frames.
 """
 
 import dataclasses
@@ -29,7 +30,11 @@ FEATURES = (
     "mean_disparity",
     "mean_residual",
     "scale_spread",
+    "slopes",
+    "roughness",
 )
+_SLOPE_MM = (6.0, 25.0)  # steps between pixels that blurred edges have, surfaces and edges seldom
+_ROUGH_MM = 8.0  # second differences up to it are noise or curvature, beyond it edges
 _NEIGHBOURS = 12  # vertices around a key point that speak for it
 _RAW_SCALE_MM = 10.0  # |P_s - P_r| at which the uncalibrated confidence falls to 1/e
 
@@ -44,7 +49,7 @@ def features(outputs: dict, inputs: dict, occupancy) -> tf.Tensor:
         occupancy: [B, V] of the vertices' cells.
 
     Returns:
-        [B, V, 12], in the order of `FEATURES`.
+        [B, V, 14], in the order of `FEATURES`.
     """
     depth = tf.cast(inputs["depth"], tf.float32)
     vertices, valid = outputs["vertices"], tf.cast(outputs["valid"], tf.float32)
@@ -66,6 +71,7 @@ def features(outputs: dict, inputs: dict, occupancy) -> tf.Tensor:
         tf.reduce_mean(disparity, axis=1) / 10.0,
         tf.reduce_mean(tf.abs(behind), axis=1) / 10.0,
         tf.math.reduce_std(scales, axis=1),
+        *_texture(depth, valid),
     ]
     vertex = [
         tf.clip_by_value(occupancy, 0.0, 1.0),
@@ -95,6 +101,25 @@ def _against_depth(vertices, depth, valid, intrinsics):
     return measured, tf.clip_by_value(away, -30.0, 60.0) * measured
 
 
+def _texture(depth, valid):
+    """Of the frame, [B] each: the share of the steps beside measured pixels that are as small as
+    those of a blurred edge, which tells of stereo's windows, and the logarithm of the mean second
+    difference, which tells of noise. Along rows; columns tell the same."""
+    known = tf.cast(depth > 0, tf.float32)
+    pairs = known[:, :, 1:] * known[:, :, :-1] * tf.maximum(valid[:, :, 1:], valid[:, :, :-1])
+    first = tf.abs(depth[:, :, 1:] - depth[:, :, :-1])
+    edges = pairs * tf.cast(first > _SLOPE_MM[0], tf.float32)
+    slopes = edges * tf.cast(first < _SLOPE_MM[1], tf.float32)
+    second = tf.abs(depth[:, :, 2:] - 2 * depth[:, :, 1:-1] + depth[:, :, :-2])
+    threes = pairs[:, :, 1:] * pairs[:, :, :-1] * tf.cast(second < _ROUGH_MM, tf.float32)
+
+    def share(part, whole):
+        return tf.reduce_sum(part, axis=[1, 2]) / (tf.reduce_sum(whole, axis=[1, 2]) + 1.0)
+
+    rough = share(tf.minimum(second, _ROUGH_MM) * threes, threes)
+    return share(slopes, edges), tf.math.log(rough + 0.05)
+
+
 def raw_confidence(outputs: dict, occupancy) -> tf.Tensor:
     """[B, V] 0 to 1, uncalibrated: the cells' occupancy times exp(-|P_s - P_r| / 10 mm)."""
     disparity = tf.norm(outputs["vertices_sampled"] - outputs["vertices"], axis=-1)
@@ -118,7 +143,7 @@ class Calibration:
     """From features to probabilities.
 
     Attributes:
-        weights: [12] of `FEATURES`.
+        weights: [14] of `FEATURES`.
         bias: [V].
         keypoint_weight: of the mean logit of a key point's vertices.
         keypoint_bias: [J].
@@ -132,7 +157,7 @@ class Calibration:
     weights_sha256: str
 
     def __call__(self, seen, neighbours) -> dict[str, tf.Tensor]:
-        """confidence [B, V] and keypoint_confidence [B, J] of features [B, V, 12]."""
+        """confidence [B, V] and keypoint_confidence [B, J] of features [B, V, 14]."""
         logits = tf.reduce_sum(seen * self.weights.astype(np.float32), axis=-1)
         logits += self.bias.astype(np.float32)
         near = tf.matmul(logits, neighbours, transpose_b=True)
@@ -151,6 +176,10 @@ class Calibration:
             InputError: damaged, of other sizes, or of other weights.
         """
         values: dict = read_fields(cls, file, _REMEDY)
+        # Files from before the last two features were there say nothing of them.
+        missing = len(FEATURES) - len(np.atleast_1d(values["weights"]))
+        if values["weights"].ndim == 1 and missing == 2:
+            values["weights"] = np.pad(values["weights"], (0, missing))
         shapes = {"weights": (len(FEATURES),), "bias": (vertices,), "keypoint_bias": (keypoints,)}
         if any(values[name].shape != shape for name, shape in shapes.items()):
             raise InputError(f"{file} is of another hand or version: {_REMEDY}.")

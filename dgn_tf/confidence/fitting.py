@@ -18,7 +18,7 @@ _PENALTY = 1e-4
 class Cases(NamedTuple):
     """What is known of the points of N frames, and whether they were right."""
 
-    features: np.ndarray  # [N, V, 12]
+    features: np.ndarray  # [N, V, 14]
     raw: np.ndarray  # [N, V] uncalibrated confidence
     vertices_right: np.ndarray  # [N, V] bool
     keypoints_right: np.ndarray  # [N, J] bool

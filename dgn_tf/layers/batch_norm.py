@@ -1,10 +1,11 @@
 """Batch norm whose batch is that of the whole training step, on however many devices."""
 
+import keras
 import tensorflow as tf
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class BatchNorm(tf.keras.layers.BatchNormalization):
+@keras.utils.register_keras_serializable("dgn_tf")
+class BatchNorm(keras.layers.BatchNormalization):
     """Keras' layer; in a training step of several replicas, statistics over all their frames.
 
     Keras' own `synchronized=True` differs from its fused kernel of a single device: the variance

@@ -1,5 +1,6 @@
 """Layers between the image grid, the mesh grid and the mesh (Sec. 3.3)."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -7,8 +8,8 @@ from dgn_tf.geometry import mesh_grid
 from dgn_tf.template import HandTemplate
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class Extension(tf.keras.layers.Layer):
+@keras.utils.register_keras_serializable("dgn_tf")
+class Extension(keras.layers.Layer):
     """Carries pixels' features to the mesh grid by their mesh coordinates (Eq. 1, 2).
 
     Always float32, also under mixed precision: the sums run over thousands of pixels.
@@ -75,8 +76,8 @@ class Extension(tf.keras.layers.Layer):
         }
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class Sampling(tf.keras.layers.Layer):
+@keras.utils.register_keras_serializable("dgn_tf")
+class Sampling(keras.layers.Layer):
     """Reads the vertices off the coordinate map J_o (Sec. 3.3), with the weights of Eq. (2).
 
     A template with L layers has L points in each cell: channels 3 l .. 3 l + 2 are those of

@@ -5,6 +5,7 @@ Sublayers get their layer's dtype policy, so that `dtype="float32"` holds throug
 
 from collections.abc import Sequence
 
+import keras
 import tensorflow as tf
 
 from dgn_tf.layers.batch_norm import BatchNorm
@@ -22,8 +23,8 @@ def activation_of(name: str):
     return ACTIVATIONS[name]
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class ResidualBlock(tf.keras.layers.Layer):
+@keras.utils.register_keras_serializable("dgn_tf")
+class ResidualBlock(keras.layers.Layer):
     """Two 3x3 convolutions (`plain`) or 1x1, 3x3, 1x1 (`bottleneck`), and a shortcut.
 
     Post-activation, so that batch norms fold into the convolutions before them. `plain` is the
@@ -102,8 +103,8 @@ class ResidualBlock(tf.keras.layers.Layer):
         }
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class ConvNorm(tf.keras.layers.Layer):
+@keras.utils.register_keras_serializable("dgn_tf")
+class ConvNorm(keras.layers.Layer):
     """Convolution (padding same), batch norm (or, with norm 'none', a bias), ReLU if wanted.
 
     `zero_start` begins with an output of zeros, for the last convolution of a residual branch.
@@ -127,7 +128,7 @@ class ConvNorm(tf.keras.layers.Layer):
         self.norm, self.relu, self.zero_start = norm, relu, zero_start
         self.activation = activation
         self._activate = activation_of(activation)
-        self.conv = tf.keras.layers.Conv2D(
+        self.conv = keras.layers.Conv2D(
             filters,
             kernel_size,
             strides,
@@ -165,8 +166,8 @@ class ConvNorm(tf.keras.layers.Layer):
         }
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class Hourglass(tf.keras.layers.Layer):
+@keras.utils.register_keras_serializable("dgn_tf")
+class Hourglass(keras.layers.Layer):
     """Hourglass network: one level of half the resolution for each further entry of `channels`.
 
     Down by strided 3x3 convolutions, up by 1x1 convolutions and pixel shuffle (XLA on CPU has no

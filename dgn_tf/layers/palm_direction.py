@@ -1,13 +1,14 @@
 """A small network that sees which way the palm points in the image."""
 
+import keras
 import tensorflow as tf
 
 from dgn_tf.layers.hourglass import ConvNorm, ResidualBlock, activation_of
 from dgn_tf.layers.pixel_shuffle import SpaceToDepth
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class PalmDirection(tf.keras.layers.Layer):
+@keras.utils.register_keras_serializable("dgn_tf")
+class PalmDirection(keras.layers.Layer):
     """Predicts the palm's axis as the image shows it.
 
     It looks at every second pixel of every second row: enough for a direction, and a tenth of
@@ -43,10 +44,10 @@ class PalmDirection(tf.keras.layers.Layer):
                 )
             )
             self._convs.append(ResidualBlock(count, norm="none", **policy, name=f"block_{level}"))
-        self._hidden = tf.keras.layers.Dense(
+        self._hidden = keras.layers.Dense(
             128, activation_of(activation), dtype=self.dtype_policy, name="hidden"
         )
-        self._direction = tf.keras.layers.Dense(2, dtype="float32", name="direction")
+        self._direction = keras.layers.Dense(2, dtype="float32", name="direction")
 
     def call(self, pixels, training=None):
         half, channels = pixels.shape[1] // 2, pixels.shape[-1]

@@ -1,9 +1,10 @@
 """Pixel shuffling (Sec. 3.6): trades resolution for channels and back."""
 
+import keras
 import tensorflow as tf
 
 
-class _Shuffle(tf.keras.layers.Layer):
+class _Shuffle(keras.layers.Layer):
     def __init__(self, block_size: int = 2, **kwargs):
         super().__init__(**{**kwargs, "autocast": False})  # it moves numbers, of any type
         self.block_size = block_size
@@ -12,7 +13,7 @@ class _Shuffle(tf.keras.layers.Layer):
         return {**super().get_config(), "block_size": self.block_size}
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
+@keras.utils.register_keras_serializable("dgn_tf")
 class SpaceToDepth(_Shuffle):
     """[B, H, W, C] -> [B, H/block_size, W/block_size, C*block_size^2]."""
 
@@ -20,7 +21,7 @@ class SpaceToDepth(_Shuffle):
         return tf.nn.space_to_depth(inputs, self.block_size)
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
+@keras.utils.register_keras_serializable("dgn_tf")
 class DepthToSpace(_Shuffle):
     """[B, H, W, C] -> [B, H*block_size, W*block_size, C/block_size^2]."""
 

@@ -1,13 +1,14 @@
 """Layers that fit and pose the template (Sec. 3.4)."""
 
+import keras
 import tensorflow as tf
 
 from dgn_tf.geometry import similarity, skinning
 from dgn_tf.template import HandTemplate
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class SimilarityFit(tf.keras.layers.Layer):
+@keras.utils.register_keras_serializable("dgn_tf")
+class SimilarityFit(keras.layers.Layer):
     """Fits each part of the template to the sampled vertices (Eq. 3).
 
     Always float32, also under mixed precision. `solver` (`svd` or `horn`) is that of a training
@@ -44,8 +45,8 @@ class SimilarityFit(tf.keras.layers.Layer):
         }
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class Skinning(tf.keras.layers.Layer):
+@keras.utils.register_keras_serializable("dgn_tf")
+class Skinning(keras.layers.Layer):
     """Poses the template by linear blend skinning (Sec. 3.4). Always float32.
 
     Call arguments:

@@ -6,6 +6,7 @@ one, and where that hand's centre lies from there.
 
 from collections.abc import Sequence
 
+import keras
 import tensorflow as tf
 
 from dgn_tf.layers.hourglass import ConvNorm, Hourglass
@@ -17,7 +18,7 @@ OUTPUTS = 5  # hand, left, offset's x, y, z
 CHANNELS = (24, 48, 72, 96)
 
 
-class Localiser(tf.keras.Model):
+class Localiser(keras.Model):
     """Finds hands in whole depth frames.
 
     Call arguments:
@@ -35,7 +36,7 @@ class Localiser(tf.keras.Model):
         self.channels = tuple(channels)
         self._squeeze = ConvNorm(self.channels[0], 1, name="squeeze")
         self._hourglass = Hourglass(self.channels, name="hourglass")
-        self._head = tf.keras.layers.Conv2D(OUTPUTS, 1, name="head")
+        self._head = keras.layers.Conv2D(OUTPUTS, 1, name="head")
 
     def call(self, inputs, training=None):
         depth, intrinsics = inputs["depth"], inputs["intrinsics"]

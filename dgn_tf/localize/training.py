@@ -5,6 +5,7 @@ import os
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
 
+import keras
 import tensorflow as tf
 
 from dgn_tf.data import whole_frames
@@ -64,7 +65,7 @@ def validation_frames(template, frames: int, batch_size: int = 50) -> list[dict]
     ]
 
 
-class LocaliserTraining(tf.keras.Model):
+class LocaliserTraining(keras.Model):
     """Keras's loop around the localiser's terms."""
 
     def __init__(self, network: Localiser, clip_norm: float = 0.0):
@@ -89,7 +90,7 @@ class LocaliserTraining(tf.keras.Model):
         return {"loss": loss, **terms}
 
 
-class ValidateLocaliser(tf.keras.callbacks.Callback):
+class ValidateLocaliser(keras.callbacks.Callback):
     """Measures the averaged weights at each epoch's end; keeps the best in `best/`.
 
     Args:

@@ -8,7 +8,7 @@ from dgn_tf.errors import InputError
 
 def build_model(template, settings: Train):
     """The compiled `TrainingModel` with its weights; see `build_optimizer` for the rest."""
-    import tensorflow as tf
+    import keras
 
     from dgn_tf.network import DualGridNet
     from dgn_tf.training import bfloat16
@@ -17,14 +17,14 @@ def build_model(template, settings: Train):
 
     if settings.bfloat16:
         bfloat16.switch_on()
-    before = tf.keras.mixed_precision.global_policy()
+    before = keras.mixed_precision.global_policy()
     if settings.mixed_precision:
         # Of the layers that ask for no type of their own: convolutions, not geometry.
-        tf.keras.mixed_precision.set_global_policy(f"mixed_{settings.mixed_precision_type}")
+        keras.mixed_precision.set_global_policy(f"mixed_{settings.mixed_precision_type}")
     try:
         network = DualGridNet(template, network_config(settings))
     finally:
-        tf.keras.mixed_precision.set_global_policy(before)
+        keras.mixed_precision.set_global_policy(before)
     network.similarity_fit.solver = settings.similarity_solver
     network(network.example_inputs())
     steps, start = settings.steps, settings.decay_start
@@ -34,7 +34,7 @@ def build_model(template, settings: Train):
         settings.optimizer, schedule, settings.weight_decay, settings.ema_momentum
     )
     if settings.mixed_precision and settings.mixed_precision_type == "float16":
-        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     energy = None
     if settings.unlabelled_records:
         from dgn_tf.losses.energy import Energy, EnergyConfig

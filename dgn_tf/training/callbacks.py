@@ -4,7 +4,9 @@ import contextlib
 import math
 import pathlib
 import time
+import warnings
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -51,7 +53,7 @@ def refuse_not_finite(model) -> None:
             )
 
 
-class WriteLog(tf.keras.callbacks.CSVLogger):
+class WriteLog(keras.callbacks.CSVLogger):
     """log.csv, a line an epoch, as Keras writes it; a full disk ends the run with one line."""
 
     def __init__(self, folder):
@@ -63,7 +65,22 @@ class WriteLog(tf.keras.callbacks.CSVLogger):
             super().on_epoch_end(epoch, logs)
 
 
-class StopWhenNotFinite(tf.keras.callbacks.Callback):
+def progress_bar(done: int):
+    """Bars of the run and of its epoch, for a terminal; `done` epochs lie behind a resumed run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that TensorFlow Addons comes to its end: BUILD.md
+        import tensorflow_addons as tfa
+
+    class ProgressBar(tfa.callbacks.TQDMProgressBar):
+        def on_train_begin(self, logs=None):
+            super().on_train_begin(logs)
+            self.overall_progress_tqdm.initial = done  # the rate is that of this process
+            self.overall_progress_tqdm.update(done)
+
+    return ProgressBar()
+
+
+class StopWhenNotFinite(keras.callbacks.Callback):
     """Ends the run by the name of the term that is not finite; its step changed no weight."""
 
     def on_train_batch_end(self, batch, logs=None):
@@ -77,7 +94,7 @@ class StopWhenNotFinite(tf.keras.callbacks.Callback):
                 )
 
 
-class MeanTerms(tf.keras.callbacks.Callback):
+class MeanTerms(keras.callbacks.Callback):
     """Logs each term's mean over the epoch, where `train_step` returns single steps'."""
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -94,7 +111,7 @@ class MeanTerms(tf.keras.callbacks.Callback):
         logs["steps_per_second"] = self._steps / (time.perf_counter() - self._start)
 
 
-class Validate(tf.keras.callbacks.Callback):
+class Validate(keras.callbacks.Callback):
     """Measures the averaged weights at each epoch's end; keeps the best in `best/`.
 
     Args:
@@ -151,7 +168,7 @@ class Validate(tf.keras.callbacks.Callback):
                     save_model_folder(network, self._folder / place, self._flags, info)
 
 
-class SaveCheckpoint(tf.keras.callbacks.Callback):
+class SaveCheckpoint(keras.callbacks.Callback):
     """Checkpoints at each epoch's end: the places where a killed run goes on."""
 
     def __init__(self, checkpoints: Checkpoints):
@@ -162,7 +179,7 @@ class SaveCheckpoint(tf.keras.callbacks.Callback):
         self._checkpoints.save(int(self.model.optimizer.iterations.numpy()))
 
 
-class FeedEstimates(tf.keras.callbacks.Callback):
+class FeedEstimates(keras.callbacks.Callback):
     """Hands each step's estimates to the loader, which renders them (Sec. 4.4)."""
 
     def __init__(self, pool: EstimatePool):
@@ -174,7 +191,7 @@ class FeedEstimates(tf.keras.callbacks.Callback):
         self._pool.put(step, self.model.estimates.read(step))
 
 
-class Summaries(tf.keras.callbacks.Callback):
+class Summaries(keras.callbacks.Callback):
     """TensorBoard: every logged scalar, and pictures of a few validation examples."""
 
     def __init__(self, folder, batch, examples: int = 4):

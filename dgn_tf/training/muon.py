@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import tensorflow as tf
 
 # Quintic iteration of K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks"
@@ -25,8 +26,8 @@ def orthogonalised(matrix, steps: int = _STEPS):
     return tf.transpose(x) if tall else x
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class Muon(tf.keras.optimizers.AdamW):
+@keras.utils.register_keras_serializable("dgn_tf")
+class Muon(keras.optimizers.AdamW):
     """Muon for kernels, AdamW for the rest, at one rate.
 
     A kernel counts as the matrix [everything before, channels out]. Its step has AdamW's usual
@@ -34,7 +35,7 @@ class Muon(tf.keras.optimizers.AdamW):
     (J. Liu et al., "Muon is scalable for LLM training", 2025).
 
     Args:
-        learning_rate, weight_decay, **kwargs: see `tf.keras.optimizers.AdamW`.
+        learning_rate, weight_decay, **kwargs: see `keras.optimizers.AdamW`.
         momentum: of the kernels' gradients, Nesterov's.
     """
 

@@ -2,13 +2,14 @@
 
 import math
 
+import keras
 import tensorflow as tf
 
 from dgn_tf.training.muon import Muon
 
 
-@tf.keras.utils.register_keras_serializable("dgn_tf")
-class WarmupHoldDecay(tf.keras.optimizers.schedules.LearningRateSchedule):
+@keras.utils.register_keras_serializable("dgn_tf")
+class WarmupHoldDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Rises linearly, holds, then falls by half a cosine.
 
     Unlike a cosine over the whole run, the middle does not depend on where the run ends: a
@@ -51,7 +52,7 @@ def averaging_optimizer(name: str, schedule, weight_decay: float, ema_momentum: 
         weight_decay: decoupled.
         ema_momentum: of the averages; 0: none.
     """
-    kind = {"adamw": tf.keras.optimizers.AdamW, "muon": Muon}[name]
+    kind = {"adamw": keras.optimizers.AdamW, "muon": Muon}[name]
     optimizer = kind(
         schedule,
         weight_decay=weight_decay,

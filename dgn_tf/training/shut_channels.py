@@ -8,6 +8,7 @@ import contextlib
 import logging
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -132,7 +133,7 @@ def _clear(conv, channels):
     conv.bias.assign(bias)
 
 
-class WatchShutChannels(tf.keras.callbacks.Callback):
+class WatchShutChannels(keras.callbacks.Callback):
     """Logs the share of shut channels at each epoch's end; ends the run where a block is shut.
 
     Args:

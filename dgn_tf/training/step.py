@@ -1,5 +1,6 @@
 """The training step: loss terms by name, their weights, and a stop where one is not finite."""
 
+import keras
 import tensorflow as tf
 
 from dgn_tf.config import Loss
@@ -82,7 +83,7 @@ def _mean_of(term, frames):
     return replicas.part_of_mean(mean, tf.reduce_sum(tf.cast(frames, term.dtype)))
 
 
-class TrainingModel(tf.keras.Model):
+class TrainingModel(keras.Model):
     """`DualGridNet` with its losses, for `fit`.
 
     A step whose terms or gradients are not all finite changes no weight; the callback
@@ -144,7 +145,7 @@ class TrainingModel(tf.keras.Model):
 
     @property
     def _scales_loss(self) -> bool:
-        return isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+        return isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
 
     def _apply(self, gradients, total, norm) -> dict:
         """A step of the optimiser where all is finite; returns what is logged of it.

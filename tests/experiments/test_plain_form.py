@@ -9,7 +9,7 @@ from dgn_tf.network_config import NetworkConfig
 from dgn_tf.serving.module import frozen_forward
 from dgn_tf.serving.saving import example_crops
 from experiments.compare_plain_form import agreement, unfused
-from experiments.plain_form import plain_form, window_weights
+from experiments.plain_form import plain_form
 from tests.exported_model import SIZE, network
 from tests.tiny_template import tiny_template
 
@@ -23,18 +23,6 @@ def lively():
         [value + rng.normal(scale=0.02, size=value.shape) for value in network().get_weights()]
     )
     return net
-
-
-def test_the_window_of_eq_2_is_the_loop_over_its_cells():
-    coords = np.random.default_rng(2).uniform(-3, 18, [1, 20, 2]).astype(np.float32)
-    weights = window_weights(tf.constant(coords), 16, 8, 0.5).numpy()[0]
-    for (x, y), found in zip(coords[0], weights, strict=True):
-        expected = np.zeros([16, 16])
-        for row in range(int(np.floor(y)) - 3, int(np.floor(y)) + 5):
-            for column in range(int(np.floor(x)) - 3, int(np.floor(x)) + 5):
-                if 0 <= row < 16 and 0 <= column < 16:
-                    expected[row, column] = np.exp(-0.5 * ((row - y) ** 2 + (column - x) ** 2))
-        np.testing.assert_allclose(found, (expected / expected.sum()).ravel(), atol=1e-5)
 
 
 def test_plain_and_exported_form_of_the_same_weights_agree():

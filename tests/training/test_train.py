@@ -11,8 +11,10 @@ import time
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dgn_tf.errors import InputError
+from dgn_tf.training.callbacks import progress_bar
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = [
@@ -210,3 +212,15 @@ def test_bad_flags_get_one_line(arguments, message, monkeypatch, tmp_path, capsy
             "jit_compile",
         ):
             flags.FLAGS[name].unparse()
+
+
+def test_the_terminals_bar_counts_what_a_resumed_run_has_behind_it(capsys):
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(2,))])
+    model.compile("sgd", "mse")
+    frames = tf.ones([4, 2]), tf.ones([4, 1])
+    bar = progress_bar(2)
+    model.fit(*frames, batch_size=1, initial_epoch=2, epochs=4, callbacks=[bar], verbose=0)
+    assert (bar.overall_progress_tqdm.n, bar.overall_progress_tqdm.total) == (4, 4)
+    written = capsys.readouterr()
+    assert "Epoch 3/4" in written.out and "Epoch 4/4" in written.out
+    assert "end of life" not in written.err.lower()
