@@ -7,7 +7,7 @@ import tensorflow as tf
 
 # What has to stay float32 where the networks need not: millimetres at arm's length have no place in
 # a half, nor squares of pixel spacings, nor the similarity fit.
-GEOMETRY = ("look", "turn", "extend", "finish")
+GEOMETRY = ("pixel_inputs", "canonical_view", "extend", "decode")
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def for_accelerator(network, geometry_apart: bool, outputs=None):
     names = GEOMETRY if geometry_apart else ()
     try:
         for name in names:  # past Keras, which would track the functions
-            kept = outputs if name == "finish" else None
+            kept = outputs if name == "decode" else None
             object.__setattr__(network, name, _function(getattr(network, name), kept))
         yield network
     finally:

@@ -95,7 +95,7 @@ def test_the_report_counts_ops_in_engines_and_outside():
     engine = graph.node.add(name="TRTEngineOp_0", op="TRTEngineOp", input=["x"])
     engine.attr["segment_func"].func.name = "segment"
     graph.node.add(name="call", op="PartitionedCall", input=["TRTEngineOp_0"])
-    for name, ops in [("segment", ["Conv2D", "Conv2D", "Relu"]), ("finish", ["Sqrt"])]:
+    for name, ops in [("segment", ["Conv2D", "Conv2D", "Relu"]), ("decode", ["Sqrt"])]:
         function = graph.library.function.add()
         function.signature.name = name
         for op in ops:

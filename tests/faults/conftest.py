@@ -14,7 +14,8 @@ def peak_kb(who: int) -> int:
 
 @pytest.fixture(autouse=True)
 def no_fault_takes_two_gigabytes():
-    before = peak_kb(resource.RUSAGE_SELF)
+    # Peaks are those of all tests so far: only what a test adds to them is its own.
+    own, children = peak_kb(resource.RUSAGE_SELF), peak_kb(resource.RUSAGE_CHILDREN)
     yield
-    assert peak_kb(resource.RUSAGE_SELF) < before + MOST_KB
-    assert peak_kb(resource.RUSAGE_CHILDREN) < MOST_KB + TENSORFLOW_KB
+    assert peak_kb(resource.RUSAGE_SELF) < own + MOST_KB
+    assert peak_kb(resource.RUSAGE_CHILDREN) <= max(children, MOST_KB + TENSORFLOW_KB)
