@@ -63,14 +63,22 @@ def plot_calibration(curves: dict[str, dict[str, np.ndarray]], file) -> None:
         curves: title -> label -> [N, 3] of `metrics.calibration.reliability`.
         file: .png, .pdf or .svg; written beside, then renamed.
     """
-    figure = new_figure(file)
-    for title, axes in zip(curves, figure.subplots(1, len(curves), squeeze=False)[0], strict=True):
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = new_figure(file, height=3.6 * rows + 0.6)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for title, axes in zip(curves, panels, strict=False):
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
-        for label, rows in curves[title].items():
-            axes.plot(rows[:, 0], rows[:, 1], marker="o", markersize=3, label=label)
+        for label, points in curves[title].items():
+            axes.plot(points[:, 0], points[:, 1], marker="o", markersize=3, label=label)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="within 10 mm", title=title)
+        axes.set_aspect("equal")
         axes.grid(alpha=0.3)
-        axes.legend(loc="upper left", fontsize="small")
+    for axes in panels[len(curves) :]:
+        axes.set_axis_off()
+    # One legend for all: in a panel it would lie on the curves.
+    lines = {line.get_label(): line for axes in panels[: len(curves)] for line in axes.lines[1:]}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines))
     save_figure(figure, file)
 
 
@@ -113,13 +121,16 @@ def plot_budget(orders: dict[str, list[dict]], file) -> None:
     save_figure(figure, file)
 
 
-def new_figure(file):
-    """An empty figure for that file; raises InputError where its ending has no writer."""
+def new_figure(file, height: float = 4.2):
+    """An empty figure for that file, `height` inches high.
+
+    Raises InputError where the file's ending has no writer.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
     from matplotlib.figure import Figure
 
     check_plot_file(file)
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

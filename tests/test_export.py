@@ -1,5 +1,7 @@
+import contextlib
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -69,6 +71,22 @@ def test_a_failed_export_leaves_nothing(weights, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="disagrees"):
         saving.save_model(network(), tmp_path / "1", BlobFinder())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("crops, agrees", [(1, True), (9, False)])
+def test_an_export_may_differ_in_a_crop_but_not_in_all(tmp_path, monkeypatch, crops, agrees):
+    """A pixel that rounding turns into the next moves one crop's mesh; a wrong graph moves all."""
+
+    def exported(left, **inputs):
+        outputs = dict(network()(inputs, training=False))
+        moved = 30.0 * np.float32(np.arange(9) < crops)
+        outputs["keypoints"] += moved[:, np.newaxis, np.newaxis]
+        return outputs
+
+    graph = types.SimpleNamespace(signatures={"crop": exported})
+    monkeypatch.setattr(saving.tf.saved_model, "load", lambda _: graph)
+    with contextlib.nullcontext() if agrees else pytest.raises(RuntimeError, match="keypoints"):
+        saving._check_agreement(network(), tmp_path)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):

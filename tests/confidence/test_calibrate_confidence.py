@@ -74,3 +74,33 @@ def test_a_plot_of_another_kind_is_refused_before_the_work(tmp_path):
 
     with pytest.raises(InputError, match="--plot=a.gif"):
         run("dgn_tf.calibrate_confidence", f"--weights={tmp_path}", "--plot=a.gif")
+
+
+def test_without_a_sampler_all_kinds_of_sensors_are_measured_each_alone(tmp_path, monkeypatch):
+    from dgn_tf import data, model_folder
+    from dgn_tf.data.sensor import SENSORS
+    from tests.exported_model import network
+
+    model_folder.save_model_folder(network(), tmp_path / "model")
+    asked = []
+
+    def synthesize(template, config, seed, start, count):
+        asked.append((config.sensor_shares, config.salt, seed))
+        return synthesized(template, count, seed + len(asked))
+
+    monkeypatch.setattr(data, "synthesize_batch", synthesize)
+    run(
+        "dgn_tf.calibrate_confidence",
+        f"--weights={tmp_path / 'model'}",
+        "--config=",
+        "--frames=32",
+        f"--json={tmp_path / 'figures.json'}",
+        f"--plot={tmp_path / 'plot.svg'}",
+    )
+    drawn = data.SynthesisConfig().sensor_shares
+    alone = [tuple(float(kind == other) for other in SENSORS) for kind in SENSORS]
+    assert [shares for shares, _, _ in asked] == [drawn, drawn, *alone]
+    assert {salt for _, salt, _ in asked}.isdisjoint({data.SynthesisConfig().salt})
+    assert [seed for _, _, seed in asked] == [11] + [12] * (1 + len(SENSORS))
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert set(figures) == {"held out", *SENSORS}

@@ -130,3 +130,46 @@ def test_without_a_calibration_key_points_take_their_neighbours_mean():
     outputs, _ = outputs_and_inputs()
     expected = outputs["confidence"].numpy() @ calibration.keypoint_neighbours(network().template).T
     np.testing.assert_allclose(outputs["keypoint_confidence"], expected, atol=1e-5)
+
+
+def texture(depth):
+    depth = tf.constant(depth[np.newaxis], tf.float32)
+    return [value.numpy()[0] for value in calibration._texture(depth, tf.ones_like(depth))]
+
+
+def test_texture_tells_noise_and_blurred_edges_from_clean_ones():
+    columns = np.arange(64.0)
+    smooth = np.tile(600 + 0.5 * columns, [64, 1])
+    noise = np.random.default_rng(0).normal(0, 1.0, smooth.shape)
+    step = np.where(columns < 32, 0, 60.0) + smooth
+    # A window of five pixels across the same step: four slopes of 12 mm in place of the edge.
+    blurred = np.clip((columns - 29) / 5, 0, 1) * 60 + smooth
+    slopes, roughness = zip(*map(texture, (smooth, smooth + noise, step, blurred)), strict=True)
+    # Second differences of white noise of deviation s have the mean magnitude sqrt(12 / pi) s.
+    np.testing.assert_allclose(np.exp(roughness[1]) - 0.05, np.sqrt(12 / np.pi), rtol=0.05)
+    assert np.exp(roughness[0]) - 0.05 < 1e-3
+    assert slopes[0] == slopes[1] == slopes[2] == 0
+    assert slopes[3] > 0.95  # all steps of an edge are slopes; one of the sum's denominators is 1
+    assert texture(np.zeros([64, 64]))[0] == 0
+
+
+def test_texture_ignores_what_was_not_measured():
+    depth = np.full([16, 16], 600.0)
+    depth[:, 5] = 0
+    assert texture(depth)[0] == 0
+    np.testing.assert_allclose(np.exp(texture(depth)[1]), 0.05, rtol=1e-4)
+
+
+def test_files_from_before_the_features_of_texture_say_nothing_of_them(tmp_path):
+    old = Calibration(
+        np.arange(12.0), np.zeros(5, np.float32), 1.0, np.zeros(3, np.float32), weights_sha256="ab"
+    )
+    old.save(tmp_path / "confidence.npz")
+    loaded = Calibration.load(tmp_path / "confidence.npz", "ab", vertices=5, keypoints=3)
+    np.testing.assert_array_equal(loaded.weights, [*range(12), 0, 0])
+    for count in (11, 13, 15):
+        Calibration(np.zeros(count), old.bias, 1.0, old.keypoint_bias, "ab").save(
+            tmp_path / "c.npz"
+        )
+        with pytest.raises(InputError, match="another hand or version"):
+            Calibration.load(tmp_path / "c.npz", "ab", vertices=5, keypoints=3)
