@@ -16,11 +16,11 @@ from PIL import Image
 
 from data_prep import fit_report, keypoint_labels
 from dgn_tf import errors
-from dgn_tf.data.pose_prior import FORMAT
 from dgn_tf.errors import InputError
 from dgn_tf.hand_fit.closed_form import MIN_PALM_KEYPOINTS
 from dgn_tf.hand_fit.keypoint_fit import FINGER_SCALES, Fit, fit_keypoints
 from dgn_tf.json_file import write_json
+from dgn_tf.synthesis.pose_prior import FORMAT
 from dgn_tf.template import HANDS, load_template
 from dgn_tf.writing import output_file, whole_file
 
@@ -100,7 +100,7 @@ def fit_labels(template, labels, finger_scales: str = "frame") -> tuple[Fit, np.
 
 
 def save_poses(path, fit: Fit, labels, template, max_residual_mm: float = 0.0) -> int:
-    """Writes the .npz that `dgn_tf.data.pose_prior` reads; beside, then renamed.
+    """Writes the .npz that `dgn_tf.synthesis.pose_prior` reads; beside, then renamed.
 
     Returns:
         How many poses are usable.

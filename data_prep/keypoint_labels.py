@@ -9,12 +9,12 @@ import pathlib
 import numpy as np
 
 from data_prep.nyu.labels import LABEL_FILE, read_labels
-from dgn_tf.data.pose_prior import EXPERIMENT, WHOLE_TRAINING
-from dgn_tf.data.schema import DESCRIPTION_FILE
-from dgn_tf.data.views import open_views
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import mirror
 from dgn_tf.metrics.nyu import MAX_LINE, SUBJECT1_FRAMES, TEST_FRAMES, read_uvd, xyz_from_uvd
+from dgn_tf.records.schema import DESCRIPTION_FILE
+from dgn_tf.records.views import open_views
+from dgn_tf.synthesis.pose_prior import EXPERIMENT, WHOLE_TRAINING
 from dgn_tf.template import EVALUATED, nyu_keypoint_names
 from dgn_tf.training.real_frames import NYU_TRAINING_FRAMES
 

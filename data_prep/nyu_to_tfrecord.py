@@ -2,7 +2,7 @@
 
     python -m data_prep.nyu_to_tfrecord --nyu_dir=DIR --output_dir=data/nyu_records
 
-What a record holds is dgn_tf/data/view_schema.py's to say. The same flags give the same bytes,
+What a record holds is dgn_tf/records/view_schema.py's to say. The same flags give the same bytes,
 whatever --workers is, and a run that was killed goes on with the shards that are missing.
 
 --center=joint crops at the labelled palm centre. That is the field's usual protocol and an oracle:

@@ -3,9 +3,9 @@
     python -m data_prep.rig_to_tfrecord --frames=rig/cam1,rig/cam2,rig/cam3 \\
         --calibration=rig/calibration.json --depth_unit=1 --output_dir=data/rig_records
 
-What a record holds is dgn_tf/data/view_schema.py's to say; none has key points. The same flags give
-the same bytes, whatever --workers is, and a run that was killed goes on with the shards that are
-missing. A single camera is a rig too: its calibration needs nothing but intrinsics.
+What a record holds is dgn_tf/records/view_schema.py's to say; none has key points. The same flags
+give the same bytes, whatever --workers is, and a run that was killed goes on with the shards that
+are missing. A single camera is a rig too: its calibration needs nothing but intrinsics.
 """
 
 import os

@@ -11,11 +11,12 @@ from absl import flags
 from PIL import Image
 
 from dgn_tf import errors
-from dgn_tf.data import SynthesisConfig, render_frame
-from dgn_tf.data.placing import PlaceSettings
-from dgn_tf.data.posing import GESTURES
 from dgn_tf.errors import InputError
 from dgn_tf.json_file import write_json
+from dgn_tf.synthesis.frames import render_frame
+from dgn_tf.synthesis.placing import PlaceSettings
+from dgn_tf.synthesis.posing import GESTURES
+from dgn_tf.synthesis.settings import SynthesisConfig
 from dgn_tf.template import load_template
 from dgn_tf.writing import whole_file
 

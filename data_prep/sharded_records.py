@@ -22,10 +22,10 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from dgn_tf import writing
-from dgn_tf.data.reader import RecordStore
-from dgn_tf.data.record_folder import PLAN_FILE, claim, is_whole
-from dgn_tf.data.schema import DESCRIPTION_FILE
 from dgn_tf.errors import InputError
+from dgn_tf.records.reader import RecordStore
+from dgn_tf.records.record_folder import PLAN_FILE, claim, is_whole
+from dgn_tf.records.schema import DESCRIPTION_FILE
 
 
 def shard_name(prefix: str, shard: int, shards: int) -> str:

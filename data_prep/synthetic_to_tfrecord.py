@@ -14,9 +14,11 @@ from absl import flags
 
 from data_prep.sharded_records import write_set
 from dgn_tf import errors
-from dgn_tf.data import SynthesisConfig, schema, synthesize_batch
-from dgn_tf.data.pose_prior import PosePrior, load_for
 from dgn_tf.errors import InputError
+from dgn_tf.records import schema
+from dgn_tf.synthesis.batches import synthesize_batch
+from dgn_tf.synthesis.pose_prior import PosePrior, load_for
+from dgn_tf.synthesis.settings import SynthesisConfig
 from dgn_tf.template import HANDS, load_template
 
 _BATCH = 16

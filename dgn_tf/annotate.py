@@ -86,7 +86,7 @@ def main(_):
             raise InputError(f"--{name} is wanted; see --help.")
     cameras = _cameras()
     from dgn_tf.annotation import centre_files, joint_data, records, report, schema
-    from dgn_tf.data import record_folder
+    from dgn_tf.records import record_folder
 
     if FLAGS.joint_data:
         joint_data.check_new(FLAGS.joint_data, "--joint_data")
@@ -94,8 +94,8 @@ def main(_):
     if not record_folder.is_claimed(FLAGS.output_dir):  # a data set's own folder, it may be
         for file in (own, *glob.glob(os.path.join(FLAGS.output_dir, "centres_*.txt"))):
             joint_data.check_new(file, "--output_dir")
-    from dgn_tf.data.feature_scan import scan_feature
-    from dgn_tf.data.views import open_views
+    from dgn_tf.records.feature_scan import scan_feature
+    from dgn_tf.records.views import open_views
 
     views = open_views(FLAGS.records)
     used = views.places(cameras)

@@ -154,12 +154,12 @@ def _of_images(template):
 
 def _of_records():
     """What --weights see in --records."""
-    from dgn_tf.data import record_dataset
-    from dgn_tf.data.views import view_dataset
     from dgn_tf.evaluation.view_records import find_view_records
     from dgn_tf.hand_fit.seen_frames import FrameReader
     from dgn_tf.hand_fit.user_shape import seen_frames
     from dgn_tf.model_folder import load_network
+    from dgn_tf.records.reader import record_dataset
+    from dgn_tf.records.views import view_dataset
     from dgn_tf.template import load_template
 
     network = load_network(FLAGS.weights)

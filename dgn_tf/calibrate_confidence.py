@@ -39,25 +39,28 @@ SALT = 1006  # of frames that neither training nor a split has
 def main(_):
     import numpy as np
 
-    from dgn_tf import data, model_folder, plots
+    from dgn_tf import model_folder, plots
     from dgn_tf.confidence.calibration import keypoint_neighbours
     from dgn_tf.confidence.fitting import collect, fit, measure
-    from dgn_tf.data.sensor import SENSORS
     from dgn_tf.json_file import write_json
+    from dgn_tf.records.reader import record_dataset
+    from dgn_tf.synthesis.batches import synthesize_batch
+    from dgn_tf.synthesis.sensor import SENSORS
+    from dgn_tf.synthesis.settings import SynthesisConfig
 
     if FLAGS.plot:
         plots.check_plot_file(FLAGS.plot)
     folder = model_folder.find_model_folder(FLAGS.weights)
     network = model_folder.load_network(folder, calibrated=False)
     template = network.template
-    config = data.SynthesisConfig(salt=SALT)
+    config = SynthesisConfig(salt=SALT)
     if FLAGS.config:
-        config = data.SynthesisConfig.load(FLAGS.config)
+        config = SynthesisConfig.load(FLAGS.config)
 
     def frames(seed, config=config):
         for start in range(0, FLAGS.frames, BATCH):
             count = min(BATCH, FLAGS.frames - start)
-            yield data.synthesize_batch(template, config, seed, start, count)
+            yield synthesize_batch(template, config, seed, start, count)
 
     neighbours = keypoint_neighbours(template)
     calibration = fit(
@@ -69,7 +72,7 @@ def main(_):
         alone = dataclasses.replace(config, sensor_shares=tuple(np.eye(len(SENSORS))[kind]))
         sets[SENSORS[kind]] = frames(FLAGS.seed + 1, alone)
     if FLAGS.records:
-        sets["records"] = data.record_dataset(
+        sets["records"] = record_dataset(
             FLAGS.records, template, BATCH, shuffle=False, repeat=False
         )
     figures, curves = {}, {}

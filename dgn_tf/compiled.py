@@ -19,7 +19,7 @@ def _cache_folder() -> str:
     """
     package = pathlib.Path(__file__).parent
     digest = hashlib.sha256(numba.__version__.encode())
-    folders = ("geometry", "data", "hand_fit", "losses")
+    folders = ("geometry", "synthesis", "records", "hand_fit", "losses")
     for path in sorted(file for folder in folders for file in package.glob(f"{folder}/*.py")):
         source = path.read_bytes()
         if b"@kernel" in source:

@@ -150,7 +150,7 @@ def evaluate_network(network, dataset, template, limit: int = 0, surface: bool =
 
     Args:
         network: built `DualGridNet`.
-        dataset: finite iterable of batches with truth and targets, see `dgn_tf.data`.
+        dataset: finite iterable of batches with truth and targets, see `dgn_tf.records`.
         template: the network's HandTemplate.
         limit: frames at most; 0 for all.
         surface: measure `surface_mm` too.
@@ -228,10 +228,10 @@ def _evaluate_views(folder):
     import numpy as np
     import tqdm
 
-    from dgn_tf.data.record_folder import hand_of
     from dgn_tf.evaluation.mesh_truth import MeshTruth
     from dgn_tf.evaluation.predictions import crop_size
     from dgn_tf.evaluation.view_records import KeptPredictions, ViewFrames
+    from dgn_tf.records.record_folder import hand_of
 
     wants_lines = FLAGS.predictions_out or FLAGS.labels_out
     if wants_lines and not FLAGS.camera:
@@ -359,8 +359,8 @@ def _predictions(saved_model: str, weights: str):
 
 
 def _hand_of(records: str) -> str:
-    from dgn_tf.data.reader import read_description, record_files
-    from dgn_tf.data.record_folder import hand_of
+    from dgn_tf.records.reader import read_description, record_files
+    from dgn_tf.records.record_folder import hand_of
 
     return hand_of(read_description(os.path.dirname(record_files(records)[0]) or "."))
 
@@ -368,7 +368,7 @@ def _hand_of(records: str) -> str:
 def _batches(records: str, template, batch_size: int, limit: int):
     import tqdm
 
-    from dgn_tf.data import record_dataset
+    from dgn_tf.records.reader import record_dataset
 
     dataset = record_dataset(records, template, batch_size, shuffle=False, repeat=False)
     total = -(-limit // batch_size) if limit else None

@@ -138,7 +138,7 @@ def _checked_flags() -> list[int]:
 
         require_tensorrt()
     if FLAGS.calibration_records:
-        from dgn_tf.data.reader import record_files
+        from dgn_tf.records.reader import record_files
 
         if not pathlib.Path(FLAGS.calibration_records).is_dir():
             record_files(FLAGS.calibration_records)

@@ -42,10 +42,10 @@ def main(_):
     import numpy as np
     import tqdm
 
-    from dgn_tf.data import SynthesisConfig
     from dgn_tf.hand_fit import synthetic_users
     from dgn_tf.hand_fit.bias import learn_bias
     from dgn_tf.hand_fit.shapes import shapes_of
+    from dgn_tf.synthesis.settings import SynthesisConfig
 
     network = model_folder.load_network(folder)
     config = synthetic_users.calm(SynthesisConfig.load(FLAGS.config))

@@ -50,9 +50,9 @@ _ASKED = ("config", "draw", "frames", "held_out", "calm", "steps", "bias")
 
 
 def main(_):
-    from dgn_tf.data import SynthesisConfig
     from dgn_tf.json_file import write_json
     from dgn_tf.model_folder import load_network, weights_sha256
+    from dgn_tf.synthesis.settings import SynthesisConfig
 
     asked = {name: FLAGS[name].value for name in _ASKED}
     asked["weights"] = weights_sha256(FLAGS.weights)

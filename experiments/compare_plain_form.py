@@ -40,20 +40,21 @@ BAR_MM, BAR_SPEED_UP = 0.001, 2.0
 def main(_):
     import tensorflow as tf
 
-    from dgn_tf import data
     from dgn_tf.json_file import write_json
     from dgn_tf.model_folder import load_network
+    from dgn_tf.synthesis.batches import synthesize_batch
+    from dgn_tf.synthesis.settings import SynthesisConfig
     from experiments.plain_form import plain_form
 
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
     network = load_network(FLAGS.weights)
-    config = data.SynthesisConfig.load(FLAGS.config)
+    config = SynthesisConfig.load(FLAGS.config)
     if config.size != network.config.image_size:
         raise InputError(
             f"--config={FLAGS.config} draws crops of {config.size} pixels, the model "
             f"takes {network.config.image_size}."
         )
-    frames = data.synthesize_batch(network.template, config, FLAGS.seed, 0, FLAGS.frames)
+    frames = synthesize_batch(network.template, config, FLAGS.seed, 0, FLAGS.frames)
     batch = {name: tf.constant(frames[name]) for name in NETWORK_INPUTS}
     plain = plain_form(network)
     result = {"agreement": agreement(shipped(network), unfused(plain), batch)}

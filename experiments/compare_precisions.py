@@ -28,8 +28,8 @@ _ONE = 20  # crops a repetition
 
 def main(_):
     from dgn_tf.benchmarking import timing
-    from dgn_tf.data import record_dataset
     from dgn_tf.json_file import write_json
+    from dgn_tf.records.reader import record_dataset
 
     models: dict[str, str] = dict(part.partition("=")[::2] for part in FLAGS.models)
     for name, path in models.items():

@@ -79,7 +79,7 @@ def measure(folder: pathlib.Path, rounds: int) -> dict[str, dict[str, float]]:
 @contextlib.contextmanager
 def unchecked_records() -> Iterator[None]:
     """Record datasets that are made within verify no checksum and look at no value."""
-    from dgn_tf.data import possible, reader, views
+    from dgn_tf.records import possible, reader, views
 
     class Store(reader.RecordStore):
         def read(self, row: int) -> bytes:
@@ -100,19 +100,20 @@ def unchecked_records() -> Iterator[None]:
 
 def _records(folder) -> tuple[Callable, Callable]:
     """A pass over synthetic records, with and without checks."""
-    from dgn_tf import data
     from dgn_tf.benchmarking import pipeline
+    from dgn_tf.records.reader import record_dataset
+    from dgn_tf.synthesis.settings import SynthesisConfig
     from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
 
     template = HandTemplate.load(DEFAULT_TEMPLATE_PATH)
-    settings = pipeline.Settings(template, data.SynthesisConfig(), 1, _BATCH, "")
+    settings = pipeline.Settings(template, SynthesisConfig(), 1, _BATCH, "")
     records = pipeline.write_records(settings, folder).records
-    return _passes(lambda: data.record_dataset(records, template, _BATCH, repeat=False))
+    return _passes(lambda: record_dataset(records, template, _BATCH, repeat=False))
 
 
 def _views(folder) -> tuple[Callable, Callable]:
     """A pass over records of views, with and without checks."""
-    from dgn_tf.data import views
+    from dgn_tf.records import views
 
     _write_views(folder / "views")
     return _passes(
@@ -132,7 +133,7 @@ def _write_views(folder) -> None:
     import tensorflow as tf
 
     from dgn_tf.benchmarking.inputs import INTRINSICS
-    from dgn_tf.data import schema, view_schema
+    from dgn_tf.records import schema, view_schema
 
     folder.mkdir()
     name = "views-00000-of-00001.tfrecord"
@@ -204,12 +205,13 @@ def _frame(folder, encoding) -> tuple[Callable, Callable]:
 
 def _hand(index) -> dict:
     """A whole frame of a hand with noise, and its truth."""
-    from dgn_tf import data
     from dgn_tf.benchmarking.inputs import INTRINSICS
+    from dgn_tf.synthesis.frames import render_frame
+    from dgn_tf.synthesis.settings import SynthesisConfig
     from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
 
     template = HandTemplate.load(DEFAULT_TEMPLATE_PATH)
-    return data.render_frame(template, data.SynthesisConfig(), 1, index, intrinsics=INTRINSICS)
+    return render_frame(template, SynthesisConfig(), 1, index, intrinsics=INTRINSICS)
 
 
 if __name__ == "__main__":

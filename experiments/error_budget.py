@@ -124,7 +124,7 @@ def _measure(oracles, template, wanted):
     import numpy as np
     import tqdm
 
-    from dgn_tf.data import record_dataset
+    from dgn_tf.records.reader import record_dataset
 
     dataset = record_dataset(
         _RECORDS.value, template, _BATCH_SIZE.value, shuffle=False, repeat=False

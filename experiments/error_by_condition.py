@@ -88,8 +88,8 @@ class _Measured:
         import numpy as np
         import tqdm
 
-        from dgn_tf.data import record_dataset
         from dgn_tf.evaluation.conditions import frame_conditions
+        from dgn_tf.records.reader import record_dataset
 
         dataset = record_dataset(records, self._template, 32, shuffle=False, repeat=False)
         frames = 0
@@ -128,9 +128,9 @@ def _drawn(records, template, truth):
     """shape_mm and uniform_angles of each frame, drawn again from its number."""
     import numpy as np
 
-    from dgn_tf.data.reader import read_description, record_files
-    from dgn_tf.data.replay import replay
-    from dgn_tf.data.settings import SynthesisConfig
+    from dgn_tf.records.reader import read_description, record_files
+    from dgn_tf.synthesis.settings import SynthesisConfig
+    from experiments.replay import replay
 
     folder = os.path.dirname(record_files(records)[0])
     description = read_description(folder or ".")

@@ -10,11 +10,11 @@ import tensorflow as tf
 from absl import flags
 
 from dgn_tf import errors
-from dgn_tf.data import whole_frames
 from dgn_tf.json_file import write_json
 from dgn_tf.localize import evaluation
 from dgn_tf.localize.finders import load_finder
 from dgn_tf.localize.model_folder import load_localiser
+from dgn_tf.synthesis import whole_frames
 from dgn_tf.template import load_template
 
 _LOCALISER = flags.DEFINE_string("localiser", "", "Its folder; empty: the one that ships.")

@@ -35,7 +35,7 @@ _JSON = flags.DEFINE_string("json", "", "File for the figures; empty: none.")
 def read_annotations(folder: str, camera: int) -> dict[int, dict]:
     """{index: label of a camera}: keypoints [J, 3], vertices [V, 3], confidence."""
     from dgn_tf.annotation import records, schema
-    from dgn_tf.data.views import open_views
+    from dgn_tf.records.views import open_views
 
     views = open_views(folder)
     place = views.places((camera,))[0]

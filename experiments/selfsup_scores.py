@@ -7,7 +7,6 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.data.views import view_dataset
 from dgn_tf.evaluate import evaluated_names
 from dgn_tf.evaluation.frame_errors import frame_errors
 from dgn_tf.evaluation.mesh_truth import MeshTruth
@@ -17,6 +16,7 @@ from dgn_tf.losses.energy import Energy, EnergyConfig
 from dgn_tf.metrics.joints import mean_mm
 from dgn_tf.metrics.report import report
 from dgn_tf.model_folder import load_network, load_weights
+from dgn_tf.records.views import view_dataset
 from dgn_tf.training.unlabelled import HeldOutEnergy, UnlabelledViews
 from dgn_tf.writing import output_file, write_output
 

@@ -27,11 +27,11 @@ import numpy as np
 from absl import flags
 
 from dgn_tf import errors
-from dgn_tf.data.record_folder import claim
-from dgn_tf.data.views import view_description
 from dgn_tf.errors import InputError
 from dgn_tf.metrics.joints import mean_mm
 from dgn_tf.model_folder import WEIGHTS, find_model_folder
+from dgn_tf.records.record_folder import claim
+from dgn_tf.records.views import view_description
 from dgn_tf.writing import write_output
 from experiments.selfsup_scores import CENTRES, Scorer, ranking
 

@@ -93,7 +93,7 @@ def server(saved_model, address):
 def frame(index: int) -> np.ndarray:
     """A 640 x 480 frame, mm, of a hand as in the sample frames."""
     from data_prep.sample_frames import sample_config
-    from dgn_tf.data import render_frame
+    from dgn_tf.synthesis.frames import render_frame
     from dgn_tf.template import load_template
 
     found = render_frame(load_template(), sample_config("flat"), 7, index, intrinsics=INTRINSICS)

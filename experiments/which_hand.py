@@ -20,15 +20,16 @@ _SEED = flags.DEFINE_integer("seed", 21, "Of the frames.", lower_bound=0)
 
 
 def main(_):
-    from dgn_tf import data
     from dgn_tf.predictor import HandMeshPredictor, NoHandError
+    from dgn_tf.synthesis.frames import render_frame
+    from dgn_tf.synthesis.settings import SynthesisConfig
     from dgn_tf.template import load_template
 
     predictor = HandMeshPredictor(_SAVED_MODEL.value)
-    template, config = load_template(), data.SynthesisConfig.load(_CONFIG.value)
+    template, config = load_template(), SynthesisConfig.load(_CONFIG.value)
     evidence, lost = [], 0  # mm for the side that is true
     for index in range(_FRAMES.value):
-        frame = data.render_frame(template, config, _SEED.value, index)
+        frame = render_frame(template, config, _SEED.value, index)
         depth, camera = frame["depth"].astype(np.float32), frame["intrinsics"].copy()
         hand = "left" if index % 2 else "right"
         if hand == "left":

@@ -21,7 +21,7 @@ def write_split(folder, keypoints=None, extrinsics="labels", left=False) -> path
     """
     import tensorflow as tf
 
-    from dgn_tf.data import view_schema
+    from dgn_tf.records import view_schema
 
     folder = write_view_records(folder, STEPS, shards=1)
     file = folder / "description.json"

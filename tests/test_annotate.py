@@ -84,7 +84,7 @@ def test_description_says_what_the_labels_are_and_where_they_come_from(annotated
 
 def test_the_readers_of_views_take_the_records_and_their_labels(annotated, world):
     from dgn_tf.annotation import records, schema
-    from dgn_tf.data.views import open_views, step_dataset, view_dataset
+    from dgn_tf.records.views import open_views, step_dataset, view_dataset
     from dgn_tf.training.real_frames import RealFrames
     from tests.tiny_template import tiny_template
 

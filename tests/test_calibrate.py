@@ -122,7 +122,7 @@ def test_nyus_frames_are_read_as_such(tmp_path, quick, model):
 
 
 def test_one_camera_of_views_is_looked_at(tmp_path, monkeypatch, quick, model):
-    from dgn_tf.data import views
+    from dgn_tf.records import views
     from tests.evaluated_views import write_split
 
     monkeypatch.chdir(tmp_path)
@@ -139,8 +139,8 @@ def test_one_camera_of_views_is_looked_at(tmp_path, monkeypatch, quick, model):
 
 
 def test_synthetic_records_of_another_hand_want_its_template(tmp_path, monkeypatch, quick, model):
-    from tests.records import write_records
     from tests.tiny_template import tiny_template
+    from tests.written_records import write_records
 
     monkeypatch.chdir(tmp_path)
     template = tiny_template()

@@ -11,8 +11,8 @@ import pytest
 
 from dgn_tf.errors import InputError
 from dgn_tf.metrics.report import KEYS
-from tests.records import SIZE, write_records
 from tests.tiny_template import tiny_template
+from tests.written_records import SIZE, write_records
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def evaluate(world, *arguments):
 
 
 def test_weights_and_saved_model_give_the_same_figures(world):
-    from dgn_tf.data import record_dataset
     from dgn_tf.evaluation.frame_errors import frame_errors
     from dgn_tf.evaluation.predictions import NetworkPredictions, SavedModelPredictions
+    from dgn_tf.records.reader import record_dataset
     from tests.exported_model import network
 
     template = tiny_template()
@@ -58,8 +58,8 @@ def test_weights_and_saved_model_give_the_same_figures(world):
 
 
 def test_a_saved_model_that_gives_nan_is_refused(world):
-    from dgn_tf.data import record_dataset
     from dgn_tf.evaluation.predictions import SavedModelPredictions
+    from dgn_tf.records.reader import record_dataset
 
     template = tiny_template()
     predict = SavedModelPredictions(world / "model", template)
@@ -97,8 +97,8 @@ def test_command_writes_json_with_the_protocols_keys_table_and_plot(world):
 
 
 def test_evaluate_network_agrees_with_the_command_and_takes_a_dataset(world):
-    from dgn_tf.data import record_dataset
     from dgn_tf.evaluate import evaluate_network
+    from dgn_tf.records.reader import record_dataset
     from tests.exported_model import network
 
     template = tiny_template()

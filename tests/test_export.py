@@ -133,9 +133,9 @@ def test_int8_engines_are_calibrated_on_the_first_frames_of_the_records(
     import tensorflow as tf
 
     from dgn_tf.conversion import tensorrt, tensorrt_library
-    from dgn_tf.data import record_dataset
-    from tests.records import write_records
+    from dgn_tf.records.reader import record_dataset
     from tests.tiny_template import tiny_template
+    from tests.written_records import write_records
 
     records = write_records(tmp_path / "records", tiny_template(), count=20)
     given = []

@@ -32,7 +32,7 @@ def make_step(index: int, cameras: int = 3, invalid=(), rng=None, keypoints: int
     The hand is 36 points around a centre some 800 mm away; the frames are random surfaces near
     that distance with missing pixels. Views of `invalid` (places) have no frame.
     """
-    from dgn_tf.data import view_schema
+    from dgn_tf.records import view_schema
 
     rng = rng or np.random.default_rng(index)
     middle = rng.normal(size=3) * [30, 30, 40] + [0, 0, 800]
@@ -89,7 +89,7 @@ def write_view_records(
     """
     import tensorflow as tf
 
-    from dgn_tf.data import view_schema
+    from dgn_tf.records import view_schema
 
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from data_prep.multi_view import centres, steps
 from data_prep.multi_view.calibration import Rig
 from data_prep.sharded_records import write_set
-from dgn_tf.data import view_schema
-from dgn_tf.data.record_folder import hand_of
 from dgn_tf.errors import InputError
+from dgn_tf.records import view_schema
+from dgn_tf.records.record_folder import hand_of
 from dgn_tf.template.hand_template import nyu_keypoint_names
 
 _LISTED = 10  # of skipped frames on the screen; description.json has them all

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from data_prep.multi_view.calibration import Rig
 from data_prep.multi_view.centres import FoundCentres
-from dgn_tf.data import view_schema
 from dgn_tf.errors import InputError
+from dgn_tf.records import view_schema
 from dgn_tf.template.hand_template import nyu_keypoint_names
 
 WINDOW_PER_CUBE = 1.5  # room for crops that are turned, moved and scaled

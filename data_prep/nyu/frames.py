@@ -8,9 +8,9 @@ import re
 import numpy as np
 
 from data_prep.multi_view.steps import Listing, check_size
-from dgn_tf.data.view_schema import WITHOUT_LABEL
 from dgn_tf.depth_io import read_nyu
 from dgn_tf.errors import InputError
+from dgn_tf.records.view_schema import WITHOUT_LABEL
 
 _NAME = re.compile(r"depth_([1-9]\d*)_(\d{7})\.png")
 

@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.annotation import fusion, schema
-from dgn_tf.data import view_schema
-from dgn_tf.data.view_crops import Motion, crop_window
 from dgn_tf.hand_fit.view_fit import Observed, Refinement
 from dgn_tf.losses import data_terms, free_space, multi_view
 from dgn_tf.losses.energy import EnergyConfig, wrist_of
 from dgn_tf.losses.multi_view import flat_views
 from dgn_tf.network_config import NETWORK_INPUTS
+from dgn_tf.records import view_schema
+from dgn_tf.records.view_crops import Motion, crop_window
 
 # A crop's centre beyond these depths is no hand's, mm: the view keeps the centre that it had.
 _NEAREST_MM, _FARTHEST_MM = 100.0, 6000.0

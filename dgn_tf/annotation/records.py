@@ -17,14 +17,14 @@ import tqdm
 from dgn_tf import writing
 from dgn_tf.annotation import schema
 from dgn_tf.annotation.report import Tally
-from dgn_tf.data import view_schema
-from dgn_tf.data.feature_scan import scan_feature
-from dgn_tf.data.reader import RecordStore
-from dgn_tf.data.record_folder import PLAN_FILE, claim, hand_of, is_whole
-from dgn_tf.data.schema import DESCRIPTION_FILE
-from dgn_tf.data.views import ViewRecords, labelled_steps
 from dgn_tf.errors import InputError, input_error_within, reason
 from dgn_tf.json_file import write_json
+from dgn_tf.records import view_schema
+from dgn_tf.records.feature_scan import scan_feature
+from dgn_tf.records.reader import RecordStore
+from dgn_tf.records.record_folder import PLAN_FILE, claim, hand_of, is_whole
+from dgn_tf.records.schema import DESCRIPTION_FILE
+from dgn_tf.records.views import ViewRecords, labelled_steps
 
 _ESTIMATES = "estimates of a network, no human labels; errors unknown, confidence uncalibrated"
 

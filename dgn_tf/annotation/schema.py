@@ -1,4 +1,4 @@
-"""What a record of annotated views holds beside the features of `dgn_tf.data.view_schema`.
+"""What a record of annotated views holds beside the features of `dgn_tf.records.view_schema`.
 
 The key points in it are estimates; so are all of these. Everything is in the frame of the view's
 camera, x right, y down, z forward, mm; a left hand's is mirrored, as its record is (`left`), and
@@ -24,8 +24,8 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.data import view_schema
-from dgn_tf.data.schema import VERTEX_UNIT_MM, check_features
+from dgn_tf.records import view_schema
+from dgn_tf.records.schema import VERTEX_UNIT_MM, check_features
 
 KIND = view_schema.KIND  # annotated records are multi-view records
 SOURCE = "annotation"  # what description.json calls where the labels come from

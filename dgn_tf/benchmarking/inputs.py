@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dgn_tf import data
 from dgn_tf.network_config import NETWORK_INPUTS
+from dgn_tf.synthesis.batches import synthesize_batch
+from dgn_tf.synthesis.frames import render_frame
+from dgn_tf.synthesis.settings import SynthesisConfig
 
 INTRINSICS = (475.0, 475.0, 319.5, 239.5)  # of the frames, 640 x 480
 
@@ -35,12 +37,10 @@ def synthetic_inputs(template, image_size: int, count: int, seed: int = 5) -> In
         count: N.
         seed: of the synthesis.
     """
-    config = data.SynthesisConfig()
-    crops = data.synthesize_batch(
-        template, dataclasses.replace(config, size=image_size), seed, 0, count
-    )
+    config = SynthesisConfig()
+    crops = synthesize_batch(template, dataclasses.replace(config, size=image_size), seed, 0, count)
     frames = [
-        data.render_frame(template, config, seed, index, intrinsics=INTRINSICS)["depth"]
+        render_frame(template, config, seed, index, intrinsics=INTRINSICS)["depth"]
         for index in range(count)
     ]
     return Inputs(

@@ -12,10 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dgn_tf import data
 from dgn_tf.benchmarking import inputs, machine, timing
 from dgn_tf.config import Train
 from dgn_tf.geometry.raster import render_mesh
+from dgn_tf.records.reader import record_dataset
+from dgn_tf.synthesis.batches import synthesize_batch
+from dgn_tf.synthesis.frames import render_frame
+from dgn_tf.synthesis.online import online_dataset
+from dgn_tf.synthesis.settings import SynthesisConfig
 from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
 
 RECORDS = 256  # frames in the records that are written where none are given
@@ -27,7 +31,7 @@ class Settings(NamedTuple):
     """What is made, and how much at a time."""
 
     template: Any
-    config: data.SynthesisConfig
+    config: SynthesisConfig
     seed: int
     batch_size: int
     records: str  # folder
@@ -37,7 +41,7 @@ def from_flags(flags: Train, records: str = "") -> Settings:
     """Template, synthesis and batch size of `dgn_tf.train`'s flags."""
     template = HandTemplate.load(flags.template or DEFAULT_TEMPLATE_PATH, flags.embedding)
     file = flags.synthesis_config
-    config = data.SynthesisConfig.load(file) if file else data.SynthesisConfig()
+    config = SynthesisConfig.load(file) if file else SynthesisConfig()
     return Settings(template, config, flags.seed, flags.batch_size, records)
 
 
@@ -51,7 +55,7 @@ class Work(NamedTuple):
 
 def renderer(settings: Settings) -> Work:
     """Rasterises a hand into whole frames: depth, face and barycentric coordinates."""
-    sample = data.render_frame(settings.template, settings.config, settings.seed, 0)
+    sample = render_frame(settings.template, settings.config, settings.seed, 0)
     vertices, faces = sample["vertices"], np.asarray(settings.template.faces)
 
     def job():
@@ -68,9 +72,7 @@ def whole_frames(settings: Settings) -> Work:
 
     def job():
         for _ in range(settings.batch_size):
-            found = data.render_frame(
-                settings.template, settings.config, settings.seed, next(numbers)
-            )
+            found = render_frame(settings.template, settings.config, settings.seed, next(numbers))
         return found
 
     return Work(job, settings.batch_size, settings.batch_size * _bytes([job()["depth"]]))
@@ -81,7 +83,7 @@ def synthesis(settings: Settings) -> Work:
     numbers, size = itertools.count(), settings.batch_size
 
     def job():
-        return data.synthesize_batch(
+        return synthesize_batch(
             settings.template, settings.config, settings.seed, next(numbers) * size, size
         )
 
@@ -93,7 +95,7 @@ def records(settings: Settings) -> Work:
     return _batches_work(
         settings,
         iter(
-            data.record_dataset(
+            record_dataset(
                 settings.records, settings.template, settings.batch_size, seed=settings.seed
             )
         ),
@@ -108,7 +110,7 @@ def online(settings: Settings) -> Work:
 def online_batches(settings: Settings):
     """An iterator over the on-line dataset."""
     return iter(
-        data.online_dataset(settings.template, settings.config, settings.seed, settings.batch_size)
+        online_dataset(settings.template, settings.config, settings.seed, settings.batch_size)
     )
 
 

@@ -3,16 +3,17 @@
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf import data
 from dgn_tf.benchmarking import timing
 from dgn_tf.model_folder import load_network
 from dgn_tf.network_config import NETWORK_INPUTS
 from dgn_tf.predictor import HandMeshPredictor
+from dgn_tf.synthesis.frames import render_frame
+from dgn_tf.synthesis.settings import SynthesisConfig
 
 
 def synthetic_frame(template, seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """A 640x480 frame [H, W] float32 mm of one hand, and its camera's intrinsics [4]."""
-    frame = data.render_frame(template, data.SynthesisConfig(), seed, 0)
+    frame = render_frame(template, SynthesisConfig(), seed, 0)
     return frame["depth"].astype(np.float32), frame["intrinsics"]
 
 

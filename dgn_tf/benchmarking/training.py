@@ -5,18 +5,20 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf import data
 from dgn_tf.benchmarking import timing
 from dgn_tf.benchmarking.flops import count_flops
 from dgn_tf.benchmarking.machine import matrix_product
 from dgn_tf.network_config import NETWORK_INPUTS
+from dgn_tf.records.batches import targets
+from dgn_tf.synthesis.batches import synthesize_batch
+from dgn_tf.synthesis.online import online_dataset
 from dgn_tf.training.step import supervised_terms
 
 
 def training_batch(template, config, seed: int, batch_size: int) -> dict[str, tf.Tensor]:
     """One batch with targets, as the on-line dataset gives it."""
-    example = data.synthesize_batch(template, config, seed, 0, batch_size)
-    return data.targets({name: tf.constant(value) for name, value in example.items()}, template)
+    example = synthesize_batch(template, config, seed, 0, batch_size)
+    return targets({name: tf.constant(value) for name, value in example.items()}, template)
 
 
 def forward_flops(network, batch) -> int:
@@ -49,7 +51,7 @@ def measure_training(model, template, config, batch_size: int, rounds: int, seed
     seconds = timing.alternate(
         {
             "product": multiply,
-            "synthesis": lambda: data.synthesize_batch(
+            "synthesis": lambda: synthesize_batch(
                 template, config, seed, next(numbers) * batch_size, batch_size
             ),
             "training": lambda: step(batch)["loss"].numpy(),
@@ -75,7 +77,7 @@ def measure_training(model, template, config, batch_size: int, rounds: int, seed
 
 def _online(step, template, config, seed, batch_size, rounds):
     """Trains on the on-line dataset: share of the time spent waiting, and seconds a step."""
-    batches = iter(data.online_dataset(template, config, seed, batch_size))
+    batches = iter(online_dataset(template, config, seed, batch_size))
     step(next(batches))["loss"].numpy()
     waits, steps = [], []
     for _ in range(max(8, rounds)):

@@ -23,7 +23,8 @@ def calibration_crops(network, records: str, count: int, seed: int = 0) -> dict[
         InputError: the records can't be read, are of another template, or too few.
     """
     if not records:
-        from dgn_tf.data import SynthesisConfig, synthesize_batch
+        from dgn_tf.synthesis.batches import synthesize_batch
+        from dgn_tf.synthesis.settings import SynthesisConfig
 
         config = SynthesisConfig(size=network.config.image_size)
         batch = synthesize_batch(network.template, config, seed, 0, count)
@@ -43,8 +44,8 @@ def calibration_crops(network, records: str, count: int, seed: int = 0) -> dict[
 
 
 def _batches(network, records, size=32):
-    from dgn_tf.data import record_dataset
     from dgn_tf.evaluation.view_records import ViewFrames, find_view_records
+    from dgn_tf.records.reader import record_dataset
 
     views = find_view_records(records, "train", False)
     if views is not None:

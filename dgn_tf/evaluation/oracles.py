@@ -70,7 +70,7 @@ class Oracles:
         """Errors of each frame under each of some sets of steps.
 
         Args:
-            batch: crops with truth and targets, see `dgn_tf.data.record_dataset`.
+            batch: crops with truth and targets, see `dgn_tf.records.reader`.
             sets: of names of `STEPS`.
 
         Returns:

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dgn_tf.data.schema import DESCRIPTION_FILE
-from dgn_tf.data.view_schema import KIND, WITHOUT_LABEL
-from dgn_tf.data.views import view_dataset, view_description
 from dgn_tf.errors import InputError
 from dgn_tf.evaluation.mesh_truth import MeshTruth
 from dgn_tf.evaluation.named_keypoints import columns_by_name, in_order
 from dgn_tf.geometry import mirror
 from dgn_tf.json_file import read_json
 from dgn_tf.metrics import nyu
+from dgn_tf.records.schema import DESCRIPTION_FILE
+from dgn_tf.records.view_schema import KIND, WITHOUT_LABEL
+from dgn_tf.records.views import view_dataset, view_description
 
 
 def find_view_records(records: str, split: str, split_asked: bool) -> pathlib.Path | None:

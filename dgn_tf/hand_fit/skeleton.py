@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.compiled import kernel
-from dgn_tf.data.hand_layout import sparse
-from dgn_tf.data.posing import euler_rotation
 from dgn_tf.geometry import kinematics
+from dgn_tf.synthesis.hand_layout import sparse
+from dgn_tf.synthesis.posing import euler_rotation
 
 ROOT = 6  # a pose's first parameters: the root's turn and move
 

@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from dgn_tf.data import SynthesisConfig, synthesize_batch
 from dgn_tf.hand_fit.seen_frames import FrameReader
 from dgn_tf.hand_fit.shapes import Shapes, personal_template, shapes_of
 from dgn_tf.hand_fit.user_shape import fit_shape, seen_frames
+from dgn_tf.synthesis.batches import synthesize_batch
+from dgn_tf.synthesis.settings import SynthesisConfig
 from dgn_tf.template import HandTemplate
 
 _RANGE = 2.0  # deviations that the template's own shapes reach, as in synthesis

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from dgn_tf.data.whole_frames import HANDS
 from dgn_tf.localize import raster
+from dgn_tf.synthesis.whole_frames import HANDS
 
 WEIGHTS = {"hand": 1.0, "left": 0.3, "offset": 0.02}
 _HUBER_MM = 10.0

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.data.whole_frames import HEIGHT, WIDTH
+from dgn_tf.synthesis.whole_frames import HEIGHT, WIDTH
 
 BLOCK = 4  # pixels of the raster on a side of a block
 ROWS, COLUMNS = HEIGHT // BLOCK, WIDTH // BLOCK

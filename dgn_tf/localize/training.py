@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import tensorflow as tf
 
-from dgn_tf.data import whole_frames
-from dgn_tf.data.whole_frames import HEIGHT, WIDTH, WholeFrameSettings, render_whole_frames
 from dgn_tf.localize import evaluation
 from dgn_tf.localize.losses import WEIGHTS, localiser_terms
 from dgn_tf.localize.model_folder import save_localiser
 from dgn_tf.localize.network import Localiser
+from dgn_tf.synthesis import whole_frames
+from dgn_tf.synthesis.whole_frames import HEIGHT, WIDTH, WholeFrameSettings, render_whole_frames
 from dgn_tf.training.callbacks import averaged_weights, refuse_not_finite
 from dgn_tf.training.run_folder import best_in_log, writing_here
 

@@ -115,7 +115,7 @@ class Energy:
 
         Args:
             outputs: of `DualGridNet` on the B * C views of `batch`, time step by time step.
-            batch: of `dgn_tf.data.views.step_dataset`: depth [B, C, S, S], intrinsics [B, C, 4],
+            batch: of `dgn_tf.records.views.step_dataset`: depth [B, C, S, S], intrinsics [B, C, 4],
                 centre [B, C, 3], view_valid [B, C], camera_from_rig [B, C, 4, 4] mm and rig_known
                 [B]. C is known statically.
             sampling, seed: as in `view_terms`.

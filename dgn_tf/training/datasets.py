@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 
 from dgn_tf.config import Train
-from dgn_tf.data import pose_prior
-from dgn_tf.data.reader import read_description, record_files
-from dgn_tf.data.share import WHOLE, Share
 from dgn_tf.errors import InputError, input_error_within, reason
+from dgn_tf.records.batches import WHOLE, Share
+from dgn_tf.records.reader import read_description, record_files
+from dgn_tf.synthesis import pose_prior
 from dgn_tf.training.estimate_pool import EstimatePool
 from dgn_tf.training.real_frames import RealFrames, mix, real_count
 from dgn_tf.training.unlabelled import UnlabelledViews, put_beside
@@ -84,10 +84,11 @@ def synthetic_data(
     share: Share = WHOLE,
 ):
     """Synthetic batches from `step` on, read or made on the way (--data)."""
-    from dgn_tf import data
+    from dgn_tf.records.reader import record_dataset
+    from dgn_tf.synthesis.online import online_dataset
 
     if settings.data == "records":
-        return data.record_dataset(
+        return record_dataset(
             settings.synthetic_records,
             template,
             batch_size,
@@ -107,7 +108,7 @@ def synthetic_data(
 
     def online(file, first):
         config = _synthesis_config(file)
-        return data.online_dataset(
+        return online_dataset(
             template,
             config,
             settings.seed,
@@ -193,18 +194,19 @@ def validation_batches(template, settings: Train) -> list:
     """The first `validation_frames` of the validation split, with targets."""
     import tensorflow as tf
 
-    from dgn_tf import data
+    from dgn_tf.records.batches import targets
+    from dgn_tf.synthesis.batches import synthesize_batch
 
     config = _synthesis_config(settings.validation_config)
     batches = []
     for first in range(0, settings.validation_frames, 48):
         count = min(48, settings.validation_frames - first)
-        example = data.synthesize_batch(template, config, VALIDATION_SEED, first, count)
-        batches.append(data.targets({k: tf.constant(v) for k, v in example.items()}, template))
+        example = synthesize_batch(template, config, VALIDATION_SEED, first, count)
+        batches.append(targets({k: tf.constant(v) for k, v in example.items()}, template))
     return batches
 
 
 def _synthesis_config(file: str):
-    from dgn_tf import data
+    from dgn_tf.synthesis.settings import SynthesisConfig
 
-    return data.SynthesisConfig.load(file) if file else data.SynthesisConfig()
+    return SynthesisConfig.load(file) if file else SynthesisConfig()

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 from absl import logging
 
-from dgn_tf.data.share import Share
 from dgn_tf.errors import InputError
+from dgn_tf.records.batches import Share
 from dgn_tf.training import cluster
 
 ONE, MIRRORED, MULTIWORKER = STRATEGIES = ("one", "mirrored", "multiworker")

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from dgn_tf.data.given_hands import GivenHands, joined
+from dgn_tf.synthesis.pose_prior import GivenHands, joined
 from dgn_tf.training.estimates import DEPTH, LAG, WINDOW, EstimateRing
 
 

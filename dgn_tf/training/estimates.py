@@ -8,8 +8,8 @@ estimate was, shows a hand that there could be, with forearm, and its truth is e
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.data.given_hands import GivenHands
 from dgn_tf.hand_fit.legal_hands import LegalHands
+from dgn_tf.synthesis.pose_prior import GivenHands
 
 # Batch k is made of the estimates of steps k - LAG and before. More than the loader keeps ready,
 # so that it need not wait for the training: 4 + 2 batches and those in hand.

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.data.share import WHOLE, Share
-from dgn_tf.data.view_crops import AugmentConfig
-from dgn_tf.data.views import WRITER, view_dataset
 from dgn_tf.errors import InputError
 from dgn_tf.evaluation.named_keypoints import columns_by_name
+from dgn_tf.records.batches import WHOLE, Share
+from dgn_tf.records.view_crops import AugmentConfig
+from dgn_tf.records.views import WRITER, view_dataset
 from dgn_tf.training.record_folder import training_description
 
 # What both kinds of frame have, and what synthetic ones have besides.
@@ -178,7 +178,7 @@ def mix(real: tf.data.Dataset, synthetic: tf.data.Dataset | None) -> tf.data.Dat
 
     Args:
         real: batches of `view_dataset`.
-        synthetic: batches of `dgn_tf.data` with targets; None: the real frames go alone.
+        synthetic: batches of `dgn_tf.synthesis` with targets; None: the real frames go alone.
 
     Returns:
         Batches of `SHARED`, `keypoints_valid` [B, J] float32, `is_real` [B] bool and, with

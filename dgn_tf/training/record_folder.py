@@ -3,9 +3,9 @@
 import pathlib
 from collections.abc import Sequence
 
-from dgn_tf.data.schema import DESCRIPTION_FILE
-from dgn_tf.data.views import view_description
 from dgn_tf.errors import InputError
+from dgn_tf.records.schema import DESCRIPTION_FILE
+from dgn_tf.records.views import view_description
 
 
 def training_description(

@@ -16,7 +16,7 @@ from dgn_tf.training.unlabelled import UNLABELLED, energy_terms, run_together
 def supervised_terms(outputs, batch, config: Loss) -> dict[str, tf.Tensor]:
     """Terms of positive weight, name -> [B]; see --loss in `config.Loss` for the units.
 
-    `outputs` are those of `DualGridNet`; `batch` is an example of `dgn_tf.data` with targets.
+    `outputs` are those of `DualGridNet`; `batch` is an example of `dgn_tf.records` with targets.
     """
     weights = config.weights()
     mask = batch["correspondence_mask"]

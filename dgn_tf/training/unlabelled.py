@@ -9,10 +9,10 @@ import math
 
 import tensorflow as tf
 
-from dgn_tf.data.view_crops import AugmentConfig
-from dgn_tf.data.views import step_dataset, view_dataset
 from dgn_tf.losses.energy import Energy, mean_terms
 from dgn_tf.network_config import NETWORK_INPUTS
+from dgn_tf.records.view_crops import AugmentConfig
+from dgn_tf.records.views import step_dataset, view_dataset
 from dgn_tf.training.real_frames import HELD_OUT_BATCH, HELD_OUT_SEED, status_of
 from dgn_tf.training.record_folder import training_description
 

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 from dgn_tf.annotation import annotator, report
-from dgn_tf.data import view_schema
 from dgn_tf.geometry.kinematics import rigid_inverse
 from dgn_tf.layers import SimilarityFit, Skinning
 from dgn_tf.losses.energy import EnergyConfig
+from dgn_tf.records import view_schema
 from tests.tiny_template import tiny_template
 from tests.view_records import camera_from_rig, make_step
 

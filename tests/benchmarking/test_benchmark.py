@@ -5,13 +5,13 @@ import json
 import pytest
 
 from tests.exported_model import network, new_network
-from tests.records import write_records
 from tests.tiny_template import tiny_template
+from tests.written_records import write_records
 
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory):
-    from dgn_tf.data import record_dataset
+    from dgn_tf.records.reader import record_dataset
 
     folder = write_records(tmp_path_factory.mktemp("records"), tiny_template(), count=4)
     return next(iter(record_dataset(str(folder), tiny_template(), 4, shuffle=False)))

@@ -72,8 +72,8 @@ def test_the_library_refuses_what_the_models_checks_refuse(inputs):
 
 def test_works_give_the_frames_that_they_count(tmp_path, monkeypatch):
     from dgn_tf.benchmarking import machine, pipeline
-    from dgn_tf.data import SynthesisConfig
-    from tests.records import write_records
+    from dgn_tf.synthesis.settings import SynthesisConfig
+    from tests.written_records import write_records
 
     folder = write_records(tmp_path, load_template(), count=4)
     settings = pipeline.Settings(load_template(), SynthesisConfig(size=16), 1, 2, str(folder))
@@ -97,7 +97,7 @@ def test_works_give_the_frames_that_they_count(tmp_path, monkeypatch):
 
 def test_records_that_are_written_can_be_read(tmp_path, monkeypatch):
     from dgn_tf.benchmarking import pipeline
-    from dgn_tf.data import SynthesisConfig
+    from dgn_tf.synthesis.settings import SynthesisConfig
 
     monkeypatch.setattr(pipeline, "RECORDS", 4)
     settings = pipeline.Settings(load_template(), SynthesisConfig(size=16), 1, 2, "")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.programs import run
-from tests.records import write_records
 from tests.tiny_template import tiny_template
+from tests.written_records import write_records
 
 
 def synthesized(template, count, seed):
@@ -29,7 +29,8 @@ def synthesized(template, count, seed):
 
 
 def test_frames_seed_sampler_records_and_outputs_are_those_of_the_flags(tmp_path, monkeypatch):
-    from dgn_tf import data, model_folder
+    from dgn_tf import model_folder
+    from dgn_tf.records.reader import record_dataset
     from tests.exported_model import network
 
     model_folder.save_model_folder(network(), tmp_path / "model")
@@ -37,7 +38,7 @@ def test_frames_seed_sampler_records_and_outputs_are_those_of_the_flags(tmp_path
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"size": 32, "salt": 77}))
     asked, read = [], []
-    reader = data.record_dataset
+    reader = record_dataset
 
     def synthesize(template, config, seed, start, count):
         asked.append((config.salt, seed, start, count))
@@ -47,8 +48,8 @@ def test_frames_seed_sampler_records_and_outputs_are_those_of_the_flags(tmp_path
         read.append(folder)
         return reader(folder, *arguments, **named)
 
-    monkeypatch.setattr(data, "synthesize_batch", synthesize)
-    monkeypatch.setattr(data, "record_dataset", recorded)
+    monkeypatch.setattr("dgn_tf.synthesis.batches.synthesize_batch", synthesize)
+    monkeypatch.setattr("dgn_tf.records.reader.record_dataset", recorded)
     run(
         "dgn_tf.calibrate_confidence",
         f"--weights={tmp_path / 'model'}",
@@ -77,8 +78,9 @@ def test_a_plot_of_another_kind_is_refused_before_the_work(tmp_path):
 
 
 def test_without_a_sampler_all_kinds_of_sensors_are_measured_each_alone(tmp_path, monkeypatch):
-    from dgn_tf import data, model_folder
-    from dgn_tf.data.sensor import SENSORS
+    from dgn_tf import model_folder
+    from dgn_tf.synthesis.sensor import SENSORS
+    from dgn_tf.synthesis.settings import SynthesisConfig
     from tests.exported_model import network
 
     model_folder.save_model_folder(network(), tmp_path / "model")
@@ -88,7 +90,7 @@ def test_without_a_sampler_all_kinds_of_sensors_are_measured_each_alone(tmp_path
         asked.append((config.sensor_shares, config.salt, seed))
         return synthesized(template, count, seed + len(asked))
 
-    monkeypatch.setattr(data, "synthesize_batch", synthesize)
+    monkeypatch.setattr("dgn_tf.synthesis.batches.synthesize_batch", synthesize)
     run(
         "dgn_tf.calibrate_confidence",
         f"--weights={tmp_path / 'model'}",
@@ -97,10 +99,10 @@ def test_without_a_sampler_all_kinds_of_sensors_are_measured_each_alone(tmp_path
         f"--json={tmp_path / 'figures.json'}",
         f"--plot={tmp_path / 'plot.svg'}",
     )
-    drawn = data.SynthesisConfig().sensor_shares
+    drawn = SynthesisConfig().sensor_shares
     alone = [tuple(float(kind == other) for other in SENSORS) for kind in SENSORS]
     assert [shares for shares, _, _ in asked] == [drawn, drawn, *alone]
-    assert {salt for _, salt, _ in asked}.isdisjoint({data.SynthesisConfig().salt})
+    assert {salt for _, salt, _ in asked}.isdisjoint({SynthesisConfig().salt})
     assert [seed for _, _, seed in asked] == [11] + [12] * (1 + len(SENSORS))
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert set(figures) == {"held out", *SENSORS}

@@ -88,8 +88,8 @@ def read_records(folder, cameras: int = 3) -> list[dict]:
     """The time steps of converted records, with windows decoded."""
     import tensorflow as tf
 
-    from dgn_tf.data import view_schema
-    from dgn_tf.data.reader import record_offsets
+    from dgn_tf.records import view_schema
+    from dgn_tf.records.reader import record_offsets
 
     steps = []
     for path in sorted(pathlib.Path(folder).glob("*.tfrecord")):

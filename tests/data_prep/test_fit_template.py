@@ -10,9 +10,9 @@ import pytest
 
 from data_prep import fit_report, keypoint_labels, template_assembly
 from data_prep.posing import skin, transforms_from_angles
-from dgn_tf.data.pose_prior import EXPERIMENT, PosePrior
 from dgn_tf.errors import InputError
 from dgn_tf.metrics.nyu import INTRINSICS, read_uvd, uvd_from_xyz, write_uvd
+from dgn_tf.synthesis.pose_prior import EXPERIMENT, PosePrior
 from dgn_tf.template import EVALUATED, load_template, nyu_keypoint_names
 from tests.data_prep import nyu_folder
 

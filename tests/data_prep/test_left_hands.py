@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from data_prep import rig_to_tfrecord
-from dgn_tf.data import view_schema
-from dgn_tf.data.views import open_views, step_dataset
 from dgn_tf.geometry import mirror
+from dgn_tf.records import view_schema
+from dgn_tf.records.views import open_views, step_dataset
 from tests.data_prep import ball_rig, nyu_folder
 from tests.data_prep.nyu_folder import contents, read_records
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from data_prep.rig_to_tfrecord import convert_rig
-from dgn_tf.data import views
+from dgn_tf.records import views
 from tests.data_prep import ball_rig
 from tests.data_prep.nyu_folder import contents, read_records
 

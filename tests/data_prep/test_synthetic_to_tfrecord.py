@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.data import SynthesisConfig, record_dataset, schema, synthesize_batch
-from dgn_tf.data.reader import record_offsets
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import mirror
+from dgn_tf.records import schema
+from dgn_tf.records.reader import record_dataset, record_offsets
+from dgn_tf.synthesis.batches import synthesize_batch
+from dgn_tf.synthesis.settings import SynthesisConfig
 from dgn_tf.template import load_template
 
 COUNT, SEED = 10, 6

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from tests.records import write_records
 from tests.tiny_template import tiny_template
+from tests.written_records import write_records
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """An untrained network's oracles and a batch of frames with made-up truth."""
-    from dgn_tf.data import record_dataset
     from dgn_tf.evaluation.oracles import Oracles
+    from dgn_tf.records.reader import record_dataset
     from tests.exported_model import network
 
     records = write_records(tmp_path_factory.mktemp("oracles") / "records", tiny_template())

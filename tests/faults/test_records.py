@@ -8,18 +8,17 @@ import pytest
 import tensorflow as tf
 
 from dgn_tf.config import Train
-from dgn_tf.data.checksums import masked_crc32c
-from dgn_tf.data.feature_scan import scan_feature
-from dgn_tf.data.reader import RecordStore, record_dataset, record_offsets
-from dgn_tf.data.record_folder import is_whole
-from dgn_tf.data.views import open_views, step_dataset, view_dataset
 from dgn_tf.errors import InputError, input_error_within
+from dgn_tf.records.feature_scan import scan_feature
+from dgn_tf.records.reader import RecordStore, masked_crc32c, record_dataset, record_offsets
+from dgn_tf.records.record_folder import is_whole
+from dgn_tf.records.views import open_views, step_dataset, view_dataset
 from dgn_tf.training.datasets import records_are_readable
 from experiments.cost_of_checks import unchecked_records
 from tests.faults.mutations import HOW_MANY, mutated
-from tests.records import write_records
 from tests.tiny_template import tiny_template
 from tests.view_records import write_view_records
+from tests.written_records import write_records
 
 
 def read_synthetic(folder):

@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from dgn_tf.data.whole_frames import HEIGHT, WIDTH, WholeFrameSettings
 from dgn_tf.errors import InputError
 from dgn_tf.localize import evaluation, training
 from dgn_tf.localize.finders import BlobFinder, NetworkFinder, load_finder
 from dgn_tf.localize.model_folder import load_localiser, save_localiser
 from dgn_tf.localize.network import Localiser
+from dgn_tf.synthesis.whole_frames import HEIGHT, WIDTH, WholeFrameSettings
 from dgn_tf.template import load_template
 
 SMALL = (8, 8)

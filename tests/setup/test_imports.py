@@ -106,3 +106,9 @@ def test_the_map_of_the_paper_names_what_there_is(checkout):
             continue
         home = max((m for m in modules if name.startswith(f"{m}.")), key=len)
         operator.attrgetter(name.removeprefix(f"{home}."))(importlib.import_module(home))
+
+
+def test_synthesis_needs_no_tensorflow():
+    """Processes that synthesise frames start in seconds, and on machines without TensorFlow."""
+    code = "import sys, dgn_tf.synthesis.batches; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

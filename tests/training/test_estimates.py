@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.data import SynthesisConfig, synthesize_batch
-from dgn_tf.data.given_hands import GivenHands, GivenSettings
 from dgn_tf.geometry import kinematics, skinning
 from dgn_tf.hand_fit.legal_hands import LegalHands
+from dgn_tf.synthesis.batches import synthesize_batch
+from dgn_tf.synthesis.pose_prior import GivenHands, GivenSettings
+from dgn_tf.synthesis.settings import SynthesisConfig
 from dgn_tf.template import load_template
 from dgn_tf.training.estimate_pool import EstimatePool
 from dgn_tf.training.estimates import DEPTH, FARTHEST_MM, LAG, WINDOW, EstimateRing

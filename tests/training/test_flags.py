@@ -122,7 +122,6 @@ def test_what_smoke_shortens_and_the_rest_as_it_was_given(parsed):
 
 
 def test_samplers_of_the_first_steps_of_the_others_and_of_validation(parsed, tmp_path, monkeypatch):
-    from dgn_tf import data
     from dgn_tf.training import datasets
 
     files = {}
@@ -141,7 +140,7 @@ def test_samplers_of_the_first_steps_of_the_others_and_of_validation(parsed, tmp
     online = lambda _, config, seed, size, first, **__: tf.data.Dataset.range(first, 9).map(  # noqa: E731
         lambda step: (config.salt, step)
     )
-    monkeypatch.setattr(data, "online_dataset", online)
+    monkeypatch.setattr("dgn_tf.synthesis.online.online_dataset", online)
     found = datasets.synthetic_data(tiny_template(), settings, 2, 1)
     salts = [(int(salt), int(step)) for salt, step in found]
     assert salts == [(2, 1), (2, 2), *((1, step) for step in range(3, 9))]
@@ -152,8 +151,8 @@ def test_samplers_of_the_first_steps_of_the_others_and_of_validation(parsed, tmp
         asked.append((config.salt, first, count))
         return {}
 
-    monkeypatch.setattr(data, "synthesize_batch", synthesize)
-    monkeypatch.setattr(data, "targets", lambda example, _: example)
+    monkeypatch.setattr("dgn_tf.synthesis.batches.synthesize_batch", synthesize)
+    monkeypatch.setattr("dgn_tf.records.batches.targets", lambda example, _: example)
     datasets.validation_batches(tiny_template(), settings)
     assert asked == [(3, 0, 48), (3, 48, 2)]
 

@@ -11,9 +11,9 @@ from dgn_tf.config import Train
 from dgn_tf.errors import InputError
 from dgn_tf.training import datasets
 from dgn_tf.training.real_frames import EXPERIMENT, SYNTHETIC_TRUTH, RealFrames, real_count
-from tests.records import SIZE, write_records
 from tests.tiny_template import tiny_template
 from tests.view_records import write_view_records
+from tests.written_records import SIZE, write_records
 
 STEPS, CAMERAS = 20, 2
 

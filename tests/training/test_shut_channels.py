@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.data import SynthesisConfig, synthesize_batch
 from dgn_tf.errors import InputError
 from dgn_tf.network import DualGridNet
 from dgn_tf.network_config import NETWORK_INPUTS, NetworkConfig
+from dgn_tf.synthesis.batches import synthesize_batch
+from dgn_tf.synthesis.settings import SynthesisConfig
 from dgn_tf.template import load_template
 from dgn_tf.training.shut_channels import (
     WatchShutChannels,

@@ -26,8 +26,8 @@ from dgn_tf.training.unlabelled import (
     single_views,
 )
 from tests import view_records
-from tests.records import SIZE, write_records
 from tests.tiny_template import tiny_template
+from tests.written_records import SIZE, write_records
 
 STEPS, CAMERAS = 10, 2
 OWN = {"icp", "free_space", "lifting", "collision", "arap", "offset"}

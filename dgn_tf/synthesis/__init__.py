@@ -1,0 +1,1 @@
+"""Synthetic depth frames: posed hands, scenes and what sensors see of them."""

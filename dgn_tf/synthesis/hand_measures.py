@@ -1,0 +1,210 @@
+"""How long and how broad hands are: published measures, and how a template's hand takes them.
+
+Length runs from the wrist along the longest finger to its tip, breadth across the knuckles, and a
+finger's breadth is that of the index finger at its middle joint. Means and deviations of men and
+women after Pheasant and Haslegrave, *Bodyspace* (3rd ed., 2006), anthropometric estimates for the
+hand of British adults: 189 +- 10 and 174 +- 9 mm, 87 +- 5 and 76 +- 4 mm, 21 +- 1 and 18 +- 1 mm;
+breadth to length 0.46 and 0.44. The book was not at hand; other surveys agree for length and
+breadth: 190 and 176, 86 and 77 mm in Ibeachu, Abu and Didia, *Asian J. Medical Sciences* 3 (2011),
+185 and 168 mm in Binvignat et al., *Int. J. Morphology* (2012). The finger's breadth was not
+compared, and the correlation of the three in one sex is an assumption.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from dgn_tf.compiled import kernel
+from dgn_tf.synthesis import randomness as rng
+
+# Length, breadth, breadth of the index finger, mm, and their deviations.
+_MEN, _MEN_DEVIATION = (189.0, 87.0, 21.0), (10.0, 5.0, 1.0)
+_WOMEN, _WOMEN_DEVIATION = (174.0, 76.0, 18.0), (9.0, 4.0, 1.0)
+_SHARED = 0.6  # correlation of any two of them in one sex
+_CLIP = 2.5  # deviations
+_LARGEST = 0.4  # change of a breadth, as a share of it, that a template's hand is put to
+
+
+class MeasuredHand(NamedTuple):
+    """Where a template is measured, and how its rest pose becomes broader; float64, contiguous.
+
+    `wider_*` are displacements as a shape basis has them: what the palm's breadth grows by the
+    share 1 does, and what the fingers' (the thumb's too) does.
+    """
+
+    chain: np.ndarray  # [N] int32 parts of the longest finger, from its root
+    tip: int  # its last vertex
+    palm: np.ndarray  # [2] int32 vertices at both ends of the breadth
+    finger: np.ndarray  # [2] int32 vertices, likewise
+    wider_vertices: np.ndarray  # [2, V * 3]
+    wider_joints: np.ndarray  # [2, P * 3]
+    wider_keypoints: np.ndarray  # [2, J * 3]
+
+
+def measured_hand(template, joints, finger, segment, across) -> MeasuredHand:
+    """Finds the measures of a template.
+
+    Args:
+        template: HandTemplate.
+        joints: [P, 3] joint origins at rest, mm.
+        finger: [P] finger of each part: 0 thumb, 1.. the others from the index on, -1 none.
+        segment: [P] bone of the finger, 0 first.
+        across: [3] unit vector across the palm.
+    """
+    parents, parts = np.asarray(template.parents), np.arange(len(joints))
+    vertices = np.asarray(template.vertices, np.float64)
+    owner = np.argmax(template.skinning_weights, axis=1)
+    chains = [parts[finger == f][np.argsort(segment[finger == f])] for f in range(finger.max() + 1)]
+    ends = []
+    for chain in chains:
+        flesh = np.flatnonzero(owner == chain[-1])
+        reach = np.linalg.norm(vertices[flesh] - joints[chain[-1]], axis=1)
+        ends.append(flesh[np.argmax(reach)] if len(flesh) else 0)
+    bones = _directions(joints, chains, vertices[ends])
+
+    def length(number):
+        points = [joints[part] for part in chains[number]] + [vertices[ends[number]]]
+        return (
+            np.linalg.norm(points[0] - joints[0])
+            + np.linalg.norm(np.diff(points, axis=0), axis=1).sum()
+        )
+
+    longest = max(range(1, len(chains)), key=length)
+    roots = [chain[0] for chain in chains[1:]]
+    thumb = np.isin(owner, chains[0])
+    along = np.cross(across, np.cross(joints[chains[longest][0]] - joints[0], across))
+    along /= np.linalg.norm(along)
+    knuckles = np.mean([joints[root] @ along for root in roots])
+    palm = _ends(vertices @ across, ~thumb & (np.abs(vertices @ along - knuckles) < 12.0))
+    middle = chains[1][min(1, len(chains[1]) - 1)]
+    side = np.cross(bones[middle], np.cross(across, bones[middle]))
+    flesh = np.isin(owner, chains[1][:2]) & (
+        np.abs((vertices - joints[middle]) @ bones[middle]) < 6.0
+    )
+    wider = _wider(joints, parents, finger, chains, bones, across)
+
+    def basis(points, weights):
+        moved = np.einsum("np,kpij,nj->kni", weights, wider[0], points)
+        moved += np.einsum("np,kpi->kni", weights, wider[1])
+        return np.ascontiguousarray(moved.reshape(2, -1))
+
+    return MeasuredHand(
+        chain=chains[longest].astype(np.int32),
+        tip=int(ends[longest]),
+        palm=palm,
+        finger=_ends((vertices - joints[middle]) @ side, flesh),
+        wider_vertices=basis(vertices, np.asarray(template.skinning_weights, np.float64)),
+        wider_joints=basis(joints, np.eye(len(joints))),
+        wider_keypoints=basis(
+            np.asarray(template.keypoints, np.float64),
+            np.asarray(template.keypoint_weights, np.float64),
+        ),
+    )
+
+
+def _directions(joints, chains, tips):
+    """[P, 3] unit direction of each finger's bones; zeros elsewhere."""
+    bones = np.zeros_like(joints)
+    for chain, tip in zip(chains, tips, strict=True):
+        for part, end in zip(chain, [*joints[chain[1:]], tip], strict=True):
+            bones[part] = (end - joints[part]) / (np.linalg.norm(end - joints[part]) + 1e-9)
+    return bones
+
+
+def _ends(places, chosen):
+    """[2] numbers of the chosen places that lie farthest apart on a line."""
+    numbers = np.flatnonzero(chosen)
+    if not len(numbers):
+        raise ValueError("the template has no vertices where a hand's breadth is measured.")
+    return numbers[[np.argmin(places[numbers]), np.argmax(places[numbers])]].astype(np.int32)
+
+
+def _wider(joints, parents, finger, chains, bones, across):
+    """A displacement of the rest pose by part, linear in the point: ([2, P, 3, 3], [2, P, 3]).
+
+    The palm grows sideways from the middle of its knuckles and takes the fingers' roots along;
+    fingers grow around their bones.
+    """
+    linear, offset = np.zeros([2, len(joints), 3, 3]), np.zeros([2, len(joints), 3])
+    sideways = np.outer(across, across)
+    centre = np.mean([joints[chain[0]] for chain in chains[1:]], axis=0)
+    for part in range(len(joints)):
+        if finger[part] < 0:
+            linear[0, part], offset[0, part] = sideways, -sideways @ centre
+            continue
+        offset[0, part] = sideways @ (joints[chains[finger[part]][0]] - centre)
+        linear[1, part] = np.eye(3) - np.outer(bones[part], bones[part])
+        offset[1, part] = -linear[1, part] @ joints[part]
+    return linear, offset
+
+
+@kernel
+def _between(points, first, second):
+    square = 0.0
+    for i in range(3):
+        square += (points[first, i] - points[second, i]) ** 2
+    return math.sqrt(square)
+
+
+@kernel
+def hand_length(measured, vertices, joints):
+    """Length of a hand at rest, mm: vertices [V, 3], joints [P, 3]."""
+    total, last = 0.0, 0
+    for part in measured.chain:
+        total += _between(joints, last, part)
+        last = part
+    square = 0.0
+    for i in range(3):
+        square += (vertices[measured.tip, i] - joints[last, i]) ** 2
+    return total + math.sqrt(square)
+
+
+@kernel
+def draw_measures(state, spread, wanted):
+    """Fills `wanted` [3] with length, breadth and the index finger's breadth of somebody, mm.
+
+    `spread` widens the published deviations.
+    """
+    man = rng.uniform(state, 0.0, 1.0) < 0.5
+    shared = rng.normal(state)
+    for k in range(3):
+        own = math.sqrt(_SHARED) * shared + math.sqrt(1.0 - _SHARED) * rng.normal(state)
+        own = spread * min(max(own, -_CLIP), _CLIP)
+        mean = _MEN[k] if man else _WOMEN[k]
+        wanted[k] = mean + own * (_MEN_DEVIATION[k] if man else _WOMEN_DEVIATION[k])
+
+
+@kernel
+def _widened(points, basis, by):
+    flat = points.reshape(-1)
+    for i in range(flat.shape[0]):
+        flat[i] += by[0] * basis[0, i] + by[1] * basis[1, i]
+
+
+@kernel
+def take_measures(measured, wanted, vertices, joints, keypoints):
+    """Makes a hand at rest as long and as broad as `wanted` [3] mm says, in place."""
+    by = np.empty(2)
+    for turn in range(
+        4
+    ):  # palm, finger and again: length and breadths depend on each other a little
+        k, by[0], by[1] = turn % 2, 0.0, 0.0
+        ends = measured.palm if k == 0 else measured.finger
+        scale = wanted[0] / hand_length(measured, vertices, joints)
+        breadth = _between(vertices, ends[0], ends[1])
+        square = 0.0
+        for i in range(3):
+            a, b = 3 * ends[0] + i, 3 * ends[1] + i
+            step = measured.wider_vertices[k, a] - measured.wider_vertices[k, b]
+            square += step * (vertices[ends[0], i] - vertices[ends[1], i])
+        by[k] = (wanted[1 + k] / scale - breadth) * breadth / max(square, 1e-6)
+        by[k] = min(max(by[k], -_LARGEST), _LARGEST)
+        _widened(vertices, measured.wider_vertices, by)
+        _widened(joints, measured.wider_joints, by)
+        _widened(keypoints, measured.wider_keypoints, by)
+    scale = wanted[0] / hand_length(measured, vertices, joints)
+    for points in (vertices, joints, keypoints):
+        flat = points.reshape(-1)
+        for i in range(flat.shape[0]):
+            flat[i] *= scale
