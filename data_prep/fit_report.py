@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dgn_tf.geometry.skinning import skin
+from dgn_tf.geometry.kinematics import skin
 from dgn_tf.visualize import tiles
 from dgn_tf.visualize.panels import compose
 

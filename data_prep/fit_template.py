@@ -17,8 +17,7 @@ from PIL import Image
 from data_prep import fit_report, keypoint_labels
 from dgn_tf import errors
 from dgn_tf.errors import InputError
-from dgn_tf.hand_fit.closed_form import MIN_PALM_KEYPOINTS
-from dgn_tf.hand_fit.keypoint_fit import FINGER_SCALES, Fit, fit_keypoints
+from dgn_tf.hand_fit.keypoint_fit import FINGER_SCALES, MIN_PALM_KEYPOINTS, Fit, fit_keypoints
 from dgn_tf.json_file import write_json
 from dgn_tf.synthesis.pose_prior import FORMAT
 from dgn_tf.template import HANDS, load_template

@@ -10,8 +10,8 @@ import numpy as np
 
 from data_prep.nyu.labels import LABEL_FILE, read_labels
 from dgn_tf.errors import InputError
+from dgn_tf.evaluation.nyu import MAX_LINE, SUBJECT1_FRAMES, TEST_FRAMES, read_uvd, xyz_from_uvd
 from dgn_tf.geometry import mirror
-from dgn_tf.metrics.nyu import MAX_LINE, SUBJECT1_FRAMES, TEST_FRAMES, read_uvd, xyz_from_uvd
 from dgn_tf.records.schema import DESCRIPTION_FILE
 from dgn_tf.records.views import open_views
 from dgn_tf.synthesis.pose_prior import EXPERIMENT, WHOLE_TRAINING

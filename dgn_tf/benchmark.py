@@ -73,7 +73,13 @@ flags.DEFINE_integer(
 def main(_):
     what, sizes = _checked_flags()
     settings = command_line.from_flags(Train)
-    from dgn_tf.benchmarking import machine
+    try:
+        from benchmarks import machine
+    except ImportError:
+        raise InputError(
+            "The benchmarks are not installed with the package: python -m dgn_tf.benchmark needs "
+            "the folder benchmarks/ of the repository; run it there."
+        ) from None
 
     if what <= _INFERENCE:
         assume_frozen_weights()
@@ -92,7 +98,7 @@ def main(_):
 
         write_json(result, FLAGS.json)
     if FLAGS.plot:
-        from dgn_tf.benchmarking.picture import plot_speed
+        from benchmarks.picture import plot_speed
 
         plot_speed(result, FLAGS.plot)
 
@@ -126,7 +132,7 @@ def _checked_flags() -> tuple[set[str], list[int]]:
 
 
 def _check_models(what):
-    from dgn_tf.benchmarking.forms import check_form
+    from benchmarks.forms import check_form
     from dgn_tf.serving.allow_list import find_version
 
     if what & {"predictor", "stages", "memory"} or FLAGS.compare:
@@ -153,7 +159,7 @@ def form_paths() -> dict[str, str]:
 
 
 def _predictor() -> dict:
-    from dgn_tf.benchmarking import predictor
+    from benchmarks import predictor
     from dgn_tf.template import load_template
 
     frame = predictor.synthetic_frame(load_template())
@@ -161,7 +167,7 @@ def _predictor() -> dict:
 
 
 def measure_network(settings: Train, what: set, rounds: int, profile_dir: str = "") -> dict:
-    """Sections `training` (synthesis with it), `training_profile` and `inference` of the figures.
+    """Sections `training` (synthesis with it) and `inference` of the figures.
 
     Args:
         settings: of `dgn_tf.train`.
@@ -171,7 +177,7 @@ def measure_network(settings: Train, what: set, rounds: int, profile_dir: str = 
     """
     import tensorflow as tf
 
-    from dgn_tf.benchmarking import inference, pipeline, training
+    from benchmarks import pipeline, training
     from dgn_tf.training.building import build_model, build_optimizer
 
     tf.get_logger().setLevel("ERROR")  # one graph for each stage is what is wanted here
@@ -186,11 +192,10 @@ def measure_network(settings: Train, what: set, rounds: int, profile_dir: str = 
             model, made.template, made.config, size, rounds, seed
         )
         part = {name: value[:size] for name, value in batch.items()}
-        result["training_profile"] = training.profile_training(model, part, rounds)
         if profile_dir:
             training.trace(model, part, profile_dir)
     if "inference" in what:
-        result["inference"] = inference.measure_inference(model.network, batch, rounds)
+        result["inference"] = training.measure_inference(model.network, batch, rounds)
     return result
 
 
@@ -198,9 +203,9 @@ def _model_parts(what: set, sizes: list[int]) -> dict:
     """Sections `stages`, `exported` and `compare`, by device."""
     import tensorflow as tf
 
-    from dgn_tf.benchmarking import exported, stages
-    from dgn_tf.benchmarking.forms import load_form
-    from dgn_tf.benchmarking.inputs import model_inputs
+    from benchmarks import exported, stages
+    from benchmarks.forms import load_form
+    from benchmarks.inputs import model_inputs
 
     result: dict = {}
     if not (what & {"stages", "exported"} or FLAGS.compare):
@@ -247,8 +252,8 @@ def _devices() -> list[str]:
 
 def _feeding_parts(what: set, settings: Train) -> dict:
     """Sections `pipeline` and `memory`."""
-    from dgn_tf.benchmarking import memory, pipeline
-    from dgn_tf.benchmarking.inputs import model_inputs
+    from benchmarks import memory, pipeline
+    from benchmarks.inputs import model_inputs
 
     result: dict = {}
     made = pipeline.from_flags(settings, FLAGS.benchmark_records)
@@ -260,7 +265,9 @@ def _feeding_parts(what: set, settings: Train) -> dict:
         if "memory" in what:
             result["memory"] = {
                 "serving": memory.measure_serving(
-                    FLAGS.saved_model, model_inputs(FLAGS.saved_model, 1), FLAGS.memory_requests
+                    FLAGS.saved_model,
+                    model_inputs(FLAGS.saved_model, 1).frames,
+                    FLAGS.memory_requests,
                 ),
                 "work": memory.measure_work(settings, made.records, FLAGS.memory_batches),
             }

@@ -109,9 +109,8 @@ def _checked_output() -> pathlib.Path:
 
 def _bias(folder, template):
     """Of --bias, see there."""
-    from dgn_tf.hand_fit.bias import ShapeBias
     from dgn_tf.hand_fit.shapes import shapes_of
-    from dgn_tf.hand_fit.user_shape import load_bias
+    from dgn_tf.hand_fit.user_shape import ShapeBias, load_bias
     from dgn_tf.model_folder import weights_sha256
 
     if FLAGS.bias == "none":

@@ -40,8 +40,8 @@ def main(_):
     import numpy as np
 
     from dgn_tf import model_folder, plots
-    from dgn_tf.confidence.calibration import keypoint_neighbours
     from dgn_tf.confidence.fitting import collect, fit, measure
+    from dgn_tf.confidence.probability import keypoint_neighbours
     from dgn_tf.json_file import write_json
     from dgn_tf.records.reader import record_dataset
     from dgn_tf.synthesis.batches import synthesize_batch
@@ -63,7 +63,7 @@ def main(_):
             yield synthesize_batch(template, config, seed, start, count)
 
     neighbours = keypoint_neighbours(template)
-    calibration = fit(
+    model = fit(
         collect(network, frames(FLAGS.seed)), neighbours, model_folder.weights_sha256(folder)
     )
     sets = {"held out": frames(FLAGS.seed + 1)}
@@ -77,10 +77,10 @@ def main(_):
         )
     figures, curves = {}, {}
     for name, batches in sets.items():
-        figures[name], curves[name] = measure(calibration, collect(network, batches), neighbours)
+        figures[name], curves[name] = measure(model, collect(network, batches), neighbours)
         for what, values in figures[name].items():
             print(f"{name}, {what}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
-    calibration.save(folder / model_folder.CONFIDENCE)
+    model.save(folder / model_folder.CONFIDENCE)
     print(f"{pathlib.Path(folder) / model_folder.CONFIDENCE}: written")
     if FLAGS.json:
         write_json(_known(figures), FLAGS.json)

@@ -113,7 +113,7 @@ def main(_):
     if bool(FLAGS.truth) != bool(FLAGS.truth_template):
         raise InputError("--truth and --truth_template are wanted together, or none of them.")
     _check_outputs()
-    from dgn_tf.evaluation.named_keypoints import columns_by_name, of_other_template
+    from dgn_tf.evaluation.mesh_truth import columns_by_name, of_other_template
     from dgn_tf.evaluation.view_records import find_view_records
     from dgn_tf.template import load_template
 
@@ -156,7 +156,7 @@ def evaluate_network(network, dataset, template, limit: int = 0, surface: bool =
         surface: measure `surface_mm` too.
     """
     from dgn_tf.evaluation.predictions import NetworkPredictions
-    from dgn_tf.metrics.report import report
+    from dgn_tf.evaluation.report import report
 
     found = _measure(NetworkPredictions(network), dataset, template, limit, surface)
     return report(found, evaluated_names(template))
@@ -195,7 +195,7 @@ def _check_outputs():
 
 def _evaluate_files():
     from dgn_tf.evaluation import prediction_files
-    from dgn_tf.metrics.report import comparison_table, report
+    from dgn_tf.evaluation.report import comparison_table, report
     from dgn_tf.template import EVALUATED, nyu_keypoint_names
 
     files = prediction_files.name_files(FLAGS.predictions)
@@ -286,7 +286,7 @@ def _evaluate_views(folder):
 
 def _subject1_frames(frames: int | None, described: int | None = None) -> int | None:
     """Of the flag; else of what is known about the split, see the flag."""
-    from dgn_tf.metrics import nyu
+    from dgn_tf.evaluation import nyu
 
     if FLAGS.subject1_frames >= 0:
         return FLAGS.subject1_frames or None
@@ -304,8 +304,8 @@ def _counts(left_out: int, missing: int, label: str = "") -> dict[str, int]:
 
 def _tell(found, names, subject1_frames, facts, label=""):
     """Prints the table of one method's errors and writes what is asked for."""
-    from dgn_tf.metrics.joints import mean_interval_mm
-    from dgn_tf.metrics.report import report, table
+    from dgn_tf.evaluation.joints import mean_interval_mm
+    from dgn_tf.evaluation.report import report, table
 
     figures = {**report(found, names, subject1_frames), **facts}
     print(table(figures, mean_interval_mm(found["joints"])))

@@ -134,7 +134,7 @@ def _checked_flags() -> list[int]:
         if FLAGS[name].present and not used:
             raise InputError(f"--{name} has no effect without {remedy}; add that or leave it out.")
     if FLAGS.tensorrt:
-        from dgn_tf.conversion.tensorrt_library import require_tensorrt
+        from dgn_tf.conversion.tensorrt import require_tensorrt
 
         require_tensorrt()
     if FLAGS.calibration_records:
@@ -174,10 +174,10 @@ def _engines(network, folder, report_name, batch_sizes):
     import tensorflow as tf
 
     from dgn_tf.conversion import tensorrt
-    from dgn_tf.conversion.calibration import calibration_crops
+    from dgn_tf.conversion.accelerator import representative_crops
     from dgn_tf.json_file import write_json
 
-    crops = calibration_crops(network, FLAGS.calibration_records, FLAGS.calibration_frames)
+    crops = representative_crops(network, FLAGS.calibration_records, FLAGS.calibration_frames)
     report = tensorrt.convert(network, FLAGS.precision, batch_sizes, crops, folder / "engines")
     write_json(report, folder / report_name, "--output_dir")
     return tf.saved_model.load(str(folder / "engines"))

@@ -43,8 +43,8 @@ def main(_):
     import tqdm
 
     from dgn_tf.hand_fit import synthetic_users
-    from dgn_tf.hand_fit.bias import learn_bias
     from dgn_tf.hand_fit.shapes import shapes_of
+    from dgn_tf.hand_fit.user_shape import learn_bias
     from dgn_tf.synthesis.settings import SynthesisConfig
 
     network = model_folder.load_network(folder)

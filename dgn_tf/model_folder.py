@@ -6,7 +6,7 @@ import pathlib
 import shutil
 
 from dgn_tf import weights_file, writing
-from dgn_tf.confidence.calibration import Calibration
+from dgn_tf.confidence.probability import ConfidenceModel
 from dgn_tf.errors import InputError
 from dgn_tf.json_file import read_json
 from dgn_tf.network import DualGridNet
@@ -122,7 +122,7 @@ def load_network(path, calibrated: bool = True) -> DualGridNet:
     network(network.example_inputs())
     load_weights(network, folder / WEIGHTS)
     if calibrated and (folder / CONFIDENCE).is_file():
-        network.calibration = Calibration.load(
+        network.confidence_model = ConfidenceModel.load(
             folder / CONFIDENCE,
             weights_sha256(folder),
             len(template.vertices),

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.confidence import calibration as confidence
-from dgn_tf.geometry import crop as crop_geometry
+from dgn_tf.confidence import probability
+from dgn_tf.geometry import camera as crop_geometry
 from dgn_tf.geometry import kinematics, mesh_grid, upright
-from dgn_tf.geometry.normals import pixel_normals
+from dgn_tf.geometry.camera import pixel_normals
 from dgn_tf.layers import (
     DepthToSpace,
     Extension,
@@ -52,7 +52,7 @@ class DualGridNet(keras.Model):
         joint_angles: [B, P, 3] rad, about the bone frame's x, y, z (R = Rx Ry Rz).
         occupancy: [B, V] how much of the depth map reached a vertex's cells.
         confidence: [B, V] in 0..1: probability of lying within 10 mm of the truth where
-            `calibration` is set, else uncalibrated (`dgn_tf.confidence`).
+            `confidence_model` is set, else uncalibrated (`dgn_tf.confidence`).
         keypoint_confidence: [B, J] likewise.
         palm_direction: [B, 2] x and y of the palm's axis, seen along the ray through the
             centre, see `PalmDirection` (with `config.upright` alone).
@@ -97,8 +97,8 @@ class DualGridNet(keras.Model):
         self.similarity_fit = SimilarityFit(self.template, scale=config.scale)
         self.skinning = Skinning(self.template)
         # Set by whoever loads a calibrated model; it has no part in training.
-        self.calibration: confidence.Calibration | None = None
-        self._neighbours = confidence.keypoint_neighbours(self.template)
+        self.confidence_model: probability.ConfidenceModel | None = None
+        self._neighbours = probability.keypoint_neighbours(self.template)
         self._rest_map = (
             rest_coordinate_map(self.template, config.kernel, config.sigma)
             if config.rest_map
@@ -145,15 +145,17 @@ class DualGridNet(keras.Model):
 
     def confidence(self, outputs, inputs):
         """confidence [B, V] and keypoint_confidence [B, J] of the other outputs."""
-        if self.calibration is not None:
-            return self.calibration(self.confidence_features(outputs, inputs), self._neighbours)
-        raw = confidence.raw_confidence(outputs, outputs["occupancy"])
+        if self.confidence_model is not None:
+            return self.confidence_model(
+                self.confidence_features(outputs, inputs), self._neighbours
+            )
+        raw = probability.raw_confidence(outputs, outputs["occupancy"])
         keypoints = tf.matmul(raw, self._neighbours, transpose_b=True)
         return {"confidence": raw, "keypoint_confidence": keypoints}
 
     def confidence_features(self, outputs, inputs):
-        """[B, V, 14] what `calibration` is given, see `confidence.calibration.features`."""
-        return confidence.features(outputs, inputs, outputs["occupancy"])
+        """[B, V, 14] what `confidence_model` is given, see `probability.features`."""
+        return probability.features(outputs, inputs, outputs["occupancy"])
 
     def canonical_pixels(self, pixels, centre, training=None):
         """What the image network gets: points, mask and normals, upright where that is wanted.

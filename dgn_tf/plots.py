@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from dgn_tf.errors import InputError
-from dgn_tf.metrics.joints import mean_mm, success_curve
+from dgn_tf.evaluation.joints import mean_mm, success_curve
 from dgn_tf.writing import output_file
 
 MAX_MM = 80.0
@@ -60,7 +60,7 @@ def plot_calibration(curves: dict[str, dict[str, np.ndarray]], file) -> None:
     """Writes how often points are right against how probable that was said to be.
 
     Args:
-        curves: title -> label -> [N, 3] of `metrics.calibration.reliability`.
+        curves: title -> label -> [N, 3] of `confidence.fitting.reliability`.
         file: .png, .pdf or .svg; written beside, then renamed.
     """
     columns = min(3, len(curves))

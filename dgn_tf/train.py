@@ -154,7 +154,7 @@ def _described(settings: Train) -> _Run:
 
 
 def _fit(run: _Run, model, where, held: contextlib.ExitStack) -> None:
-    from dgn_tf.training import callbacks, datasets, estimate_pool, estimates, run_folder
+    from dgn_tf.training import callbacks, datasets, estimates, run_folder
 
     settings, folder, template = run.settings, run.folder, run.template
     if settings.init_weights and not run_folder.has_checkpoint(folder):
@@ -180,7 +180,7 @@ def _fit(run: _Run, model, where, held: contextlib.ExitStack) -> None:
     if run.unlabelled and settings.estimates_fraction:
         views = run.unlabelled.views_of(settings.unlabelled_steps)
         model.estimates = estimates.EstimateRing(template, views)
-        pool, saved = estimate_pool.EstimatePool(settings.seed), {"estimates": model.estimates}
+        pool, saved = estimates.EstimatePool(settings.seed), {"estimates": model.estimates}
     checkpoints = run_folder.Checkpoints(folder, model.network, model.optimizer, **saved)
     checkpoints.restore()
     step = int(model.optimizer.iterations.numpy())

@@ -36,7 +36,7 @@ def main(_):
 
 def start_from(network, folder: str) -> None:
     """Gives a localiser the weights of a folder; InputError where they are of other sizes."""
-    from dgn_tf.localize.model_folder import load_localiser
+    from dgn_tf.localize.network import load_localiser
 
     trained = load_localiser(folder)
     if trained.channels != network.channels:

@@ -109,11 +109,10 @@ class Subject:
 
     def __init__(self, network, config):
         from dgn_tf.evaluation.predictions import NetworkPredictions
-        from dgn_tf.hand_fit.bias import ShapeBias
         from dgn_tf.hand_fit.seen_frames import FrameReader
         from dgn_tf.hand_fit.shapes import shapes_of
         from dgn_tf.hand_fit.synthetic_users import calm
-        from dgn_tf.hand_fit.user_shape import load_bias
+        from dgn_tf.hand_fit.user_shape import ShapeBias, load_bias
         from dgn_tf.model_folder import weights_sha256
 
         self._template, self._predict = network.template, NetworkPredictions(network)

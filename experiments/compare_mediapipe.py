@@ -146,7 +146,7 @@ def _own_jobs() -> dict[str, Callable[[], object]]:
     """The exported model on a synthetic frame and its crop, batch 1."""
     import tensorflow as tf
 
-    from dgn_tf.benchmarking.predictor import synthetic_frame
+    from benchmarks.predictor import synthetic_frame
     from dgn_tf.conversion import litert
     from dgn_tf.model_folder import load_network
     from dgn_tf.serving.allow_list import find_version, read_saved_model
@@ -184,7 +184,7 @@ def _litert_content() -> bytes:
 def _crop(depth, camera, centre, size):
     import tensorflow as tf
 
-    from dgn_tf.geometry.crop import crop_depth
+    from dgn_tf.geometry.camera import crop_depth
     from dgn_tf.serving.module import CUBE_MM
 
     cube = tf.constant([CUBE_MM])
@@ -205,7 +205,7 @@ def measure(jobs: dict, ratios: dict, rounds: int, burst: int) -> dict:
         times: job -> {ms_p50, ms_p99} of single runs; ratios: name -> {median, quartiles, bar} over
         the rounds.
     """
-    from dgn_tf.benchmarking import timing
+    from benchmarks import timing
 
     single: dict[str, list[float]] = {name: [] for name in jobs}
 

@@ -194,7 +194,7 @@ def _frozen(function, inputs):
 
 def speed(jobs: dict, rounds: int, burst: int) -> dict:
     """Times `timed_jobs` and `paper` in alternation, `burst` runs in a row."""
-    from dgn_tf.benchmarking import timing
+    from benchmarks import timing
 
     def finished(job):
         return lambda: [value.numpy() for value in job().values()]

@@ -27,7 +27,7 @@ _ONE = 20  # crops a repetition
 
 
 def main(_):
-    from dgn_tf.benchmarking import timing
+    from benchmarks import timing
     from dgn_tf.json_file import write_json
     from dgn_tf.records.reader import record_dataset
 

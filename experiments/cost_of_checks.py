@@ -54,7 +54,7 @@ def measure(folder: pathlib.Path, rounds: int) -> dict[str, dict[str, float]]:
         folder: where the files to be read are written.
         rounds: R.
     """
-    from dgn_tf.benchmarking import timing
+    from benchmarks import timing
 
     pairs = {
         "records": _records(folder),
@@ -79,7 +79,7 @@ def measure(folder: pathlib.Path, rounds: int) -> dict[str, dict[str, float]]:
 @contextlib.contextmanager
 def unchecked_records() -> Iterator[None]:
     """Record datasets that are made within verify no checksum and look at no value."""
-    from dgn_tf.records import possible, reader, views
+    from dgn_tf.records import reader, schema, views
 
     class Store(reader.RecordStore):
         def read(self, row: int) -> bytes:
@@ -93,14 +93,14 @@ def unchecked_records() -> Iterator[None]:
         mock.patch.object(reader, "RecordStore", Store),
         mock.patch.object(views, "RecordStore", Store),
         mock.patch.object(reader, "masked_crc32c", lambda _: mock.ANY),
-        mock.patch.object(possible, "checked", lambda through, *_: through),
+        mock.patch.object(schema, "checked", lambda through, *_: through),
     ):
         yield
 
 
 def _records(folder) -> tuple[Callable, Callable]:
     """A pass over synthetic records, with and without checks."""
-    from dgn_tf.benchmarking import pipeline
+    from benchmarks import pipeline
     from dgn_tf.records.reader import record_dataset
     from dgn_tf.synthesis.settings import SynthesisConfig
     from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
@@ -132,7 +132,7 @@ def _write_views(folder) -> None:
     """`_STEPS` time steps of `_VIEWS` cameras; each camera's frame is a hand of its own."""
     import tensorflow as tf
 
-    from dgn_tf.benchmarking.inputs import INTRINSICS
+    from benchmarks.inputs import INTRINSICS
     from dgn_tf.records import schema, view_schema
 
     folder.mkdir()
@@ -180,8 +180,8 @@ def _frame(folder, encoding) -> tuple[Callable, Callable]:
     """Reads one depth frame `_TURN` times, with and without check sums."""
     from PIL import Image
 
+    from benchmarks.timing import repeated
     from dgn_tf import depth_io, png_file
-    from dgn_tf.benchmarking.timing import repeated
 
     depth = np.rint(_hand(0)["depth"]).astype(np.uint16)
     if encoding == "nyu":
@@ -205,9 +205,9 @@ def _frame(folder, encoding) -> tuple[Callable, Callable]:
 
 def _hand(index) -> dict:
     """A whole frame of a hand with noise, and its truth."""
-    from dgn_tf.benchmarking.inputs import INTRINSICS
-    from dgn_tf.synthesis.frames import render_frame
+    from benchmarks.inputs import INTRINSICS
     from dgn_tf.synthesis.settings import SynthesisConfig
+    from dgn_tf.synthesis.whole_frames import render_frame
     from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
 
     template = HandTemplate.load(DEFAULT_TEMPLATE_PATH)

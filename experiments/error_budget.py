@@ -3,7 +3,7 @@
     python -m experiments.error_budget --records=data/synthetic_test --weights=saved_models/dgn \
         --json=runs/budget.json --plot=runs/budget.png
 
-The steps (`dgn_tf.evaluation.oracles`) are taken in the network's order and, so that it shows what
+The steps (`experiments.oracles`) are taken in the network's order and, so that it shows what
 they have in common, in the reversed one, each on top of those before it; and each alone. Frames are
 drawn with replacement for the 95 % intervals, those of a difference in pairs.
 """
@@ -33,9 +33,9 @@ Ladder = list[tuple[str, frozenset]]  # name of the step, all steps taken by the
 
 def main(_):
     from dgn_tf import plots
-    from dgn_tf.evaluation.oracles import OF_IMAGE, STEPS, Oracles
     from dgn_tf.json_file import write_json
     from dgn_tf.model_folder import load_network
+    from experiments.oracles import OF_IMAGE, STEPS, Oracles
 
     if _PLOT.value:
         plots.check_plot_file(_PLOT.value)
@@ -80,7 +80,7 @@ def rung_figures(rungs: Ladder, found: dict, alone: bool = False) -> list[dict]:
         For each rung its `step` and, for each measure, its mean in mm, `<measure>_interval`, and
         the mm by which the step lowers it, `<measure>_less` and `<measure>_less_interval`.
     """
-    from dgn_tf.evaluation.oracles import MEASURES
+    from experiments.oracles import MEASURES
 
     result = []
     for number, (name, chosen) in enumerate(rungs):
@@ -103,7 +103,7 @@ def vertex_figures(measured: dict) -> dict[str, dict[str, float]]:
     Returns:
         Name of `KINDS` -> share of the vertices, their mean error and what they add, mm.
     """
-    from dgn_tf.evaluation.oracles import KINDS
+    from experiments.oracles import KINDS
 
     result = {}
     for name in KINDS:
@@ -114,7 +114,7 @@ def vertex_figures(measured: dict) -> dict[str, dict[str, float]]:
 
 
 def _interval(values: "np.ndarray") -> list[float]:
-    from dgn_tf.metrics.joints import mean_interval_mm
+    from dgn_tf.evaluation.joints import mean_interval_mm
 
     return list(mean_interval_mm(values[:, None]))
 

@@ -33,10 +33,10 @@ _FRAMES_A_ROW = 3
 
 
 def main(_):
-    from dgn_tf.evaluation import conditions
     from dgn_tf.evaluation.predictions import NetworkPredictions
     from dgn_tf.json_file import write_json
     from dgn_tf.model_folder import load_network
+    from experiments import conditions
 
     if _WORST.value and pathlib.Path(_WORST.value).suffix.lower() != ".png":
         raise InputError(f"--worst={_WORST.value}: the name is to end in .png.")
@@ -88,8 +88,8 @@ class _Measured:
         import numpy as np
         import tqdm
 
-        from dgn_tf.evaluation.conditions import frame_conditions
         from dgn_tf.records.reader import record_dataset
+        from experiments.conditions import frame_conditions
 
         dataset = record_dataset(records, self._template, 32, shuffle=False, repeat=False)
         frames = 0

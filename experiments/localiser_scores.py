@@ -11,9 +11,9 @@ from absl import flags
 
 from dgn_tf import errors
 from dgn_tf.json_file import write_json
-from dgn_tf.localize import evaluation
+from dgn_tf.localize import training
 from dgn_tf.localize.finders import load_finder
-from dgn_tf.localize.model_folder import load_localiser
+from dgn_tf.localize.network import load_localiser
 from dgn_tf.synthesis import whole_frames
 from dgn_tf.template import load_template
 
@@ -46,7 +46,7 @@ def results(locate, batches) -> dict[str, np.ndarray]:
         pixels = [(batch["owner"] == hand).sum(axis=(1, 2)) for hand in range(whole_frames.HANDS)]
         parts.append(
             {
-                **evaluation.frame_results(located, batch),
+                **training.frame_results(located, batch),
                 "score": np.asarray(located["score"])[:, 0],
                 "pixels": np.max(pixels, axis=0),
             }
@@ -94,8 +94,8 @@ def main(_):
 
     scores = {
         "frames": _FRAMES.value,
-        "localiser": evaluation.figures(network),
-        "blobs": evaluation.figures(results(tf.function(sideless), batches)),
+        "localiser": training.figures(network),
+        "blobs": training.figures(results(tf.function(sideless), batches)),
         "by_pixels": by_pixels(network),
         "by_threshold": by_threshold(network),
     }

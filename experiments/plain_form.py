@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf import reference
-from dgn_tf.geometry import crop as crop_geometry
+from dgn_tf.geometry import camera as crop_geometry
 from dgn_tf.geometry import upright
 from dgn_tf.network import DualGridNet, View
 from dgn_tf.template import HandTemplate
@@ -145,5 +145,5 @@ def plain_form(network: DualGridNet) -> DualGridNet:
     plain.skinning = PlainSkinning(template)
     plain(plain.example_inputs())
     plain.set_weights(network.get_weights())
-    plain.calibration = network.calibration
+    plain.confidence_model = network.confidence_model
     return plain

@@ -6,7 +6,7 @@
 reads every folder of --data with a `frames.json`: sensor, `depth_unit`, `intrinsics` (or one a
 frame), `hand`, and per frame optionally `centre_mm` and 21 labelled `joints_mm`. A frame passes
 where the silhouettes' IoU is at least 0.85 and the median depth difference at most 6 mm, both on
-the fingers' side of the wrist (`dgn_tf.evaluation.silhouette`); one in which no hand is found
+the fingers' side of the wrist (`experiments.silhouette`); one in which no hand is found
 counts 0. Joints are compared without the wrist, which label sets place elsewhere. `located`: the
 hand found without being told where lies within 50 mm of the joints' mean. The score is the mean
 over the sets of their joints' max(0, 1 - error / 30 mm), where they are labelled (100 mm in d4xx),
@@ -103,8 +103,8 @@ def joints21(hand, template) -> np.ndarray:
 
 def measure(predict, frame: RealFrame, template):
     """Figures of one frame, the `HandMesh` and its `SilhouetteFit` (None where none is found)."""
-    from dgn_tf.evaluation.silhouette import fit_to_frame
     from dgn_tf.predictor import NoHandError
+    from experiments.silhouette import fit_to_frame
 
     def answer(centre):
         try:

@@ -53,7 +53,7 @@ def read_annotations(folder: str, camera: int) -> dict[int, dict]:
 
 def surface_errors(found: dict[int, dict], indices, truth, template) -> np.ndarray:
     """Distance of the labelled surface from the true one, mm, of those frames that have truth."""
-    from dgn_tf.metrics.surface import surface_distance_mm
+    from dgn_tf.evaluation.surface import surface_distance_mm
 
     result = []
     for index in indices:

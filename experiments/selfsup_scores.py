@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from dgn_tf.evaluate import evaluated_names
 from dgn_tf.evaluation.frame_errors import frame_errors
+from dgn_tf.evaluation.joints import mean_mm
 from dgn_tf.evaluation.mesh_truth import MeshTruth
 from dgn_tf.evaluation.predictions import NetworkPredictions
+from dgn_tf.evaluation.report import report
 from dgn_tf.evaluation.view_records import ViewFrames
 from dgn_tf.losses.energy import Energy, EnergyConfig
-from dgn_tf.metrics.joints import mean_mm
-from dgn_tf.metrics.report import report
 from dgn_tf.model_folder import load_network, load_weights
 from dgn_tf.records.views import view_dataset
 from dgn_tf.training.unlabelled import HeldOutEnergy, UnlabelledViews

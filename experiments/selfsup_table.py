@@ -28,7 +28,7 @@ from absl import flags
 
 from dgn_tf import errors
 from dgn_tf.errors import InputError
-from dgn_tf.metrics.joints import mean_mm
+from dgn_tf.evaluation.joints import mean_mm
 from dgn_tf.model_folder import WEIGHTS, find_model_folder
 from dgn_tf.records.record_folder import claim
 from dgn_tf.records.views import view_description

@@ -93,7 +93,7 @@ def server(saved_model, address):
 def frame(index: int) -> np.ndarray:
     """A 640 x 480 frame, mm, of a hand as in the sample frames."""
     from data_prep.sample_frames import sample_config
-    from dgn_tf.synthesis.frames import render_frame
+    from dgn_tf.synthesis.whole_frames import render_frame
     from dgn_tf.template import load_template
 
     found = render_frame(load_template(), sample_config("flat"), 7, index, intrinsics=INTRINSICS)
@@ -102,7 +102,7 @@ def frame(index: int) -> np.ndarray:
 
 def measure_latency(predictor, client, rounds: int) -> dict:
     """p50 and p99 in ms of one frame, served and in this process, in alternation."""
-    from dgn_tf.benchmarking import timing
+    from benchmarks import timing
 
     depth = frame(0)
     jobs = {"in_process": lambda: predictor(depth), "served": lambda: client(depth)}

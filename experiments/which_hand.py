@@ -21,8 +21,8 @@ _SEED = flags.DEFINE_integer("seed", 21, "Of the frames.", lower_bound=0)
 
 def main(_):
     from dgn_tf.predictor import HandMeshPredictor, NoHandError
-    from dgn_tf.synthesis.frames import render_frame
     from dgn_tf.synthesis.settings import SynthesisConfig
+    from dgn_tf.synthesis.whole_frames import render_frame
     from dgn_tf.template import load_template
 
     predictor = HandMeshPredictor(_SAVED_MODEL.value)

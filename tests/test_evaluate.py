@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dgn_tf.errors import InputError
-from dgn_tf.metrics.report import KEYS
+from dgn_tf.evaluation.report import KEYS
 from tests.tiny_template import tiny_template
 from tests.written_records import SIZE, write_records
 

@@ -11,8 +11,8 @@ from absl import flags
 
 from dgn_tf import evaluate
 from dgn_tf.errors import InputError
-from dgn_tf.metrics import nyu
-from dgn_tf.metrics.report import KEYS
+from dgn_tf.evaluation import nyu
+from dgn_tf.evaluation.report import KEYS
 
 FRAMES = 6
 EXTRA = {"left_out", "keypoints_missing"}
@@ -135,7 +135,7 @@ def test_scoring_files_starts_no_tensorflow(folder):
 def test_a_packed_file_that_inflates_without_end_is_refused(tmp_path):
     import gzip
 
-    from dgn_tf.metrics.nyu import read_uvd
+    from dgn_tf.evaluation.nyu import read_uvd
 
     for name, content in (("line", b"1 " * 2**26), ("zeros", bytes(2**27))):
         file = tmp_path / f"{name}.txt.gz"

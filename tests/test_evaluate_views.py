@@ -8,8 +8,8 @@ from absl import flags
 
 from dgn_tf import evaluate
 from dgn_tf.errors import InputError
-from dgn_tf.metrics.nyu import read_uvd
-from dgn_tf.metrics.report import KEYS
+from dgn_tf.evaluation.nyu import read_uvd
+from dgn_tf.evaluation.report import KEYS
 from tests.evaluated_views import write_split, write_truth
 
 TRUTH = ["--truth=truth.npz", "--truth_template=truth_template.npz"]

@@ -132,7 +132,7 @@ def test_int8_engines_are_calibrated_on_the_first_frames_of_the_records(
     """TensorRT itself is not here: what it would be given is."""
     import tensorflow as tf
 
-    from dgn_tf.conversion import tensorrt, tensorrt_library
+    from dgn_tf.conversion import tensorrt
     from dgn_tf.records.reader import record_dataset
     from tests.tiny_template import tiny_template
     from tests.written_records import write_records
@@ -144,7 +144,7 @@ def test_int8_engines_are_calibrated_on_the_first_frames_of_the_records(
         given.append((precision, batch_sizes, crops))
         return {"engines": {}}
 
-    monkeypatch.setattr(tensorrt_library, "require_tensorrt", lambda: None)
+    monkeypatch.setattr(tensorrt, "require_tensorrt", lambda: None)
     monkeypatch.setattr(tensorrt, "convert", convert)
     monkeypatch.setattr(tf.saved_model, "load", lambda _: None)
     engines = ["--tensorrt", "--precision=int8", "--batch_sizes=4"]

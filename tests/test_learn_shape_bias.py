@@ -41,8 +41,8 @@ def test_a_learnt_bias_is_found_in_the_model_folder(tmp_path, monkeypatch):
 
 def test_seed_and_output_are_those_of_the_flags(tmp_path, monkeypatch):
     from dgn_tf.hand_fit import synthetic_users
-    from dgn_tf.hand_fit.bias import ShapeBias
     from dgn_tf.hand_fit.shapes import shapes_of
+    from dgn_tf.hand_fit.user_shape import ShapeBias
     from dgn_tf.model_folder import weights_sha256
 
     model = real_hand()

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from dgn_tf.errors import InputError
-from dgn_tf.geometry import crop as crop_geometry
+from dgn_tf.geometry import camera as crop_geometry
 from dgn_tf.geometry import upright
 from dgn_tf.model_folder import load_network, load_weights, save_model_folder
 from dgn_tf.network import DualGridNet, rest_coordinate_map

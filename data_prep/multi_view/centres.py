@@ -108,8 +108,8 @@ class FoundCentres:
     def __init__(self, center: str = "com", localiser: str = ""):
         import tensorflow as tf
 
-        from dgn_tf.localize.model_folder import load_localiser, weights_hash
-        from dgn_tf.localize.nearest_blob import blob_candidates
+        from dgn_tf.localize.finders import blob_candidates
+        from dgn_tf.localize.network import load_localiser, weights_hash
 
         signature = [tf.TensorSpec([None, None, None]), tf.TensorSpec([None, 4])]
         if center == "com":

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from dgn_tf.errors import InputError
-from dgn_tf.metrics.nyu import INTRINSICS, uvd_from_xyz
+from dgn_tf.evaluation.nyu import INTRINSICS, uvd_from_xyz
 from dgn_tf.template.hand_template import nyu_keypoint_names
 
 LABEL_FILE = "joint_data.mat"

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.multi_view.calibration import Rig
 from dgn_tf.errors import InputError
-from dgn_tf.metrics.nyu import INTRINSICS
+from dgn_tf.evaluation.nyu import INTRINSICS
 
 _STARTS, _SAMPLED = 64, 512  # frames that propose a transform, and that judge the proposals
 _FITTED = 4096  # frames that are fitted to, at most

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from dgn_tf.annotation import fusion, schema
 from dgn_tf.hand_fit.view_fit import Observed, Refinement
-from dgn_tf.losses import data_terms, free_space, multi_view
+from dgn_tf.losses import data_terms, multi_view
 from dgn_tf.losses.energy import EnergyConfig, wrist_of
 from dgn_tf.losses.multi_view import flat_views
 from dgn_tf.network_config import NETWORK_INPUTS
@@ -162,7 +162,7 @@ class Annotator:
             ),
         }
         if config.free_space:
-            sight = free_space.sight(
+            sight = multi_view.sight(
                 flat["depth"], outputs["valid"], flat["centre"], flat["intrinsics"]
             )
             views |= {f"sight_{name}": value for name, value in sight._asdict().items()}
@@ -295,7 +295,7 @@ def _from_middle(transforms, middle):
 
 def _sights(views):
     """The `Sight` of [B, C, ...] that `_estimated` put among its results."""
-    return free_space.Sight(views["sight_surface"], views["sight_intrinsics"])
+    return multi_view.Sight(views["sight_surface"], views["sight_intrinsics"])
 
 
 def _moved_transforms(transforms, camera_from_rig):

@@ -8,7 +8,7 @@ missed the hand is told by the pixels: its mesh explains nobody's.
 
 import tensorflow as tf
 
-from dgn_tf.losses import data_terms, free_space, multi_view
+from dgn_tf.losses import data_terms, multi_view
 from dgn_tf.losses.multi_view import flat_views
 
 # A pixel that no part of a mesh comes near says that the mesh is wrong, not by how much, mm.
@@ -94,8 +94,8 @@ def votes(in_rig, camera_from_rig, sights, weights, margin):
     free = tf.zeros(shape, tf.bool)
     for view in range(camera_from_rig.shape[1]):
         there = multi_view.moved(flat, camera_from_rig[:, view])
-        sight = free_space.Sight(*(values[:, view] for values in sights))
-        past = tf.reshape(free_space.in_free_space(there, sight, margin), shape)
+        sight = multi_view.Sight(*(values[:, view] for values in sights))
+        past = tf.reshape(multi_view.in_free_space(there, sight, margin), shape)
         free |= past & (weights[:, view] > _WITNESS_WEIGHT)[:, tf.newaxis, tf.newaxis]
     left = tf.reduce_any(~free & (weights > 0)[..., tf.newaxis], axis=1, keepdims=True)
     return ~free | ~left

@@ -1,13 +1,12 @@
-"""Fits and measures a `Calibration`."""
+"""Fits and measures a `ConfidenceModel`."""
 
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from scipy import optimize
+from scipy import optimize, stats
 
-from dgn_tf.confidence.calibration import WITHIN_MM, Calibration
-from dgn_tf.metrics import calibration as metrics
+from dgn_tf.confidence.probability import WITHIN_MM, ConfidenceModel
 from dgn_tf.network_config import NETWORK_INPUTS
 
 # Of squared weights and offsets, against the mean cross entropy: a vertex's offset is learnt from
@@ -43,8 +42,8 @@ def collect(network, batches) -> Cases:
     return Cases(*(np.concatenate(parts) for parts in zip(*kept, strict=True)))
 
 
-def fit(cases: Cases, neighbours: np.ndarray, weights_sha256: str) -> Calibration:
-    """The most likely calibration: logistic regressions, the vertices', then the key points'.
+def fit(cases: Cases, neighbours: np.ndarray, weights_sha256: str) -> ConfidenceModel:
+    """The most likely model: logistic regressions, the vertices', then the key points'.
 
     Args:
         cases: of `collect`.
@@ -61,7 +60,7 @@ def fit(cases: Cases, neighbours: np.ndarray, weights_sha256: str) -> Calibratio
     logits = cases.features @ weights + bias
     near = (logits @ neighbours.T)[..., np.newaxis]
     keypoint_weight, keypoint_bias = _logistic(near, cases.keypoints_right)
-    return Calibration(
+    return ConfidenceModel(
         weights.astype(np.float32),
         bias.astype(np.float32),
         float(keypoint_weight[0]),
@@ -91,20 +90,61 @@ def _logistic(seen, right):
     return found.x[:count], found.x[count:] + common
 
 
-def measure(calibration: Calibration, cases: Cases, neighbours: np.ndarray):
+def measure(model: ConfidenceModel, cases: Cases, neighbours: np.ndarray):
     """Figures and reliability curves of the calibrated and the raw confidence.
 
     Returns:
-        what -> `metrics.summary`, and what -> `metrics.reliability`, for vertices, key points and
+        what -> `summary`, and what -> `reliability`, for vertices, key points and
         the raw confidence of vertices.
     """
-    found = calibration(tf.constant(cases.features), neighbours)
+    found = model(tf.constant(cases.features), neighbours)
     pairs = {
         "vertices": (found["confidence"].numpy(), cases.vertices_right),
         "key points": (found["keypoint_confidence"].numpy(), cases.keypoints_right),
         "vertices, uncalibrated": (cases.raw, cases.vertices_right),
     }
     return (
-        {name: metrics.summary(*pair) for name, pair in pairs.items()},
-        {name: metrics.reliability(*pair) for name, pair in pairs.items()},
+        {name: summary(*pair) for name, pair in pairs.items()},
+        {name: reliability(*pair) for name, pair in pairs.items()},
     )
+
+
+# How good probabilities are: ranking, calibration, and a plot of the latter.
+
+
+BINS = 10
+
+
+def area_under_roc(probability: np.ndarray, truth: np.ndarray) -> float:
+    """Chance that a true case has the higher probability, ties counted half; NaN without both."""
+    probability, truth = np.ravel(probability), np.ravel(truth).astype(bool)
+    positive, negative = int(truth.sum()), int((~truth).sum())
+    if not positive or not negative:
+        return float("nan")
+    ranks = stats.rankdata(probability)
+    return float((ranks[truth].mean() - (positive + 1) / 2) / negative)
+
+
+def reliability(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Rows of (mean probability, share that is true, share of all cases) for each tenth of 0 to 1
+    that has any, [at most 10, 3]."""
+    probability, truth = np.ravel(probability), np.ravel(truth).astype(float)
+    place = np.clip((probability * BINS).astype(int), 0, BINS - 1)
+    rows = [
+        (probability[place == b].mean(), truth[place == b].mean(), (place == b).mean())
+        for b in range(BINS)
+        if (place == b).any()
+    ]
+    return np.array(rows)
+
+
+def summary(probability: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """auc; calibration_error: mean |probability - share true| over the tenths, by their share;
+    brier: mean squared difference; base: share true."""
+    rows = reliability(probability, truth)
+    return {
+        "auc": area_under_roc(probability, truth),
+        "calibration_error": float((np.abs(rows[:, 0] - rows[:, 1]) * rows[:, 2]).sum()),
+        "brier": float(np.mean((np.ravel(probability) - np.ravel(truth)) ** 2)),
+        "base": float(np.mean(truth)),
+    }

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dgn_tf.errors import InputError
-from dgn_tf.metrics import nyu
-from dgn_tf.metrics.joints import joint_errors_mm
+from dgn_tf.evaluation import nyu
+from dgn_tf.evaluation.joints import joint_errors_mm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class FileErrors:
     """What a prediction file scores.
 
     Attributes:
-        errors: for `dgn_tf.metrics.report.report`: joints [N, 14] mm and index [N], from 1, of
+        errors: for `dgn_tf.evaluation.report.report`: joints [N, 14] mm and index [N], from 1, of
             the frames that have a prediction.
         left_out: frames without one: every value of their line is nan.
         labels_missing: labels of the frames scored that are not known (nan).
@@ -73,8 +73,8 @@ def score_file(file, labels: np.ndarray, intrinsics=nyu.INTRINSICS) -> FileError
     """Errors of a prediction file.
 
     Args:
-        file: as `dgn_tf.metrics.nyu.read_uvd` reads it. A frame without a prediction is a line of
-            nan alone; a frame with some value that is not finite is a failure.
+        file: as `dgn_tf.evaluation.nyu.read_uvd` reads it. A frame without a prediction is a line
+            of nan alone; a frame with some value that is not finite is a failure.
         labels: [N, 14, 3] uvd of the same frames in the same order; nan where not known.
         intrinsics: (fx, fy, cx, cy) px, of predictions and labels.
 

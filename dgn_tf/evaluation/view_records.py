@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from dgn_tf.errors import InputError
-from dgn_tf.evaluation.mesh_truth import MeshTruth
-from dgn_tf.evaluation.named_keypoints import columns_by_name, in_order
+from dgn_tf.evaluation import nyu
+from dgn_tf.evaluation.mesh_truth import MeshTruth, columns_by_name, in_order
 from dgn_tf.geometry import mirror
 from dgn_tf.json_file import read_json
-from dgn_tf.metrics import nyu
 from dgn_tf.records.schema import DESCRIPTION_FILE
 from dgn_tf.records.view_schema import KIND, WITHOUT_LABEL
 from dgn_tf.records.views import view_dataset, view_description
@@ -178,7 +177,7 @@ class KeptPredictions:
         """Writes the field's prediction file.
 
         Args:
-            file: see `dgn_tf.metrics.nyu.write_uvd`.
+            file: see `dgn_tf.evaluation.nyu.write_uvd`.
             frames: lines at least: frame number n is line n; frames not predicted are nan.
             limit: predictions at most, from the first on; 0 for all.
         """

@@ -13,8 +13,6 @@ three digits are not enough here.
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.geometry import vectors
-
 # Squarings of the 4x4 matrix: the 2^24th power leaves a relative gap of 1e-6 resolved.
 _SQUARINGS = 24
 # Damping of the 3x3 solves relative to the covariance's largest entry.
@@ -168,7 +166,7 @@ def polar_rotation(matrix: tf.Tensor, solver: str = "horn") -> tf.Tensor:
 
 def _rotation_by_svd(unit):
     _, u, v = tf.linalg.svd(unit)
-    proper = vectors.determinant(u) * vectors.determinant(v) > 0
+    proper = determinant(u) * determinant(v) > 0
     last = tf.where(proper, 1.0, -1.0)[..., tf.newaxis]
     turned = tf.concat([u[..., :2], u[..., 2:] * last[..., tf.newaxis]], axis=-1)
     return tf.reduce_sum(turned[..., :, tf.newaxis, :] * v[..., tf.newaxis, :, :], axis=-1)
@@ -219,7 +217,7 @@ def _horn_quaternion(m):
             power = power / tf.reduce_sum(tf.gather(power, np.diag(_PLACE)), axis=0)
         power = _square(power)
     column = tf.argmax(tf.gather(power, np.diag(_PLACE)), axis=0, output_type=tf.int32)
-    column = tf.transpose(vectors.one_hot(column, 4))  # [4, N]
+    column = tf.transpose(one_hot(column, 4))  # [4, N]
     matrix = tf.reshape(tf.gather(power, _PLACE.ravel()), [4, 4, -1])
     quaternion = tf.reduce_sum(matrix * column, axis=1)  # [4, N]
     largest = tf.reduce_max(tf.abs(quaternion), axis=0)
@@ -248,12 +246,12 @@ def _solve_damped(symmetric, right, steps):
     only, and grows by at most steps / delta. The inverse is that of cofactors; the refinement
     also mends their rounding.
     """
-    trace = vectors.trace(symmetric)[..., tf.newaxis, tf.newaxis]
+    diagonal_sum = trace(symmetric)[..., tf.newaxis, tf.newaxis]
     eye = np.eye(3, dtype=np.float32)
-    system = trace * eye - symmetric
+    system = diagonal_sum * eye - symmetric
     damped = system + _DAMPING * eye
     first, second, third = tf.unstack(damped, axis=-2)
-    rows = [vectors.cross(second, third), vectors.cross(third, first), vectors.cross(first, second)]
+    rows = [cross(second, third), cross(third, first), cross(first, second)]
     determinant = tf.reduce_sum(first * rows[0], axis=-1)[..., tf.newaxis, tf.newaxis]
     # Rounding may leave a determinant of the wrong sign; its least value is delta^3.
     inverse = tf.stack(rows, axis=-2) / tf.maximum(determinant, _DAMPING**3)
@@ -288,7 +286,7 @@ def _multiply(quaternion, half_turn):
     """q (1 + half_turn): R(q) followed, on its right, by a small turn."""
     w, v = quaternion[..., :1], quaternion[..., 1:]
     real = w - tf.reduce_sum(v * half_turn, axis=-1, keepdims=True)
-    return tf.concat([real, v + w * half_turn + vectors.cross(v, half_turn)], axis=-1)
+    return tf.concat([real, v + w * half_turn + cross(v, half_turn)], axis=-1)
 
 
 def _rotation_from_quaternion(quaternion):
@@ -299,3 +297,34 @@ def _rotation_from_quaternion(quaternion):
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     return tf.stack([tf.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+# Small vector algebra from elementary arithmetic, which every runtime knows.
+#
+# TensorRT has no converter for `Cross`, `OneHot` and `MatrixDiagPart`, LiteRT no kernel for the
+# first
+# and the last; on the few numbers at hand plain arithmetic is as fast.
+
+
+def cross(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """The cross product of [..., 3] and [..., 3], of one shape."""
+    ax, ay, az = tf.unstack(a, axis=-1)
+    bx, by, bz = tf.unstack(b, axis=-1)
+    return tf.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
+
+
+def trace(matrix: tf.Tensor) -> tf.Tensor:
+    """The traces [...] of finite square matrices [..., n, n] of known size."""
+    eye = np.eye(matrix.shape[-1], dtype=np.float32)
+    return tf.reduce_sum(matrix * eye, axis=[-2, -1])
+
+
+def determinant(matrix: tf.Tensor) -> tf.Tensor:
+    """The determinants [...] of [..., 3, 3]."""
+    first, second, third = tf.unstack(matrix, axis=-2)
+    return tf.reduce_sum(first * cross(second, third), axis=-1)
+
+
+def one_hot(index: tf.Tensor, depth: int) -> tf.Tensor:
+    """float32 [..., depth] with 1 at `index` [...] int32, else 0."""
+    return tf.cast(tf.equal(index[..., tf.newaxis], np.arange(depth, dtype=np.int32)), tf.float32)

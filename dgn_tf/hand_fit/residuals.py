@@ -11,7 +11,7 @@ import numpy as np
 from dgn_tf.compiled import kernel
 from dgn_tf.hand_fit.skeleton import ROOT, fill_rows, pose_hand, shape_hand
 from dgn_tf.losses.data_terms import facing_and_normals, nearest_allowed, smooth_l1_and_slope
-from dgn_tf.losses.free_space import looked_through
+from dgn_tf.losses.multi_view import looked_through
 
 _EVERY = 8  # every eighth vertex speaks for those around it
 

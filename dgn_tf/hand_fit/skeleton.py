@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dgn_tf.compiled import kernel
 from dgn_tf.geometry import kinematics
-from dgn_tf.synthesis.hand_layout import sparse
+from dgn_tf.synthesis.hand_measures import sparse
 from dgn_tf.synthesis.posing import euler_rotation
 
 ROOT = 6  # a pose's first parameters: the root's turn and move

@@ -5,11 +5,10 @@ import dataclasses
 import numpy as np
 
 from dgn_tf.errors import InputError
-from dgn_tf.geometry import kinematics, skinning
+from dgn_tf.geometry import kinematics
 from dgn_tf.hand_fit.seen_frames import FrameReader, MeshReader, SeenFrames, turned
-from dgn_tf.hand_fit.shape_fit import ShapeFit
 from dgn_tf.hand_fit.shapes import is_shape_of, shapes_of
-from dgn_tf.hand_fit.user_shape import usable
+from dgn_tf.hand_fit.user_shape import ShapeFit, usable
 from dgn_tf.template import HandTemplate
 
 STEPS = 6
@@ -48,7 +47,7 @@ class UserHand:
         return {
             "transforms": transforms,
             "vertices": vertices.astype(np.float32),
-            "keypoints": skinning.skin(transforms, user.keypoints, user.keypoint_weights).numpy(),
+            "keypoints": kinematics.skin(transforms, user.keypoints, user.keypoint_weights).numpy(),
             "joint_angles": kinematics.joint_angles(
                 transforms, user.bone_from_template, user.parents
             ).numpy(),

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.geometry import kinematics, skinning
-from dgn_tf.losses import data_terms, free_space, multi_view, priors
+from dgn_tf.geometry import kinematics
+from dgn_tf.losses import data_terms, energy, multi_view
 from dgn_tf.losses.energy import EnergyConfig
 from dgn_tf.losses.multi_view import flat_views
 
@@ -50,7 +50,7 @@ class Observed(NamedTuple):
     fused: tf.Tensor
     weights: tf.Tensor
     votes: tf.Tensor
-    sights: free_space.Sight | None = None
+    sights: multi_view.Sight | None = None
     camera_from_seen: tf.Tensor | None = None
 
 
@@ -64,14 +64,14 @@ class HandEnergy:
 
     def __init__(self, template, config: EnergyConfig):
         self.template, self.config = template, config
-        self._vertices = skinning.skinning_basis(template.vertices, template.skinning_weights)
-        self._keypoints = skinning.skinning_basis(template.keypoints, template.keypoint_weights)
+        self._vertices = kinematics.skinning_basis(template.vertices, template.skinning_weights)
+        self._keypoints = kinematics.skinning_basis(template.keypoints, template.keypoint_weights)
         self._faces = np.asarray(template.faces)
         self._around = data_terms.faces_of_vertices(self._faces, len(template.vertices))
 
     def vertices(self, transforms):
         """P_r [B, V, 3] mm of transforms [B, P, 4, 4]."""
-        return skinning.skin_by_basis(transforms, self._vertices)
+        return kinematics.skin_by_basis(transforms, self._vertices)
 
     def nearest(self, vertices, seen: Observed) -> dict[str, tf.Tensor]:
         """What is held while the hand moves, of P_r = `vertices` [B, V, 3] mm.
@@ -88,10 +88,10 @@ class HandEnergy:
         nearest = {"vertex": data_terms.nearest_vertex(points, vertices, allowed)}
         if self.config.free_space and seen.sights is not None:
             there = multi_view.moved(vertices, flat_views(seen.camera_from_seen))
-            sight = free_space.Sight(*(flat_views(values) for values in seen.sights))
-            past = free_space.in_free_space(there, sight, self.config.free_space_margin)
+            sight = multi_view.Sight(*(flat_views(values) for values in seen.sights))
+            past = multi_view.in_free_space(there, sight, self.config.free_space_margin)
             nearest["free"] = past & tf.reduce_any(counted, axis=1, keepdims=True)
-            nearest["pixel"] = free_space.nearest_measured(vertices, points, counted)
+            nearest["pixel"] = multi_view.nearest_measured(vertices, points, counted)
         return nearest
 
     def terms(self, transforms, nearest, seen: Observed) -> dict[str, tf.Tensor]:
@@ -120,16 +120,16 @@ class HandEnergy:
         terms = {
             "icp": matched(nearest["vertex"]),
             "lifting": matched(flat_views(seen.vertex)),
-            "collision": priors.collision_loss(
-                skinning.skin_by_basis(transforms, self._keypoints), config.collision_distance
+            "collision": energy.collision_loss(
+                kinematics.skin_by_basis(transforms, self._keypoints), config.collision_distance
             ),
-            "arap": priors.arap_loss(vertices, seen.fused),
-            "offset": priors.offset_loss(transforms, template.bone_from_template, template.parents),
+            "arap": energy.arap_loss(vertices, seen.fused),
+            "offset": energy.offset_loss(transforms, template.bone_from_template, template.parents),
             "vertex": of_views(tf.reduce_mean(apart, axis=-1)),
         }
         if config.free_space:
             terms["free_space"] = of_views(
-                free_space.pull(of_each, nearest["free"], nearest["pixel"], config.delta)
+                multi_view.pull(of_each, nearest["free"], nearest["pixel"], config.delta)
             )
         return terms
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from dgn_tf.layers.batch_norm import BatchNorm
-
 ACTIVATIONS = {
     "relu": tf.nn.relu,
     "leaky_relu": lambda values: tf.nn.leaky_relu(values, 0.1),
@@ -275,3 +273,79 @@ class Hourglass(keras.layers.Layer):
             "norm": self.norm,
             "activation": self.activation,
         }
+
+
+# Batch norm whose batch is that of the whole training step, on however many devices.
+
+
+@keras.utils.register_keras_serializable("dgn_tf")
+class BatchNorm(keras.layers.BatchNormalization):
+    """Keras' layer; in a training step of several replicas, statistics over all their frames.
+
+    Keras' own `synchronized=True` differs from its fused kernel of a single device: the variance
+    is a difference of large numbers, and its moving average lacks Bessel's correction. Here both
+    are those of one device with the whole batch, up to rounding.
+
+    Every replica must have as many frames as the next. Weights are those of Keras' layer.
+
+    Call arguments:
+        inputs: [..., C].
+
+    Returns:
+        [..., C].
+    """
+
+    def add_weight(self, name=None, **kwargs):
+        if str(name).startswith("moving_"):
+            # The replicas' values are equal: reading one of them asks no other process.
+            kwargs["aggregation"] = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        return super().add_weight(name=name, **kwargs)
+
+    def call(self, inputs, training=None):
+        replica = tf.distribute.get_replica_context()
+        if not training or replica is None or replica.num_replicas_in_sync == 1:
+            return super().call(inputs, training=training)
+        values = tf.cast(inputs, tf.float32)
+        axes = list(range(len(values.shape) - 1))
+        mean = replica.all_reduce("mean", tf.reduce_mean(values, axis=axes))
+        square = tf.reduce_mean((values - mean) ** 2, axis=axes)
+        variance = replica.all_reduce("mean", square)
+        number = tf.cast(tf.size(values) // values.shape[-1], tf.float32)
+        number *= replica.num_replicas_in_sync
+        self._follow(self.moving_mean, mean)
+        self._follow(self.moving_variance, variance * number / (number - 1))
+        outputs = tf.nn.batch_normalization(
+            values, mean, variance, self.beta, self.gamma, self.epsilon
+        )
+        return tf.cast(outputs, inputs.dtype)
+
+    def _follow(self, average, value):
+        average.assign(average * self.momentum + value * (1 - self.momentum))
+
+
+# Pixel shuffling (Sec. 3.6): trades resolution for channels and back.
+
+
+class _Shuffle(keras.layers.Layer):
+    def __init__(self, block_size: int = 2, **kwargs):
+        super().__init__(**{**kwargs, "autocast": False})  # it moves numbers, of any type
+        self.block_size = block_size
+
+    def get_config(self):
+        return {**super().get_config(), "block_size": self.block_size}
+
+
+@keras.utils.register_keras_serializable("dgn_tf")
+class SpaceToDepth(_Shuffle):
+    """[B, H, W, C] -> [B, H/block_size, W/block_size, C*block_size^2]."""
+
+    def call(self, inputs):
+        return tf.nn.space_to_depth(inputs, self.block_size)
+
+
+@keras.utils.register_keras_serializable("dgn_tf")
+class DepthToSpace(_Shuffle):
+    """[B, H, W, C] -> [B, H*block_size, W*block_size, C/block_size^2]."""
+
+    def call(self, inputs):
+        return tf.nn.depth_to_space(inputs, self.block_size)

@@ -3,8 +3,7 @@
 import keras
 import tensorflow as tf
 
-from dgn_tf.layers.hourglass import ConvNorm, ResidualBlock, activation_of
-from dgn_tf.layers.pixel_shuffle import SpaceToDepth
+from dgn_tf.layers.hourglass import ConvNorm, ResidualBlock, SpaceToDepth, activation_of
 
 
 @keras.utils.register_keras_serializable("dgn_tf")

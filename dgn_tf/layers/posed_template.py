@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from dgn_tf.geometry import similarity, skinning
+from dgn_tf.geometry import kinematics, similarity
 from dgn_tf.template import HandTemplate
 
 
@@ -59,19 +59,19 @@ class Skinning(keras.layers.Layer):
     def __init__(self, template: HandTemplate | dict, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.template = HandTemplate.from_config(template)
-        self._vertices = skinning.skinning_basis(
+        self._vertices = kinematics.skinning_basis(
             self.template.vertices, self.template.skinning_weights
         )
-        self._keypoints = skinning.skinning_basis(
+        self._keypoints = kinematics.skinning_basis(
             self.template.keypoints, self.template.keypoint_weights
         )
 
     def call(self, transforms):
-        return skinning.skin_by_basis(tf.cast(transforms, tf.float32), self._vertices)
+        return kinematics.skin_by_basis(tf.cast(transforms, tf.float32), self._vertices)
 
     def keypoints(self, transforms):
         """Poses the key points: [B, P, 4, 4] -> [B, J, 3] mm, camera frame."""
-        return skinning.skin_by_basis(tf.cast(transforms, tf.float32), self._keypoints)
+        return kinematics.skin_by_basis(tf.cast(transforms, tf.float32), self._keypoints)
 
     def get_config(self):
         return {**super().get_config(), "template": self.template.to_config()}

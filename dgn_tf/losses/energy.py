@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.config import EnergyWeights
-from dgn_tf.losses import data_terms, free_space, multi_view, priors
+from dgn_tf.geometry import kinematics
+from dgn_tf.losses import data_terms, multi_view
 from dgn_tf.losses.multi_view import flat_views
 from dgn_tf.losses.supervised import weighted_sum
 
@@ -181,7 +182,7 @@ class Energy:
             **pixels._asdict(),
             "centre": batch["centre"],
             "normals": data_terms.vertex_normals(outputs["vertices"], self._faces, self._around),
-            "sight": free_space.sight(
+            "sight": multi_view.sight(
                 batch["depth"], outputs["valid"], batch["centre"], batch["intrinsics"]
             ),
         }
@@ -215,18 +216,16 @@ class Energy:
             lifted += prepared["centre"][:, tf.newaxis]
             terms["lifting"] = data_terms.lifting_loss(points, lifted, counted, config.delta)
         if weights["free_space"]:
-            free = free_space.in_free_space(vertices, prepared["sight"], config.free_space_margin)
-            terms["free_space"] = free_space.free_space_loss(
+            free = multi_view.in_free_space(vertices, prepared["sight"], config.free_space_margin)
+            terms["free_space"] = multi_view.free_space_loss(
                 vertices, free, points, counted, config.delta
             )
         if weights["collision"]:
-            terms["collision"] = priors.collision_loss(
-                outputs["keypoints"], config.collision_distance
-            )
+            terms["collision"] = collision_loss(outputs["keypoints"], config.collision_distance)
         if weights["arap"]:
-            terms["arap"] = priors.arap_loss(vertices, outputs["vertices_sampled"])
+            terms["arap"] = arap_loss(vertices, outputs["vertices_sampled"])
         if weights["offset"]:
-            terms["offset"] = priors.offset_loss(outputs["transforms"], self._bones, self._parents)
+            terms["offset"] = offset_loss(outputs["transforms"], self._bones, self._parents)
         # Chosen, not multiplied, and before any mean: a view without a hand may give anything.
         kept = {name: tf.where(usable, term, tf.zeros_like(term)) for name, term in terms.items()}
         return {**kept, "usable": usable}
@@ -255,8 +254,8 @@ class Energy:
             )
             for values in prepared["sight"]
         )
-        return free_space.in_free_space(
-            there, free_space.Sight(*sight), self.config.free_space_margin
+        return multi_view.in_free_space(
+            there, multi_view.Sight(*sight), self.config.free_space_margin
         )
 
     def _against_other(self, outputs, sampling, prepared, rig, shift, wanted):
@@ -296,7 +295,7 @@ class Energy:
         if "other_free_space" in wanted:
             vertices = outputs["vertices"]
             free = self._free(vertices, prepared, rig, shift)
-            terms["other_free_space"] = free_space.free_space_loss(
+            terms["other_free_space"] = multi_view.free_space_loss(
                 vertices, free, points, counted, self.config.delta
             )
         return {name: tf.reshape(term, [-1, cameras]) for name, term in terms.items()}
@@ -320,3 +319,49 @@ def wrist_of(template) -> tuple[np.ndarray, np.ndarray]:
     wrist = np.asarray(template.vertices, np.float64)[template.wrist_loop].mean(axis=0)
     axis = joints[hanging].mean(axis=0) - wrist
     return wrist.astype(np.float32), (axis / np.linalg.norm(axis)).astype(np.float32)
+
+
+# Kinematic priors (Sec. 4.2): what no hand does; one value per example, unweighted.
+
+
+def collision_loss(joints_mm, threshold=5.0):
+    """Collision term, Eq. 10: no two joints come nearer than `threshold`.
+
+    Args:
+        joints_mm: [B, J, 3].
+        threshold: t, mm.
+
+    Returns:
+        [B] mm, sum over the pairs i < j of what they lack of the threshold. The gradient of two
+        joints in the very same place is 0: nothing says which way they are to part.
+    """
+    first, second = np.triu_indices(joints_mm.shape[1], 1)
+    between = tf.gather(joints_mm, first, axis=1) - tf.gather(joints_mm, second, axis=1)
+    # The offset keeps the gradient of sqrt finite at 0.
+    distance = tf.sqrt(tf.reduce_sum(between**2, axis=-1) + 1e-12)
+    return tf.reduce_sum(tf.maximum(threshold - distance, 0), axis=1)
+
+
+def arap_loss(vertices, vertices_sampled):
+    """As rigid as possible, Eq. 11: P_s against P_r, whose parts are rigid.
+
+    `vertices` P_r and `vertices_sampled` P_s, [B, V, 3] mm. Returns [B] mm^2, the mean over the
+    vertices (the paper sums them up); gradients reach both.
+    """
+    return tf.reduce_mean(tf.reduce_sum((vertices - vertices_sampled) ** 2, axis=-1), axis=1)
+
+
+def offset_loss(transforms, bone_from_template, parents):
+    """Offset term, Eq. 12 and 13: bones turn about their joints and don't leave them.
+
+    Args:
+        transforms: [B, P, 4, 4] T, camera_from_template, similarities, mm.
+        bone_from_template: [P, 4, 4] constant B, mm.
+        parents: [P] constant; the root is its own parent and comes first.
+
+    Returns:
+        [B] mm^2 of the rest template: sum over all parts but the root, which the wrist lets go
+        anywhere, of the squared translation of L.
+    """
+    local = kinematics.local_from_global(transforms, bone_from_template, parents)
+    return tf.reduce_sum(local[:, 1:, :3, 3] ** 2, axis=[1, 2])

@@ -54,6 +54,9 @@ def targets(example: dict[str, tf.Tensor], template) -> dict[str, tf.Tensor]:
     }
 
 
+# Which frames of every batch a process makes, where several train together.
+
+
 @dataclasses.dataclass(frozen=True)
 class Share:
     """One of `parts` equal runs of neighbouring frames, the same of every batch.

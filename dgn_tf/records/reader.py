@@ -12,7 +12,7 @@ import tensorflow as tf
 from dgn_tf.compiled import kernel
 from dgn_tf.errors import InputError
 from dgn_tf.json_file import read_json
-from dgn_tf.records import possible, schema
+from dgn_tf.records import schema
 from dgn_tf.records.batches import WHOLE, Share, targets
 
 SYNTHETIC_WRITER = "data_prep.synthetic_to_tfrecord"
@@ -173,7 +173,7 @@ class RecordStore:
 
     def refuse_impossible(self, row: int, values: dict) -> None:
         """Raises InputError that names record `row` where one of its values can't be."""
-        possible.refuse_impossible(values, self.where(row), self.writer)
+        schema.refuse_impossible(values, self.where(row), self.writer)
 
 
 def endless_order(total: int, shuffle: bool, seed: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -274,12 +274,15 @@ def record_dataset(
         serialized, found = tf.numpy_function(load, [step], (tf.string, tf.int64))
         serialized.set_shape([len(rows) if repeat or total % batch_size == 0 else None])
         decoded = schema.decode_batch(serialized, template, size)
-        cube = possible.checked(decoded["cube"], decoded, found, store.refuse_impossible)
+        cube = schema.checked(decoded["cube"], decoded, found, store.refuse_impossible)
         return targets(decoded | {"cube": cube}, template)
 
     last = tf.int64.max if repeat else -(-total // batch_size)
     steps = tf.data.Dataset.range(start_step, last)
     return steps.map(parse).prefetch(prefetch).with_options(unsharded())
+
+
+# The checksum that TFRecord files hold of each record's length and data: CRC-32C, masked.
 
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed

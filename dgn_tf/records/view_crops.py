@@ -12,7 +12,7 @@ import math
 
 import tensorflow as tf
 
-from dgn_tf.geometry.crop import crop_camera, crop_from_frame
+from dgn_tf.geometry.camera import crop_camera, crop_from_frame
 
 _HOLES = 8
 # Purposes of random draws, each a stream of its own.

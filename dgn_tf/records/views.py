@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.errors import InputError
-from dgn_tf.records import possible, view_schema
+from dgn_tf.records import schema, view_schema
 from dgn_tf.records.batches import WHOLE, Share
 from dgn_tf.records.feature_scan import scan_feature
 from dgn_tf.records.reader import (
@@ -68,7 +68,7 @@ class ViewRecords:
 
     def checked(self, through, values, rows) -> tf.Tensor:
         """See `possible.checked`."""
-        return possible.checked(through, values, rows, self.store.refuse_impossible)
+        return schema.checked(through, values, rows, self.store.refuse_impossible)
 
     @property
     def folder(self) -> str:
@@ -266,7 +266,7 @@ def view_dataset(
             "camera": step["cameras"][place],
             **{name: step[name] for name in ("index", "left", "frame_width")},
         }
-        return example, possible.limited(step), row
+        return example, schema.limited(step), row
 
     examples = endless_order(len(steps), shuffle, seed)
     return _batches(
@@ -350,7 +350,7 @@ def step_dataset(
             "camera": tf.gather(step["cameras"], places),
             **{name: step[name] for name in ("index", "left", "frame_width")},
         }
-        return example, possible.limited(step), row
+        return example, schema.limited(step), row
 
     examples = endless_order(len(steps), shuffle, seed)
     return _batches(

@@ -15,7 +15,7 @@ from dgn_tf.hand_description import (
 from dgn_tf.json_file import parse_json
 from dgn_tf.predictor import FrameToMesh
 from dgn_tf.serving.allow_list import find_version
-from dgn_tf.serving.client_retry import Refused, RequestError
+from dgn_tf.serving.client_deadline import Refused, RequestError
 
 
 class HandMeshClient(FrameToMesh):

@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 
 from dgn_tf.errors import InputError
-from dgn_tf.serving.client_retry import Refused, RequestError, Unavailable, too_late, with_retries
+from dgn_tf.serving.client_deadline import (
+    Refused,
+    RequestError,
+    Unavailable,
+    too_late,
+    with_retries,
+)
 
 # gRPC takes 4 MiB unless told otherwise: three float frames of 640 x 480. The largest frame that
 # the model takes has 2**23 pixels, 32 MiB of float32.

@@ -8,7 +8,7 @@ import numpy as np
 from dgn_tf.errors import InputError, reason
 from dgn_tf.hand_description import OUTPUT_NAMES
 from dgn_tf.json_file import parse_json
-from dgn_tf.serving.client_retry import (
+from dgn_tf.serving.client_deadline import (
     Refused,
     RequestError,
     Unavailable,

@@ -15,7 +15,7 @@ mirrored template D p; joint angles are those of the mirrored hand, and mean the
 
 import tensorflow as tf
 
-from dgn_tf.geometry import crop as crop_geometry
+from dgn_tf.geometry import camera as crop_geometry
 from dgn_tf.geometry import mirror
 from dgn_tf.serving import checks
 from dgn_tf.serving.freezing import frozen, graph_function

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.errors import InputError
-from dgn_tf.serving import allow_list, description, warmup
-from dgn_tf.serving.module import ServingModule
+from dgn_tf.geometry.mirror import mirror_faces
+from dgn_tf.serving import allow_list, checks, warmup
+from dgn_tf.serving.module import CUBE_MM, OUTPUTS, ServingModule
 from dgn_tf.serving.thinning import thin_saved_model
 from dgn_tf.writing import scratch_folder
 
@@ -42,7 +43,7 @@ def save_model(network, folder, finder, precision: str = "fp32", forward=None) -
         module.assets = [tf.saved_model.Asset(str(file)) for file in files]
         # Without the gradient functions: the model is for inference, weights.h5 for training.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        signatures = {**module.signatures(), "hand": description.hand_signature(network, finder)}
+        signatures = {**module.signatures(), "hand": hand_signature(network, finder)}
         tf.saved_model.save(module, str(stage), signatures, options)
         thin_saved_model(stage)
         warmup.write_warmup(stage, example_crops(module.image_size, 1))
@@ -64,7 +65,7 @@ def write_assets(network, folder, finder) -> list[pathlib.Path]:
     template = network.template
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
-    hand = description.hand_description(network, finder)
+    hand = hand_description(network, finder)
     (folder / "hand.json").write_text(json.dumps(hand, indent=1) + "\n")
     np.savez_compressed(
         folder / "mesh.npz",
@@ -118,3 +119,63 @@ def example_crops(size: int, batch_size: int = 2, seed: int = 0) -> dict:
         "centre": np.full([batch_size, 3], [0, 0, 590], np.float32),
         "cube": np.full([batch_size], 300, np.float32),
     }
+
+
+# What a client needs beside the numbers (names, faces, licence), as a dict and as a signature.
+#
+# The same facts lie in the SavedModel's `assets`; a client of a server has no files, and asks the
+# signature `hand` for them.
+
+
+CALIBRATED = "probability that the point lies within 10 mm of the truth, calibrated on synthesis"
+UNCALIBRATED = "uncalibrated: cell occupancy * exp(-|P_s - P_r| / 10 mm)"
+
+
+def hand_description(network, finder) -> dict:
+    """What `assets/hand.json` holds: names, conventions, sizes and licence; JSON-able."""
+    template = network.template
+    return {
+        "format": 1,
+        "handedness": "right",  # what the network sees: left hands are mirrored for it
+        "unit": "mm",
+        "frame": "camera: x right, y down, z forward",
+        "keypoint_names": list(template.keypoint_names),
+        "evaluated": [int(index) for index in template.evaluated],
+        "part_names": list(template.part_names),
+        "parents": [int(parent) for parent in template.parents],
+        "image_size": network.config.image_size,
+        "cube_mm": CUBE_MM,
+        "grid_size": int(template.grid_size),
+        "num_layers": int(template.num_layers),
+        "embedding": template.embedding,
+        "template": template.name,
+        "template_hash": template.hash,
+        "template_licence": template.licence,
+        "template_source": template.source,
+        "template_handedness": template.handedness,
+        "confidence": CALIBRATED if network.confidence_model is not None else UNCALIBRATED,
+        "localiser": finder.words,
+        "outputs": OUTPUTS,
+    }
+
+
+def hand_signature(network, finder):
+    """The signature `hand`: left [B] bool to `description` [B], JSON, and `faces` [B, F, 3] int32.
+
+    Faces are wound for the hand that is asked for. Everything has the batch's length, as a server
+    that batches requests wants it.
+    """
+    text = json.dumps(hand_description(network, finder))
+    right = np.asarray(network.template.faces, np.int32)
+    left_faces = mirror_faces(right)
+
+    def hand(left):
+        left = tf.ensure_shape(left, [None])
+        with tf.control_dependencies(checks.batch_size("left", tf.shape(left, tf.int64)[0])):
+            left = tf.identity(left)
+        faces = tf.where(left[:, tf.newaxis, tf.newaxis], left_faces, right)
+        return {"description": tf.fill(tf.shape(left), text), "faces": faces}
+
+    return tf.function(hand, autograph=False).get_concrete_function(
+        tf.TensorSpec([None], tf.bool, name="left")
+    )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dgn_tf.synthesis.crops import observe_crops, render_crops
-from dgn_tf.synthesis.hand_layout import HandArrays, hand_arrays
+from dgn_tf.synthesis.hand_measures import HandArrays, hand_arrays
 from dgn_tf.synthesis.placing import place_hands
 from dgn_tf.synthesis.pose_prior import GivenHands, PosePrior, no_hands
 from dgn_tf.synthesis.posing import pose_hands

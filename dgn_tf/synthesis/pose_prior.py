@@ -196,6 +196,9 @@ def _read(path):
     return {name: found[name] for name in _FIELDS}
 
 
+# Hands that somebody else has posed, to be rendered as synthetic frames (Sec. 4.4).
+
+
 class GivenSettings(NamedTuple):
     """How frames differ from the hands that are given."""
 

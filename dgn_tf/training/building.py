@@ -11,12 +11,12 @@ def build_model(template, settings: Train):
     import keras
 
     from dgn_tf.network import DualGridNet
-    from dgn_tf.training import bfloat16
+    from dgn_tf.training import schedule
     from dgn_tf.training.schedule import WarmupHoldDecay, averaging_optimizer
     from dgn_tf.training.step import TrainingModel
 
     if settings.bfloat16:
-        bfloat16.switch_on()
+        schedule.switch_on()
     before = keras.mixed_precision.global_policy()
     if settings.mixed_precision:
         # Of the layers that ask for no type of their own: convolutions, not geometry.

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from dgn_tf.errors import InputError
 from dgn_tf.model_folder import save_model_folder
-from dgn_tf.training import bfloat16
-from dgn_tf.training.estimate_pool import EstimatePool
+from dgn_tf.training import schedule
+from dgn_tf.training.estimates import EstimatePool
 from dgn_tf.training.run_folder import Checkpoints, best_in_log, writing_here
 from dgn_tf.training.unlabelled import HeldOutEnergy
 from dgn_tf.training.validation import validate, validate_labels
@@ -148,7 +148,7 @@ class Validate(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         network = self.model.network
         refuse_not_finite(self.model)
-        with averaged_weights(network, self.model.optimizer), bfloat16.switched_off():
+        with averaged_weights(network, self.model.optimizer), schedule.switched_off():
             figures = validate(network, self._batches)
             if self._real_batches:
                 figures |= validate_labels(network, self._real_batches)
@@ -210,7 +210,7 @@ class Summaries(keras.callbacks.Callback):
             self._writer.flush()
 
     def _pictures(self):
-        from dgn_tf.training.pictures import training_panel  # Pillow and numba: here alone
+        from dgn_tf.training.validation import training_panel  # Pillow and numba: here alone
 
         network = self.model.network
         outputs = network(self._batch, training=False)

@@ -10,7 +10,7 @@ from dgn_tf.errors import InputError, input_error_within, reason
 from dgn_tf.records.batches import WHOLE, Share
 from dgn_tf.records.reader import read_description, record_files
 from dgn_tf.synthesis import pose_prior
-from dgn_tf.training.estimate_pool import EstimatePool
+from dgn_tf.training.estimates import EstimatePool
 from dgn_tf.training.real_frames import RealFrames, mix, real_count
 from dgn_tf.training.unlabelled import UnlabelledViews, put_beside
 

@@ -1,16 +1,18 @@
 """Frames with key-point labels alone, beside synthetic ones in every batch (Sec. 3.4)."""
 
 import dataclasses
+import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from dgn_tf.errors import InputError
-from dgn_tf.evaluation.named_keypoints import columns_by_name
+from dgn_tf.evaluation.mesh_truth import columns_by_name
 from dgn_tf.records.batches import WHOLE, Share
+from dgn_tf.records.schema import DESCRIPTION_FILE
 from dgn_tf.records.view_crops import AugmentConfig
-from dgn_tf.records.views import WRITER, view_dataset
-from dgn_tf.training.record_folder import training_description
+from dgn_tf.records.views import WRITER, view_dataset, view_description
 
 # What both kinds of frame have, and what synthetic ones have besides.
 SHARED = ("depth", "intrinsics", "centre", "cube", "keypoints")
@@ -207,3 +209,42 @@ def _join(real, synthetic):
         truth = synthetic[name]
         batch[name] = after(tf.zeros([count, *truth.shape[1:]], truth.dtype), truth)
     return batch
+
+
+# Folders of multi-view records that a run may learn from.
+
+
+def training_description(
+    flag: str, folder: str, cameras: Sequence[int], how_to_make: str, test_split: bool = False
+) -> dict:
+    """`description.json` of a split's records, once they are there and fit to learn from.
+
+    Args:
+        flag: that named the folder, such as `--real_records`.
+        folder: of the split's records.
+        cameras: numbers (from 1) of --real_cameras; none: every one.
+        how_to_make: what the message about a missing folder says; {output} and {split} in it
+            stand for the writer's --output_dir and the folder that it then writes.
+        test_split: the test split will do, too.
+
+    Raises:
+        InputError: nothing there, records of another kind or of the test split, a camera that
+            they lack.
+    """
+    flag, path = f"{flag}={folder}", pathlib.Path(folder)
+    if not (path / DESCRIPTION_FILE).is_file():
+        if (path / "train").is_dir():
+            raise InputError(f"{flag}: the folder of several splits; name {path / 'train'}.")
+        output = path.parent if path.name == "train" else path
+        made = how_to_make.format(output=output, split=output / "train")
+        raise InputError(f"{flag}: no finished records there; {made}.")
+    description = view_description(folder)
+    if description["split"] == "test" and not test_split:
+        raise InputError(f"{flag} is the test split, which nothing may learn from.")
+    for camera in cameras:
+        if camera not in description["cameras"]:
+            known = ", ".join(str(number) for number in description["cameras"])
+            raise InputError(
+                f"--real_cameras={camera}: {path} has cameras {known}; name some of them."
+            )
+    return description

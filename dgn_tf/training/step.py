@@ -8,7 +8,6 @@ from dgn_tf.geometry import upright
 from dgn_tf.losses import energy as self_supervised
 from dgn_tf.losses import supervised
 from dgn_tf.network import DualGridNet
-from dgn_tf.training import replicas
 from dgn_tf.training.estimates import EstimateRing
 from dgn_tf.training.unlabelled import UNLABELLED, energy_terms, run_together
 
@@ -63,7 +62,7 @@ def mean_terms(outputs, batch, config: Loss) -> dict[str, tf.Tensor]:
     """
     if "is_real" not in batch:
         terms = supervised_terms(outputs, batch, config)
-        return {name: replicas.part_of_mean(tf.reduce_mean(t)) for name, t in terms.items()}
+        return {name: part_of_mean(tf.reduce_mean(t)) for name, t in terms.items()}
     terms = {}
     if "vertices" in batch:
         synthetic = ~batch["is_real"]
@@ -80,7 +79,7 @@ def mean_terms(outputs, batch, config: Loss) -> dict[str, tf.Tensor]:
 def _mean_of(term, frames):
     """Mean of `term` [B] over the frames of a mask [B]; 0 where there is none."""
     mean = supervised.masked_mean(term[tf.newaxis], frames[tf.newaxis])[0]
-    return replicas.part_of_mean(mean, tf.reduce_sum(tf.cast(frames, term.dtype)))
+    return part_of_mean(mean, tf.reduce_sum(tf.cast(frames, term.dtype)))
 
 
 class TrainingModel(keras.Model):
@@ -88,7 +87,7 @@ class TrainingModel(keras.Model):
 
     A step whose terms or gradients are not all finite changes no weight; the callback
     `StopWhenNotFinite` then ends the run by the term's name. Without unlabelled views a step can
-    be that of several replicas, see `dgn_tf.training.replicas`.
+    be that of several replicas, see `dgn_tf.training.step`.
 
     Args:
         network: to train.
@@ -136,7 +135,7 @@ class TrainingModel(keras.Model):
         gradients = tape.gradient(scaled, variables)
         if self._scales_loss:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
-        gradients, total, terms = replicas.summed((gradients, total, terms))
+        gradients, total, terms = summed((gradients, total, terms))
         norm = tf.linalg.global_norm(gradients)
         if self.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
@@ -156,9 +155,9 @@ class TrainingModel(keras.Model):
         variables = self.network.trainable_variables
         finite = tf.math.is_finite(total) & tf.math.is_finite(norm)
         if not self._scales_loss:
-            replicas.apply_if(finite, self.optimizer, gradients, variables)
+            apply_if(finite, self.optimizer, gradients, variables)
             return {"gradient_norm": norm}
-        replicas.apply_if(tf.math.is_finite(total), self.optimizer, gradients, variables)
+        apply_if(tf.math.is_finite(total), self.optimizer, gradients, variables)
         left_out = tf.math.is_finite(total) & ~finite
         return {
             "gradient_norm": tf.where(left_out, 0.0, norm),
@@ -192,3 +191,72 @@ class TrainingModel(keras.Model):
             logged["estimates_kept"] = self.estimates.write(step, transforms, found["usable"])
         terms = mean_terms(outputs, batch, self.loss_config)
         return terms | self_supervised.mean_terms(found), logged
+
+
+# Inside the training step: what its replicas, one on each device, have in common.
+#
+# A replica computes the part that its frames have in the terms of the whole batch; parts and their
+# gradients add up to what a single device would get. With one replica nothing here adds an
+# operation to the step.
+
+
+def count() -> int:
+    """Replicas of the step that is being traced."""
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
+def part_of_mean(mean: tf.Tensor, frames: tf.Tensor | None = None) -> tf.Tensor:
+    """What a mean over this replica's frames contributes to that over all replicas' frames.
+
+    Args:
+        mean: over this replica's frames; 0 where none of them counts.
+        frames: how many counted, float32; None: all, and equally many on every replica.
+    """
+    if count() == 1:
+        return mean
+    if frames is None:
+        return mean / count()
+    return mean * frames / tf.maximum(summed(tf.stop_gradient(frames)), 1.0)
+
+
+def summed(values):
+    """Sums over the replicas of a structure of tensors; None in it stays None."""
+    if count() == 1:
+        return values
+    flat = tf.nest.flatten(values)
+    found = [value for value in flat if value is not None]
+    # In one call: it packs many small tensors into a few large messages.
+    totals = iter(tf.distribute.get_replica_context().all_reduce("sum", found))
+    flat = [None if value is None else next(totals) for value in flat]
+    return tf.nest.pack_sequence_as(values, flat)
+
+
+def apply_if(finite: tf.Tensor, optimizer, gradients, variables) -> None:
+    """Applies gradients that are `summed` already where `finite`, the same on all replicas."""
+    pairs = list(zip(gradients, variables, strict=True))
+    if not tf.distribute.has_strategy():
+
+        def apply():
+            optimizer.apply_gradients(pairs)
+            return tf.constant(True)
+
+        tf.cond(finite, apply, lambda: tf.constant(False))
+        return
+    pairs = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+    gradients, variables = zip(*pairs, strict=True)
+
+    def apply_on_replica(gradients):
+        pairs = zip(gradients, variables, strict=True)
+        optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+
+    def apply_on_all(strategy, finite, gradients):
+        def apply():
+            strategy.extended.call_for_each_replica(apply_on_replica, args=(gradients,))
+            return tf.constant(True)
+
+        finite = strategy.experimental_local_results(finite)[0]
+        tf.cond(finite, apply, lambda: tf.constant(False))
+
+    # An optimiser can't leave a replica from within a condition: the condition comes first.
+    tf.distribute.get_replica_context().merge_call(apply_on_all, args=(finite, gradients))

@@ -13,8 +13,12 @@ from dgn_tf.losses.energy import Energy, mean_terms
 from dgn_tf.network_config import NETWORK_INPUTS
 from dgn_tf.records.view_crops import AugmentConfig
 from dgn_tf.records.views import step_dataset, view_dataset
-from dgn_tf.training.real_frames import HELD_OUT_BATCH, HELD_OUT_SEED, status_of
-from dgn_tf.training.record_folder import training_description
+from dgn_tf.training.real_frames import (
+    HELD_OUT_BATCH,
+    HELD_OUT_SEED,
+    status_of,
+    training_description,
+)
 
 UNLABELLED = "unlabelled"  # the batch's key under which the views stand
 FITTED = "experiment: fitted, without labels, to the frames of the test split"

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dgn_tf.visualize import shading
+from dgn_tf.geometry import raster
 
 BACKGROUND = (24, 26, 30)
 POINTS = (90, 200, 255)  # the depth camera's points in the side view
@@ -90,10 +90,10 @@ def correspondence_tile(mesh_coords, mask, grid_size: int, layer=None) -> np.nda
 
 def mesh_tile(vertices, faces, intrinsics, size: int, over=None, opacity: float = 1.0):
     """The shaded mesh over a picture [size, size, 3] (default: the plain background)."""
-    rgb, alpha, _ = shading.shade(vertices, faces, intrinsics, size, size)
+    rgb, alpha, _ = shade(vertices, faces, intrinsics, size, size)
     if over is None:
         over = _plain(size)
-    return shading.over(rgb, alpha, over, opacity)
+    return composited(rgb, alpha, over, opacity)
 
 
 def _plain(size):
@@ -153,8 +153,8 @@ def side_tile(vertices, faces, depth, intrinsics, centre, cube: float, size: int
 
     focal = size * _SIDE_DISTANCE_MM / cube
     camera = (focal, focal, (size - 1) / 2, (size - 1) / 2)
-    rgb, alpha, _ = shading.shade(turned(vertices), faces, camera, size, size)
-    tile = shading.over(rgb, alpha, _plain(size))
+    rgb, alpha, _ = shade(turned(vertices), faces, camera, size, size)
+    tile = composited(rgb, alpha, _plain(size))
     rows, columns = np.nonzero(np.abs(depth - centre[2]) <= cube / 2)
     fx, fy, cx, cy = intrinsics
     z = depth[rows, columns].astype(np.float64)
@@ -166,3 +166,84 @@ def side_tile(vertices, faces, depth, intrinsics, centre, cube: float, size: int
     marked = tile[places[:, 1], places[:, 0]].astype(np.float32)
     tile[places[:, 1], places[:, 0]] = (0.35 * marked + 0.65 * np.array(POINTS)).astype(np.uint8)
     return tile
+
+
+# Shaded pictures of a mesh as a camera sees it.
+
+
+SKIN = (224, 172, 140)  # RGB of a fully lit surface
+_AMBIENT = 0.25
+
+
+def vertex_normals(vertices, faces) -> np.ndarray:
+    """Unit normals [V, 3], outward: the mean of the adjacent faces' normals, weighted by area."""
+    vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
+    corners = vertices[faces]  # [F, 3, 3]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    summed = np.stack(
+        [
+            np.bincount(faces.ravel(), np.repeat(normals[:, axis], 3), minlength=len(vertices))
+            for axis in range(3)
+        ],
+        axis=-1,
+    )
+    return summed / np.maximum(np.linalg.norm(summed, axis=-1, keepdims=True), 1e-12)
+
+
+def shade(
+    vertices, faces, intrinsics, width, height, colour=SKIN, samples=2, light=(-0.3, -0.5, -1)
+):
+    """Renders a mesh with Lambert shading and smooth normals.
+
+    Args:
+        vertices: [V, 3] mm, camera frame.
+        faces: [F, 3], corners anticlockwise as seen from outside; back faces are not drawn.
+        intrinsics: fx, fy, cx, cy of the picture, pixels.
+        width: columns of the picture.
+        height: rows of the picture.
+        colour: RGB 0..255 of a fully lit surface, or [V, 3] of each vertex.
+        samples: supersampling on each axis, against jagged edges.
+        light: direction from the surface to the light, camera frame.
+
+    Returns:
+        rgb [height, width, 3] float32 0..255, premultiplied by alpha; alpha [height, width] float32
+        0..1, how much of the pixel the mesh covers; depth [height, width] float32 mm, inf where
+        there is no mesh.
+    """
+    faces = np.asarray(faces)
+    fx, fy, cx, cy = (float(value) for value in intrinsics)
+    shift = (samples - 1) / 2  # pixel centres are at integers, at every resolution
+    fine = (fx * samples, fy * samples, cx * samples + shift, cy * samples + shift)
+    depth, face, weights = raster.render_mesh(
+        vertices, faces, fine, width * samples, height * samples
+    )
+    hit = face >= 0
+    corners = faces[face[hit]]  # [N, 3]
+    weights = weights[hit]
+    weights = np.concatenate([1 - weights.sum(-1, keepdims=True), weights], axis=-1)[..., None]
+    normals = (vertex_normals(vertices, faces)[corners] * weights).sum(axis=1)
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+    light = np.asarray(light, np.float64) / np.linalg.norm(light)
+    lambert = np.clip(normals @ light, 0, 1)
+    brightness = _AMBIENT + (1 - _AMBIENT) * lambert
+    colour = np.asarray(colour, np.float64)
+    if colour.ndim == 2:
+        colour = (colour[corners] * weights).sum(axis=1)
+    rgb = np.zeros([*hit.shape, 3], np.float32)
+    rgb[hit] = brightness[:, None] * colour
+
+    def blocks(values):
+        split = (height, samples, width, samples)
+        return values.reshape(split + values.shape[2:]).swapaxes(1, 2)
+
+    return (
+        blocks(rgb).mean(axis=(2, 3)),
+        blocks(hit.astype(np.float32)).mean(axis=(2, 3)),
+        blocks(depth).min(axis=(2, 3)).astype(np.float32),
+    )
+
+
+def composited(rgb, alpha, background, opacity: float = 1.0) -> np.ndarray:
+    """Lays a premultiplied picture over `background` [H, W, 3]; returns uint8."""
+    alpha = alpha[..., None] * opacity
+    return np.clip(rgb * opacity + background * (1 - alpha) + 0.5, 0, 255).astype(np.uint8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.annotation import annotator, report
+from dgn_tf.annotation import annotator, records
 from dgn_tf.geometry.kinematics import rigid_inverse
 from dgn_tf.layers import SimilarityFit, Skinning
 from dgn_tf.losses.energy import EnergyConfig
@@ -150,10 +150,10 @@ def test_wrong_extrinsics_show_as_that_cameras_distance_and_it_is_named():
     rig = RIG.copy()
     rig[2, :3, 3] += [0, 60, 0]
     found = annotate(steps_of(rig=rig, count=4))
-    tally = report.Tally((1, 2, 3))
+    tally = records.Tally((1, 2, 3))
     for number in range(4):
         tally.add({name: value[number] for name, value in found.items()})
-    (line,) = report.warnings(tally.facts()["residuals"])
+    (line,) = records.warnings(tally.facts()["residuals"])
     assert line.startswith("camera 3 contradicts the others")
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data_prep.multi_view.centres import read_centres
-from dgn_tf.annotation.centre_files import centre_arrays, write_centres
+from dgn_tf.annotation.joint_data import centre_arrays, write_centres
 from dgn_tf.errors import InputError
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.annotation import fusion
-from dgn_tf.annotation.report import Tally, warnings
-from dgn_tf.losses import data_terms, free_space, multi_view
+from dgn_tf.annotation.records import Tally, warnings
+from dgn_tf.losses import data_terms, multi_view
 from tests.tiny_template import tiny_template
 from tests.view_records import camera_from_rig
 
@@ -49,14 +49,14 @@ class FusionTest(tf.test.TestCase):
         intrinsics = np.tile(np.float32([60, 60, 7.5, 7.5]), [2, 3, 1])
         weights = np.float32([[1.0, 0.7, 0.0], [0.9, 0.3, 1.0]])
         points = self.noisy(30.0)
-        sights = free_space.Sight(tf.constant(surface), tf.constant(intrinsics))
+        sights = multi_view.Sight(tf.constant(surface), tf.constant(intrinsics))
         found = fusion.votes(tf.constant(points), tf.constant(rig), sights, weights, 10.0).numpy()
         wanted = np.ones([2, 3, 50], bool)
         for b, c, v in np.ndindex(2, 3, 50):
             for w in np.flatnonzero(weights[b] > 0.6):
                 there = multi_view.moved(tf.constant(points[b, c, v][None]), rig[b, w])
-                sight = free_space.Sight(surface[b, w][None], intrinsics[b, w][None])
-                if free_space.in_free_space(there[None], sight, 10.0)[0, 0]:
+                sight = multi_view.Sight(surface[b, w][None], intrinsics[b, w][None])
+                if multi_view.in_free_space(there[None], sight, 10.0)[0, 0]:
                     wanted[b, c, v] = False
         lost = ~(wanted & (weights > 0)[..., None]).any(axis=1, keepdims=True)
         self.assertTrue(lost.any() and not lost.all() and not wanted.all())

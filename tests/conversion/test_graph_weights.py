@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from dgn_tf.conversion import graph_weights
 from dgn_tf.layers import Hourglass
+from dgn_tf.serving import freezing
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def frozen():
 
 def run(constant, graph_def, image):
     names = [constant.inputs[0].name, constant.outputs[0].name]
-    graph_weights.prune(graph_def, names)
+    freezing.prune(graph_def, names)
     pruned = tf.compat.v1.wrap_function(
         lambda x: tf.graph_util.import_graph_def(graph_def, {names[0]: x}, [names[1]], name="")[0],
         [tf.TensorSpec(image.shape, tf.float32)],
@@ -36,7 +36,7 @@ def test_folded_batch_norms_leave_the_result(frozen):
     constant, image, expected = frozen
     graph_def = constant.graph.as_graph_def()
     norms = sum(node.op == "FusedBatchNormV3" for node in graph_def.node)
-    assert graph_weights.fold_batch_norms(graph_def) == norms > 5
+    assert freezing.fold_batch_norms(graph_def) == norms > 5
     actual = run(constant, graph_def, image)
     assert not {"FusedBatchNormV3"} & {node.op for node in graph_def.node}
     np.testing.assert_allclose(actual, expected, atol=1e-5 * np.abs(expected).max())
@@ -48,8 +48,8 @@ def test_folded_batch_norms_leave_the_result(frozen):
 def test_stored_weights_are_small_and_close(frozen, precision, error, bytes_a_weight):
     constant, image, expected = frozen
     graph_def = constant.graph.as_graph_def()
-    graph_weights.fold_batch_norms(graph_def)
-    count = graph_weights.store_weights(graph_def, precision)
+    freezing.fold_batch_norms(graph_def)
+    count = freezing.store_weights(graph_def, precision)
     actual = run(constant, graph_def, image)
     assert np.abs(actual - expected).max() < error * np.abs(expected).max()
     assert not np.array_equal(actual, expected)
@@ -67,7 +67,7 @@ def test_int8_keeps_each_output_channel_within_half_a_step():
     kernel = np.random.default_rng(0).normal(size=[3, 3, 64, 128]).astype(np.float32)
     kernel *= np.logspace(-4, 2, 128).astype(np.float32)
     graph_def = tf.compat.v1.GraphDef()
-    graph_weights._add_stored(graph_def, "kernel", kernel, "int8")
+    freezing._add_stored(graph_def, "kernel", kernel, "int8")
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         (tensor,) = tf.graph_util.import_graph_def(graph_def, return_elements=["kernel:0"], name="")
         stored = session.run(tensor)
@@ -77,4 +77,4 @@ def test_int8_keeps_each_output_channel_within_half_a_step():
 
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="fp32, fp16, int8, got 'fp8'"):
-        graph_weights.store_weights(tf.compat.v1.GraphDef(), "fp8")
+        freezing.store_weights(tf.compat.v1.GraphDef(), "fp8")

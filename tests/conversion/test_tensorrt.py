@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from dgn_tf import model_folder
-from dgn_tf.conversion import tensorrt, tensorrt_library
+from dgn_tf.conversion import tensorrt
 from dgn_tf.conversion.accelerator import GEOMETRY, for_accelerator, ops_on_path
 from dgn_tf.errors import InputError
 from dgn_tf.localize.finders import BlobFinder
@@ -30,7 +30,7 @@ OUTSIDE: dict[str, str] = {}
 
 def has_tensorrt():
     try:
-        tensorrt_library.library_version("libnvinfer.so.8")
+        tensorrt.library_version("libnvinfer.so.8")
     except (OSError, AttributeError):
         return False
     return True
@@ -134,7 +134,7 @@ def test_a_host_without_tensorrt_gets_one_line_and_no_output(tmp_path):
 
 
 def test_a_library_that_is_no_tensorrt_is_told(monkeypatch):
-    monkeypatch.setattr(tensorrt_library, "_LIBRARIES", ("libc.so",))
-    monkeypatch.setattr(tensorrt_library, "linked_version", lambda: (6, 0, 0))
+    monkeypatch.setattr(tensorrt, "_LIBRARIES", ("libc.so",))
+    monkeypatch.setattr(tensorrt, "linked_version", lambda: (6, 0, 0))
     with pytest.raises(InputError, match=r"libc\.so\.6 .*getInferLibVersion"):
-        tensorrt_library.require_tensorrt()
+        tensorrt.require_tensorrt()

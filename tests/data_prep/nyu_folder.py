@@ -7,7 +7,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from dgn_tf.metrics.nyu import INTRINSICS, uvd_from_xyz
+from dgn_tf.evaluation.nyu import INTRINSICS, uvd_from_xyz
 from dgn_tf.template.hand_template import nyu_keypoint_names
 
 FRAMES = 5

@@ -11,7 +11,7 @@ import pytest
 from data_prep import fit_report, keypoint_labels, template_assembly
 from data_prep.posing import skin, transforms_from_angles
 from dgn_tf.errors import InputError
-from dgn_tf.metrics.nyu import INTRINSICS, read_uvd, uvd_from_xyz, write_uvd
+from dgn_tf.evaluation.nyu import INTRINSICS, read_uvd, uvd_from_xyz, write_uvd
 from dgn_tf.synthesis.pose_prior import EXPERIMENT, PosePrior
 from dgn_tf.template import EVALUATED, load_template, nyu_keypoint_names
 from tests.data_prep import nyu_folder
@@ -234,8 +234,7 @@ def _palm_residual(template, root, keypoints):
 def test_libhand_fits_real_labels(shared_data, real, palm_bones, bar_mm, monkeypatch):
     """Bars of the labels: palm similarity 57.986 mm a LibHand unit, and the residual of all."""
     from data_prep.libhand import MM_PER_UNIT
-    from dgn_tf.hand_fit.closed_form import KeypointHand
-    from dgn_tf.hand_fit.keypoint_fit import fit_keypoints
+    from dgn_tf.hand_fit.keypoint_fit import KeypointHand, fit_keypoints
 
     monkeypatch.setattr(template_assembly, "EMBEDDINGS", ("layered",))  # Scaling takes seconds.
     keypoints, subjects = real

@@ -9,7 +9,7 @@ import pytest
 from data_prep.multi_view.centres import FoundCentres, check_choice
 from dgn_tf.depth_io import read_depth
 from dgn_tf.errors import InputError
-from dgn_tf.localize.model_folder import SHIPPED, weights_hash
+from dgn_tf.localize.network import SHIPPED, weights_hash
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from data_prep import embedding_floor, libhand, posing, source_hand, template_assembly
 from data_prep.template_quality import describe_mesh
 from dgn_tf.errors import InputError
-from dgn_tf.synthesis.hand_layout import hand_arrays
+from dgn_tf.synthesis.hand_measures import hand_arrays
 from dgn_tf.template import nyu_keypoint_names
 
 

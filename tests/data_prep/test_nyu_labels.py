@@ -6,7 +6,7 @@ import pytest
 from data_prep.multi_view import centres
 from data_prep.nyu import labels
 from dgn_tf.errors import InputError
-from dgn_tf.metrics.nyu import uvd_from_xyz
+from dgn_tf.evaluation.nyu import uvd_from_xyz
 from tests.data_prep.nyu_folder import FRAMES, points, write_labels
 
 CAMERAS = (1, 2, 3)

@@ -14,7 +14,7 @@ from data_prep.nyu.rig import (
     unknown_rig,
 )
 from dgn_tf.errors import InputError
-from dgn_tf.metrics.nyu import INTRINSICS
+from dgn_tf.evaluation.nyu import INTRINSICS
 from tests.data_prep.nyu_folder import points, rig
 
 CAMERAS = (1, 2, 3)

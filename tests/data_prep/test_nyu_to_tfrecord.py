@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from dgn_tf.metrics.nyu import uvd_from_xyz
+from dgn_tf.evaluation.nyu import uvd_from_xyz
 from tests.data_prep import nyu_folder
 from tests.data_prep.nyu_folder import contents, read_records
 

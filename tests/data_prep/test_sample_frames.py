@@ -6,8 +6,8 @@ import json
 import numpy as np
 from PIL import Image
 
-from dgn_tf.synthesis.frames import render_frame
 from dgn_tf.synthesis.settings import SynthesisConfig
+from dgn_tf.synthesis.whole_frames import render_frame
 from dgn_tf.template import load_template
 
 

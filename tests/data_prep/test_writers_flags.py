@@ -13,8 +13,7 @@ def localiser(tmp_path_factory):
     """The folder of an untrained localiser, and how records tell of it."""
     import tensorflow as tf
 
-    from dgn_tf.localize.model_folder import save_localiser, weights_hash
-    from dgn_tf.localize.network import Localiser
+    from dgn_tf.localize.network import Localiser, save_localiser, weights_hash
 
     tf.keras.utils.set_random_seed(1)
     network = Localiser((4, 4))

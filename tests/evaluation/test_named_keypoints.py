@@ -7,7 +7,7 @@ import pytest
 
 from dgn_tf.errors import InputError
 from dgn_tf.evaluation.frame_errors import frame_errors
-from dgn_tf.evaluation.named_keypoints import columns_by_name, in_order, of_other_template
+from dgn_tf.evaluation.mesh_truth import columns_by_name, in_order, of_other_template
 from dgn_tf.model_folder import load_weights, save_model_folder
 from dgn_tf.network import DualGridNet
 from dgn_tf.network_config import NetworkConfig

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from dgn_tf.errors import InputError
+from dgn_tf.evaluation import nyu
 from dgn_tf.evaluation.prediction_files import (
     name_files,
     parse_intrinsics,
     read_labels,
     score_file,
 )
-from dgn_tf.metrics import nyu
-from dgn_tf.metrics.report import report
+from dgn_tf.evaluation.report import report
 
 NAMES = [f"joint{number}" for number in range(14)]
 

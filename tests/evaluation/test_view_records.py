@@ -9,8 +9,8 @@ from dgn_tf.errors import InputError
 from dgn_tf.evaluation.frame_errors import frame_errors
 from dgn_tf.evaluation.mesh_truth import MeshTruth
 from dgn_tf.evaluation.prediction_files import read_labels, score_file
+from dgn_tf.evaluation.report import report
 from dgn_tf.evaluation.view_records import KeptPredictions, ViewFrames, find_view_records
-from dgn_tf.metrics.report import report
 from tests.evaluated_views import CORNERS, write_split, write_truth
 from tests.tiny_template import tiny_template
 from tests.view_records import INTRINSICS

@@ -10,8 +10,7 @@ import pytest
 
 from dgn_tf import model_folder, weights_file
 from dgn_tf.errors import InputError
-from dgn_tf.localize.model_folder import load_localiser, save_localiser
-from dgn_tf.localize.network import Localiser
+from dgn_tf.localize.network import Localiser, load_localiser, save_localiser
 from tests.faults.mutations import HOW_MANY, mutated
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.geometry import camera, crop
+from dgn_tf.geometry import camera
 
 SIZE = 64
 INTRINSICS = tf.constant([[475.0, 470.0, 310.5, 245.2], [240.0, 240.0, 160.0, 120.0]])
@@ -31,7 +31,7 @@ def _naive_crop(depth, intrinsics, centre, cube):
 
 def test_crop_is_the_nearest_pixel_of_a_window_around_the_centre():
     depth = _depth(seed=1)
-    got, _ = crop.crop_depth(tf.constant(depth), INTRINSICS, CENTRE, CUBE)
+    got, _ = camera.crop_depth(tf.constant(depth), INTRINSICS, CENTRE, CUBE)
     for i in range(2):
         expected = _naive_crop(
             depth[i],
@@ -45,9 +45,9 @@ def test_crop_is_the_nearest_pixel_of_a_window_around_the_centre():
 
 def test_crop_pixel_unprojects_to_the_ray_of_its_place_in_the_frame():
     scale, offset = (
-        value.numpy() for value in crop.crop_from_frame(INTRINSICS, CENTRE, CUBE, SIZE)
+        value.numpy() for value in camera.crop_from_frame(INTRINSICS, CENTRE, CUBE, SIZE)
     )
-    intrinsics = crop.crop_camera(INTRINSICS, CENTRE, CUBE, SIZE)
+    intrinsics = camera.crop_camera(INTRINSICS, CENTRE, CUBE, SIZE)
     pixels = np.float32(np.random.default_rng(2).uniform(0, SIZE - 1, size=[2, 50, 2]))
     depth = np.full([2, 50, 1], 500, np.float32)
     in_frame = (pixels - offset[:, None]) / scale[:, None]
@@ -57,7 +57,7 @@ def test_crop_pixel_unprojects_to_the_ray_of_its_place_in_the_frame():
 
 
 def test_centre_falls_on_the_middle_and_the_cube_fills_the_crop():
-    intrinsics = crop.crop_camera(INTRINSICS, CENTRE, CUBE, SIZE)
+    intrinsics = camera.crop_camera(INTRINSICS, CENTRE, CUBE, SIZE)
     corner = CENTRE + tf.stack([CUBE, CUBE, 0 * CUBE], axis=-1) / 2
     uvd = camera.project(tf.stack([CENTRE, corner], axis=1), intrinsics).numpy()
     np.testing.assert_allclose(uvd[:, 0, :2], (SIZE - 1) / 2, atol=1e-3)  # pixels
@@ -67,7 +67,7 @@ def test_centre_falls_on_the_middle_and_the_cube_fills_the_crop():
 def test_outside_the_frame_is_missing():
     depth = tf.ones([2, 120, 160]) * 400
     centre = tf.constant([[-600.0, 0.0, 400.0], [1e7, 0.0, 400.0]])
-    got, _ = crop.crop_depth(depth, INTRINSICS, centre, CUBE)
+    got, _ = camera.crop_depth(depth, INTRINSICS, centre, CUBE)
     np.testing.assert_array_equal(got, 0)
 
 
@@ -75,26 +75,26 @@ def test_normalised_points_are_in_cube_units_and_the_rest_is_background():
     depth = np.full([2, SIZE, SIZE], 500, np.float32)
     bad = [0, -100, np.nan, np.inf, -np.inf, 500 - 151, 500 + 151, 1e-30]
     depth[0, 0, : len(bad)] = bad
-    intrinsics = crop.crop_camera(INTRINSICS, CENTRE, CUBE, SIZE)
+    intrinsics = camera.crop_camera(INTRINSICS, CENTRE, CUBE, SIZE)
     centre = CENTRE + tf.constant([[0.0, 0, -20], [0, 0, 0]])  # z: 500 and 410
-    got = crop.normalise_crop(depth, intrinsics, centre, CUBE).numpy()
+    got = camera.normalise_crop(depth, intrinsics, centre, CUBE).numpy()
     assert np.isfinite(got).all()
     np.testing.assert_array_equal(got[0, 0, : len(bad)], [[0, 0, 1, 0]] * len(bad))
     np.testing.assert_array_equal(got[0, 0, len(bad) :, 3], 1)
     uvd = np.float32([[[10, 20, 500]]])
     xyz = camera.unproject(uvd, intrinsics[1:]).numpy()[0, 0]
     np.testing.assert_allclose(got[1, 20, 10, :3], (xyz - centre[1]) / 125, atol=1e-5)
-    back = crop.millimetres_from_cube(tf.reshape(got[..., :3], [2, -1, 3]), centre, CUBE)
+    back = camera.millimetres_from_cube(tf.reshape(got[..., :3], [2, -1, 3]), centre, CUBE)
     np.testing.assert_allclose(tf.reshape(back, got[..., :3].shape)[1, 20, 10], xyz, atol=1e-3)
-    again = crop.cube_from_millimetres(back, centre, CUBE)
+    again = camera.cube_from_millimetres(back, centre, CUBE)
     np.testing.assert_allclose(again, got[..., :3].reshape(2, -1, 3), atol=1e-5)
 
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_graph_of_unknown_batch_and_frame_size_agrees_with_eager(jit):
     def run(depth, intrinsics, centre, cube):
-        cropped, camera_of_crop = crop.crop_depth(depth, intrinsics, centre, cube)
-        return cropped, crop.normalise_crop(cropped, camera_of_crop, centre, cube)
+        cropped, camera_of_crop = camera.crop_depth(depth, intrinsics, centre, cube)
+        return cropped, camera.normalise_crop(cropped, camera_of_crop, centre, cube)
 
     shapes = [[None, None, None], [None, 4], [None, 3], [None]]
     graph = tf.function(
@@ -109,4 +109,4 @@ def test_graph_of_unknown_batch_and_frame_size_agrees_with_eager(jit):
 
 def test_wrong_rank_is_named():
     with pytest.raises(ValueError, match=r"\[B, H, W\]"):
-        crop.crop_depth(tf.zeros([4, 4]), INTRINSICS, CENTRE, CUBE)
+        camera.crop_depth(tf.zeros([4, 4]), INTRINSICS, CENTRE, CUBE)

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.geometry.normals import pixel_normals
+from dgn_tf.geometry.camera import pixel_normals
 
 
 def plane(normal, size=9):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.geometry import kinematics, skinning
+from dgn_tf.geometry import kinematics
 
 
 def _case(batch=2, seed=0):
@@ -20,14 +20,14 @@ def test_skinning_is_the_weighted_sum_of_posed_points():
     points = np.pad(rest, [(0, 0), (0, 1)], constant_values=1)
     expected = np.einsum("vp,bpij,vj->bvi", weights, transforms.numpy().astype(np.float64), points)
     np.testing.assert_allclose(
-        skinning.skin(transforms, rest, weights), expected[..., :3], atol=2e-4
+        kinematics.skin(transforms, rest, weights), expected[..., :3], atol=2e-4
     )  # mm
 
 
 def test_identity_leaves_the_rest_pose():
     _, rest, weights = _case()
     eye = tf.eye(4, batch_shape=[1, 3])
-    np.testing.assert_allclose(skinning.skin(eye, rest, weights)[0], rest, atol=1e-4)
+    np.testing.assert_allclose(kinematics.skin(eye, rest, weights)[0], rest, atol=1e-4)
 
 
 def test_common_rigid_motion_moves_all_vertices_by_it():
@@ -36,8 +36,8 @@ def test_common_rigid_motion_moves_all_vertices_by_it():
         kinematics.rotation_from_angles(tf.constant([0.3, -1.0, 2.0])),
         tf.constant([[10.0], [20.0], [-30.0]]),
     )
-    moved = skinning.skin(motion @ transforms, rest, weights)
-    still = skinning.skin(transforms, rest, weights)
+    moved = kinematics.skin(motion @ transforms, rest, weights)
+    still = kinematics.skin(transforms, rest, weights)
     expected = tf.linalg.matvec(motion[:3, :3], still) + motion[:3, 3]
     np.testing.assert_allclose(moved, expected, atol=1e-3)  # mm
 
@@ -49,7 +49,7 @@ def test_graph_of_unknown_batch_agrees_with_eager_and_has_gradients(jit):
     def run(transforms):
         with tf.GradientTape() as tape:
             tape.watch(transforms)
-            total = tf.reduce_sum(skinning.skin(transforms, rest, weights) ** 2)
+            total = tf.reduce_sum(kinematics.skin(transforms, rest, weights) ** 2)
         return total, tape.gradient(total, transforms)
 
     graph = tf.function(run, jit_compile=jit, input_signature=[tf.TensorSpec([None, 3, 4, 4])])

@@ -7,8 +7,7 @@ import pytest
 
 from data_prep.posing import skin, transforms_from_angles
 from dgn_tf.hand_fit import keypoint_fit, residuals, skeleton, solver
-from dgn_tf.hand_fit.closed_form import SCALED_PARTS, KeypointHand
-from dgn_tf.hand_fit.keypoint_fit import fit_keypoints
+from dgn_tf.hand_fit.keypoint_fit import SCALED_PARTS, KeypointHand, fit_keypoints
 from dgn_tf.template import load_template
 from tests.tiny_template import tiny_template
 

@@ -7,15 +7,14 @@ import pytest
 import tensorflow as tf
 
 from dgn_tf.errors import InputError
-from dgn_tf.geometry import kinematics, skinning
+from dgn_tf.geometry import kinematics
 from dgn_tf.geometry.similarity import fit_similarity
 from dgn_tf.hand_fit import shapes, skeleton, solver, user_shape
-from dgn_tf.hand_fit.bias import ShapeBias, learn_bias
 from dgn_tf.hand_fit.residuals import FitWeights, SeenFrame
 from dgn_tf.hand_fit.seen_frames import SeenFrames
-from dgn_tf.hand_fit.shape_fit import ShapeFit
 from dgn_tf.hand_fit.skeleton import Poses, moved
-from dgn_tf.losses import data_terms, free_space
+from dgn_tf.hand_fit.user_shape import ShapeBias, ShapeFit, learn_bias
+from dgn_tf.losses import data_terms, multi_view
 from dgn_tf.template import load_template
 from tests.tiny_template import tiny_template
 
@@ -60,7 +59,7 @@ def test_a_shaped_hand_moves_as_its_personal_template(template, every_shape):
         tf.constant(transforms), personal.bone_from_template, personal.parents
     )
     np.testing.assert_allclose(angles[:, 1:], poses.angles[:, 1:], atol=1e-4)
-    wanted = skinning.skin(tf.constant(transforms), personal.vertices, personal.skinning_weights)
+    wanted = kinematics.skin(tf.constant(transforms), personal.vertices, personal.skinning_weights)
     np.testing.assert_allclose(vertices, wanted, atol=2e-3)
 
 
@@ -223,7 +222,7 @@ def test_only_vertices_that_the_camera_looks_through_are_outside():
         (5, 1): False,  # beyond the crop
     }
     for (column, row), wanted in at.items():
-        assert free_space.looked_through(*frame, np.array([column, row, 600.0])) == wanted
+        assert multi_view.looked_through(*frame, np.array([column, row, 600.0])) == wanted
 
 
 def test_each_stretch_lengthens_its_own_bone_alone(template, every_shape):

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from dgn_tf.geometry import kinematics
 from dgn_tf.hand_fit.view_fit import HandEnergy, Observed, Refinement
-from dgn_tf.losses import data_terms, free_space
+from dgn_tf.losses import data_terms, multi_view
 from dgn_tf.losses.energy import EnergyConfig
 from tests.tiny_template import tiny_template
 
@@ -126,7 +126,7 @@ class RefinementTest(tf.test.TestCase):
         intrinsics = np.tile(np.float32([focal, focal, 32, 32]), [2, 3, 1])
         seen = self.seen._replace(
             points=tf.tile((middle - [[30.0, 0, 0]])[:, None], [1, 3, vertices.shape[1], 1]),
-            sights=free_space.Sight(tf.constant(surface), tf.constant(intrinsics)),
+            sights=multi_view.Sight(tf.constant(surface), tf.constant(intrinsics)),
             camera_from_seen=tf.constant(camera),
         )
 

@@ -2,8 +2,8 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.localize import raster
-from dgn_tf.localize.losses import block_truth, localiser_terms
 from dgn_tf.localize.raster import BLOCK, COLUMNS, HEIGHT, ROWS, WIDTH
+from dgn_tf.localize.training import block_truth, localiser_terms
 
 INTRINSICS = np.float32([[120.0, 120.0, 79.5, 63.5]])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.localize.nearest_blob import blob_candidates
+from dgn_tf.localize.finders import blob_candidates
 
 WIDTH, HEIGHT, FOCAL = 320, 240, 300.0
 INTRINSICS = np.float32([FOCAL, FOCAL, 160, 120])

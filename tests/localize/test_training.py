@@ -6,10 +6,9 @@ import tensorflow as tf
 from absl import flags
 
 from dgn_tf.errors import InputError
-from dgn_tf.localize import evaluation, training
+from dgn_tf.localize import training
 from dgn_tf.localize.finders import BlobFinder, NetworkFinder, load_finder
-from dgn_tf.localize.model_folder import load_localiser, save_localiser
-from dgn_tf.localize.network import Localiser
+from dgn_tf.localize.network import Localiser, load_localiser, save_localiser
 from dgn_tf.synthesis.whole_frames import HEIGHT, WIDTH, WholeFrameSettings
 from dgn_tf.template import load_template
 
@@ -84,7 +83,7 @@ def test_figures_count_what_they_say():
         "found": np.array([True, True, False, True, False]),
         "side_right": np.array([True, False, True, False, True]),
     }
-    figures = evaluation.figures(results)
+    figures = training.figures(results)
     assert figures == pytest.approx(
         {
             "capped_mm": 70.0,
@@ -106,8 +105,8 @@ def sided_blobs(depth, intrinsics):
 def test_the_shipped_localiser_finds_hands_in_frames_of_its_validation_split():
     """Better than the blobs it replaces; how much is in its card."""
     batches = training.validation_frames(load_template(), 60)
-    network = evaluation.evaluate(tf.function(load_localiser().locate), batches)
-    blobs = evaluation.evaluate(tf.function(sided_blobs), batches)
+    network = training.evaluate(tf.function(load_localiser().locate), batches)
+    blobs = training.evaluate(tf.function(sided_blobs), batches)
     assert network["capped_mm"] < 0.7 * blobs["capped_mm"]
     assert network["within_60"] > blobs["within_60"]
 

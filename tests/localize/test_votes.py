@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.localize.raster import COLUMNS, ROWS
-from dgn_tf.localize.votes import APART_MM, best_hands
+from dgn_tf.localize.raster import APART_MM, COLUMNS, ROWS, best_hands
 
 FIRST, SECOND = (50.0, -20.0, 600.0), (-200.0, 10.0, 700.0)
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from dgn_tf.geometry import camera
 from dgn_tf.layers import Sampling, Skinning
-from dgn_tf.losses import data_terms, free_space, multi_view, priors
+from dgn_tf.losses import data_terms, energy, multi_view
 from dgn_tf.losses.energy import MULTI_VIEW, Energy, EnergyConfig, mean_terms
 from dgn_tf.network import DualGridNet
 from dgn_tf.network_config import NetworkConfig
@@ -157,14 +157,14 @@ class EnergyTest(tf.test.TestCase):
                 move = rig[other] @ np.linalg.inv(rig[mesh])
                 there = self.outputs["vertices"][mesh].numpy() @ move[:3, :3].T + move[:3, 3]
                 there = tf.constant(there[None], tf.float32)
-                seen = free_space.sight(
+                seen = multi_view.sight(
                     *(of[other : other + 1] for of in (depth, valid, centre, intrinsics))
                 )
-                free = free_space.in_free_space(there, seen, CONFIG.free_space_margin)
+                free = multi_view.in_free_space(there, seen, CONFIG.free_space_margin)
                 points = pixels[other : other + 1]
                 counted = tf.reshape(valid[other], [1, -1])
                 self.assertAllGreater(tf.reduce_sum(tf.cast(free, tf.int32)), 0)
-                loss = free_space.free_space_loss(
+                loss = multi_view.free_space_loss(
                     there, free, tf.reshape(points, [1, -1, 3]), counted, CONFIG.delta
                 )
                 found.append(float(loss[0]))
@@ -186,7 +186,7 @@ class EnergyTest(tf.test.TestCase):
         self.outputs["keypoints"] *= 0.02  # collide
         terms = self.terms()
         self.assertAllClose(terms["arap"], np.full(6, 12.0), rtol=1e-3)
-        collision = priors.collision_loss(self.outputs["keypoints"])
+        collision = energy.collision_loss(self.outputs["keypoints"])
         self.assertAllClose(terms["collision"], collision)
         self.assertAllGreater(collision, 1.0)
         views = [tf.reshape(self.outputs["vertices"], [2, 3, 73, 3]), self.batch["camera_from_rig"]]
@@ -206,14 +206,14 @@ class EnergyTest(tf.test.TestCase):
         depth = np.full([2, 3, SIZE, SIZE], 300, np.float32)  # before the hand: hides all of it
         depth[:, 0, :, SIZE // 2 :] = 0  # camera 0 sees past it in the right half
         intrinsics = self.batch["intrinsics"][:, 0]
-        seen = free_space.sight(
+        seen = multi_view.sight(
             depth[:, 0], depth[:, 0] > 0, self.batch["centre"][:, 0], intrinsics
         )
         votes = np.ones(shape[:3], bool)
         for c in range(3):
             first_from_view = tf.matmul(rig[:, 0], tf.linalg.inv(rig[:, c]))
             there = multi_view.moved(vertices[:, c], first_from_view)
-            votes[:, c] = ~free_space.in_free_space(there, seen, CONFIG.free_space_margin).numpy()
+            votes[:, c] = ~multi_view.in_free_space(there, seen, CONFIG.free_space_margin).numpy()
         self.assertBetween(votes.mean(), 0.2, 0.8)
         every = tf.ones([2, 3], tf.bool)
         wanted = multi_view.vertex_loss(vertices, rig, every, CONFIG.delta, tf.constant(votes))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.losses.free_space import free_space_loss, in_free_space, sight
+from dgn_tf.losses.multi_view import free_space_loss, in_free_space, sight
 from tests.finite_differences import finite_differences
 
 SIZE, FOCAL, MIDDLE = 16, 40.0, 7.5

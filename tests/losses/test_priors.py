@@ -4,9 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from dgn_tf.geometry import kinematics
+from dgn_tf.geometry.kinematics import skin
 from dgn_tf.geometry.similarity import fit_similarity
-from dgn_tf.geometry.skinning import skin
-from dgn_tf.losses import priors
+from dgn_tf.losses import energy
 from tests.finite_differences import finite_differences
 from tests.tiny_template import tiny_template
 
@@ -26,32 +26,32 @@ class CollisionTest(tf.test.TestCase):
                 )
                 for joints in self.joints
             ]
-            got = priors.collision_loss(tf.constant(self.joints), threshold)
+            got = energy.collision_loss(tf.constant(self.joints), threshold)
             self.assertAllClose(got, wanted)
             self.assertAllGreater(got, 0)
 
     def test_is_zero_for_joints_five_millimetres_apart(self):
         joints = np.stack([np.arange(8) * 5.001, np.zeros(8), np.full(8, 600)], axis=-1)
-        self.assertAllEqual(priors.collision_loss(tf.constant([joints])), [0.0])
+        self.assertAllEqual(energy.collision_loss(tf.constant([joints])), [0.0])
 
     def test_gradient_agrees_with_finite_differences_and_parts_the_joints(self):
         joints = tf.constant(self.joints)
         with tf.GradientTape() as tape:
             tape.watch(joints)
-            total = tf.reduce_sum(priors.collision_loss(joints))
+            total = tf.reduce_sum(energy.collision_loss(joints))
         gradient = tf.convert_to_tensor(tape.gradient(total, joints))
         wanted = finite_differences(
-            lambda at: float(tf.reduce_sum(priors.collision_loss(tf.constant(at)))), self.joints
+            lambda at: float(tf.reduce_sum(energy.collision_loss(tf.constant(at)))), self.joints
         )
         self.assertAllClose(gradient, wanted, atol=1e-7)
-        parted = priors.collision_loss(joints - 0.05 * gradient)
-        self.assertAllLess(parted - priors.collision_loss(joints), 0)
+        parted = energy.collision_loss(joints - 0.05 * gradient)
+        self.assertAllLess(parted - energy.collision_loss(joints), 0)
 
     def test_joints_in_one_place_have_a_finite_gradient(self):
         joints = tf.zeros([1, 3, 3])
         with tf.GradientTape() as tape:
             tape.watch(joints)
-            loss = priors.collision_loss(joints)
+            loss = energy.collision_loss(joints)
         self.assertAllClose(loss, [15.0], atol=1e-4)
         self.assertAllEqual(tf.convert_to_tensor(tape.gradient(loss, joints)), np.zeros([1, 3, 3]))
 
@@ -78,7 +78,7 @@ class RigidityTest(tf.test.TestCase):
         )
 
     def offset(self, transforms):
-        return priors.offset_loss(
+        return energy.offset_loss(
             transforms, self.template.bone_from_template, self.template.parents
         )
 
@@ -127,19 +127,19 @@ class RigidityTest(tf.test.TestCase):
         sampled = skin(tf.cast(self.posed(), tf.float32), self.template.vertices, hard)
         refit = fit_similarity(sampled, self.template.vertices, hard)
         refined = skin(refit, self.template.vertices, hard)
-        self.assertAllClose(priors.arap_loss(refined, sampled), [0, 0], atol=1e-4)  # mm^2
+        self.assertAllClose(energy.arap_loss(refined, sampled), [0, 0], atol=1e-4)  # mm^2
         bent = sampled + tf.random.stateless_normal(sampled.shape, [1, 2])
         refined = skin(
             fit_similarity(bent, self.template.vertices, hard), self.template.vertices, hard
         )
-        self.assertAllInRange(priors.arap_loss(refined, bent), 1.0, 3.0)  # of 3 mm^2 of noise
+        self.assertAllInRange(energy.arap_loss(refined, bent), 1.0, 3.0)  # of 3 mm^2 of noise
 
     def test_arap_worked_by_hand_and_its_gradient_reaches_both(self):
         refined = tf.constant([[[3.0, 0, 0], [0, 4, 5]]], tf.float64)
         sampled = tf.zeros([1, 2, 3], tf.float64)
         with tf.GradientTape() as tape:
             tape.watch([refined, sampled])
-            loss = priors.arap_loss(refined, sampled)
+            loss = energy.arap_loss(refined, sampled)
         self.assertAllClose(loss, [25.0])  # (9 + 41) / 2
         by_refined, by_sampled = tape.gradient(loss, [refined, sampled])
         self.assertAllClose(by_refined, refined)  # 2 (P_r - P_s) / 2

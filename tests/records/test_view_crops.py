@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.geometry.camera import project, unproject_depth_map
-from dgn_tf.geometry.crop import crop_depth
+from dgn_tf.geometry.camera import crop_depth, project, unproject_depth_map
 from dgn_tf.records.view_crops import (
     NONE,
     AugmentConfig,

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
-from dgn_tf.benchmarking.serving_memory import return_free_memory
+from benchmarks.memory import return_free_memory
 
 
 class StatusError(Exception):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.geometry import kinematics, skinning, upright
+from dgn_tf.geometry import kinematics, upright
 from dgn_tf.synthesis.batches import synthesize_batch
 from dgn_tf.synthesis.pose_prior import GivenHands, GivenSettings
 from dgn_tf.synthesis.settings import SynthesisConfig
@@ -35,7 +35,7 @@ def posed(template, hands):
         tf.zeros([*hands.angles.shape, 1]),
     )
     transforms = kinematics.global_from_local(local, template.bone_from_template, template.parents)
-    vertices = skinning.skin(transforms, template.vertices, template.skinning_weights).numpy()
+    vertices = kinematics.skin(transforms, template.vertices, template.skinning_weights).numpy()
     return np.einsum("mij,mvj->mvi", hands.rotation, vertices)
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from dgn_tf.errors import InputError
 from dgn_tf.synthesis.batches import drawn_hand, synthesize_batch
-from dgn_tf.synthesis.hand_layout import hand_arrays
-from dgn_tf.synthesis.hand_measures import hand_length
+from dgn_tf.synthesis.hand_measures import hand_arrays, hand_length
 from dgn_tf.synthesis.sensor import SENSORS, observe
 from dgn_tf.synthesis.settings import SynthesisConfig
 from dgn_tf.template import load_template

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.training import bfloat16
+from dgn_tf.training import schedule
 
 
 def _has_instructions():
@@ -18,7 +18,7 @@ def _has_instructions():
 @pytest.fixture
 def _off_afterwards():
     yield
-    bfloat16._switch(False)
+    schedule._switch(False)
 
 
 def _layer(seed=4):
@@ -44,10 +44,10 @@ def _error(call, given, exact):
 def test_rounded_while_on_and_float32_where_switched_off():
     call, given, exact = _layer()
     assert _error(call, given, exact) < 1e-5
-    bfloat16.switch_on()
+    schedule.switch_on()
     assert 2**-12 < _error(call, given, exact) < 2**-5  # a product of 8 bits of precision
     assert call(given).dtype == tf.float32
-    with bfloat16.switched_off():
+    with schedule.switched_off():
         assert _error(call, given, exact) < 1e-5
     assert _error(call, given, exact) > 2**-12, "on again"
 
@@ -55,14 +55,14 @@ def test_rounded_while_on_and_float32_where_switched_off():
 @pytest.mark.usefixtures("_off_afterwards")
 def test_switched_off_leaves_what_was():
     call, given, exact = _layer()
-    with bfloat16.switched_off():
+    with schedule.switched_off():
         pass
     assert _error(call, given, exact) < 1e-5, "it was off before"
 
 
 @pytest.mark.usefixtures("_off_afterwards")
 def test_an_error_inside_switches_it_on_again():
-    bfloat16.switch_on()
-    with pytest.raises(ValueError, match="inside"), bfloat16.switched_off():
+    schedule.switch_on()
+    with pytest.raises(ValueError, match="inside"), schedule.switched_off():
         raise ValueError("inside")
-    assert tf.config.optimizer.get_experimental_options()[bfloat16._OPTION]
+    assert tf.config.optimizer.get_experimental_options()[schedule._OPTION]

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from dgn_tf.errors import InputError
-from dgn_tf.training.cluster import EXAMPLE, Cluster, read_cluster, wait_for_workers
+from dgn_tf.training.devices import EXAMPLE, Cluster, read_cluster, wait_for_workers
 
 
 def free_ports(count):

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.geometry import kinematics, skinning
+from dgn_tf.geometry import kinematics
 from dgn_tf.hand_fit.legal_hands import LegalHands
 from dgn_tf.synthesis.batches import synthesize_batch
 from dgn_tf.synthesis.pose_prior import GivenHands, GivenSettings
 from dgn_tf.synthesis.settings import SynthesisConfig
 from dgn_tf.template import load_template
-from dgn_tf.training.estimate_pool import EstimatePool
-from dgn_tf.training.estimates import DEPTH, FARTHEST_MM, LAG, WINDOW, EstimateRing
+from dgn_tf.training.estimates import DEPTH, FARTHEST_MM, LAG, WINDOW, EstimatePool, EstimateRing
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def test_a_frame_rendered_from_an_estimate_shows_the_estimate(template, scale):
     order = [int(np.abs(angles[:, 1:] - a[1:]).sum(axis=(1, 2)).argmin()) for a in hands.angles]
     assert sorted(order) == list(range(8))
     frames = synthesize_batch(template, SynthesisConfig(), 0, LAG * 8, 8, 1, hands)
-    vertices = skinning.skin(transforms, template.vertices, template.skinning_weights).numpy()
+    vertices = kinematics.skin(transforms, template.vertices, template.skinning_weights).numpy()
     for got, place in zip(frames["vertices"].astype(np.float64), order, strict=True):
         wanted = vertices[place].astype(np.float64)
         error = np.linalg.norm(rigidly(got, wanted) - wanted, axis=-1)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.training.muon import Muon, orthogonalised
-from dgn_tf.training.schedule import averaging_optimizer
+from dgn_tf.training.schedule import Muon, averaging_optimizer, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (32, 288), (288, 32), (1536, 128)])

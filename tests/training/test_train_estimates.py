@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from dgn_tf.training import estimate_pool, estimates
+from dgn_tf.training import estimates
 from dgn_tf.training.estimates import LAG
 from tests.training.test_train import ROOT, Killed, run, weights
 from tests.view_records import write_view_records
@@ -96,14 +96,14 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
     begin(LAG, tmp_path / "killed", *flags)
 
     taken = {}
-    take = estimate_pool.EstimatePool.take
+    take = estimates.EstimatePool.take
 
     def spied(pool, batch, count):
         found = take(pool, batch, count)
         taken.setdefault(batch, []).append(found)
         return found
 
-    monkeypatch.setattr(estimate_pool.EstimatePool, "take", spied)
+    monkeypatch.setattr(estimates.EstimatePool, "take", spied)
     run(*flags, f"--output_dir={tmp_path / 'killed'}")
     assert min(taken) >= LAG
     run(*flags, f"--output_dir={tmp_path / 'whole'}")

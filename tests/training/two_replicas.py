@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.layers.batch_norm import BatchNorm
-from dgn_tf.training import replicas
-from dgn_tf.training.muon import Muon
+from dgn_tf.layers.hourglass import BatchNorm
+from dgn_tf.training import step as replicas
+from dgn_tf.training.schedule import Muon
 
 
 def two_devices():

@@ -1,8 +1,8 @@
 import numpy as np
 import tensorflow as tf
 
-from dgn_tf.geometry.crop import crop_depth
-from dgn_tf.visualize import panels, shading, tiles
+from dgn_tf.geometry.camera import crop_depth
+from dgn_tf.visualize import panels, tiles
 from tests.tiny_template import tiny_template
 
 CAMERA = (200.0, 200.0, 49.5, 49.5)
@@ -20,14 +20,14 @@ def sphere(centre=(0, 0, 500), radius=60.0, steps=24):
 
 def test_normals_of_a_ball_point_outward():
     vertices, faces = sphere(centre=(0, 0, 0))
-    normals = shading.vertex_normals(vertices, faces)
+    normals = tiles.vertex_normals(vertices, faces)
     inner = np.abs(vertices[:, 2]) < 59  # the poles and the seam have half of their faces
     assert ((normals * vertices / 60).sum(-1)[inner] > 0.95).all()
 
 
 def test_shade_draws_the_near_side_at_its_depth():
     vertices, faces = sphere()
-    rgb, alpha, depth = shading.shade(vertices, faces, CAMERA, 100, 100)
+    rgb, alpha, depth = tiles.shade(vertices, faces, CAMERA, 100, 100)
     assert alpha[50, 50] == 1 and alpha[0, 0] == 0
     np.testing.assert_allclose(depth[49, 49], 440, atol=2)
     covered = alpha.sum() / (np.pi * (200 * 60 / 500) ** 2)  # against the disc, a little larger
@@ -37,7 +37,7 @@ def test_shade_draws_the_near_side_at_its_depth():
 
 def test_shade_leaves_out_faces_seen_from_behind():
     vertices, faces = sphere()
-    _, alpha, depth = shading.shade(vertices, faces[:, ::-1], CAMERA, 100, 100)
+    _, alpha, depth = tiles.shade(vertices, faces[:, ::-1], CAMERA, 100, 100)
     np.testing.assert_allclose(depth[49, 49], 560, atol=2)  # the far side's inside
 
 

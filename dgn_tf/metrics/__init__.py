@@ -1,1 +1,0 @@
-"""Figures of merit as functions of numpy arrays: no network, no files but the field's text form."""
