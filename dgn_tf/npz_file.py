@@ -64,7 +64,7 @@ def read_arrays(
                 limit -= member.file_size  # what zipfile reads at most, whatever is there
                 if limit < 0:
                     raise ValueError(f"'{name}' takes {member.file_size} bytes, too many")
-                arrays[name] = _array(archive.read(member))
+                arrays[name] = array_of(archive.read(member))
     except (OSError, ValueError):
         raise
     except Exception as error:  # zipfile and the decompressors raise a dozen kinds
@@ -72,8 +72,12 @@ def read_arrays(
     return arrays
 
 
-def _array(content: bytes) -> np.ndarray:
-    """An array of the bytes of a .npy file, which are as many as its header says."""
+def array_of(content: bytes) -> np.ndarray:
+    """An array of the bytes of a .npy file, which are as many as its header says; nothing runs.
+
+    Raises:
+        ValueError: no .npy file, damaged, or of Python objects.
+    """
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):

@@ -40,6 +40,7 @@ def main(_):
 
     predict = predictor.HandMeshPredictor(_SAVED_MODEL.value)
     hand = frame_command.hand_of(predict, frames)
+    frame_command.check_side(predict, frames, hand)
     if _USER_TEMPLATE.value:
         from dgn_tf.hand_fit.user_hand import UserMeshes
         from dgn_tf.model_folder import load_template_of

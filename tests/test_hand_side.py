@@ -54,9 +54,8 @@ class Evidence:
 
 
 def hand_of(evidence, files):
-    frames = types.SimpleNamespace(
-        files=files, intrinsics=None, centre=None, read=lambda file: file
-    )
+    frame = types.SimpleNamespace(depth=None, intrinsics=None)
+    frames = types.SimpleNamespace(files=files, centre=None, read=lambda file: frame)
     predict = Evidence(evidence)
     flags.FLAGS.mark_as_parsed()
     with flagsaver.flagsaver(hand="auto"):
