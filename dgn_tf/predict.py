@@ -10,8 +10,6 @@ frame's depth from the model's estimate.
 The results appear together once all frames are done, or, after an error, not at all.
 """
 
-import os
-
 from absl import flags
 
 from dgn_tf import errors, frame_command
@@ -54,6 +52,5 @@ def main(_):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     assume_frozen_weights()
     errors.run(main)
