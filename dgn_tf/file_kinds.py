@@ -69,6 +69,19 @@ def kind_of(content: bytes) -> str:
     return "text" if start and _is_text(start) else ""
 
 
+def named_kind(path) -> str:
+    """Such as "it is a web page (HTML)": of a file that a reader has given up; "" where unknown.
+
+    Plain text is not named: the reader's own words say more.
+    """
+    try:
+        with open(path, "rb") as stream:
+            kind = kind_of(stream.read(_LOOKED_AT))
+    except OSError:
+        return ""
+    return f"it is {kind}" if kind not in ("", "text") else ""
+
+
 def ros_png(content: bytes) -> int | None:
     """Where the PNG of a ROS `compressedDepth` message begins: after a header, not at 0."""
     at = content.find(_PNG, 1, _LOOKED_AT)
