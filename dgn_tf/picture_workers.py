@@ -24,7 +24,8 @@ class PictureWorkers:
 
     Args:
         count: pictures that will be asked for; up to `_INLINE` are drawn at once, here.
-        workers: processes; None: one less than there are processors, at least one.
+        workers: processes; None: as many as there are processors, of which the prediction wants
+            little while pictures are drawn.
 
     Raises:
         OSError: in `draw` or at the end, a picture can't be written.
@@ -32,7 +33,7 @@ class PictureWorkers:
 
     def __init__(self, count: int, workers: int | None = None):
         if workers is None:
-            workers = min(max(len(os.sched_getaffinity(0)) - 1, 1), _MOST_WORKERS)
+            workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
         self._count = workers if count > _INLINE else 0
         self._workers: list = []
         self._pipes: list[Connection] = []

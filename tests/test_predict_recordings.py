@@ -266,3 +266,42 @@ def test_a_mirrored_recording_is_warned_of(tmp_path, capsys, monkeypatch):
     assert "--hand=right, but the frames look like a left hand" in capsys.readouterr().out
     run(tmp_path / "out", f"--depth={tmp_path}/a.png", UNIT, K, "--hand=left")
     assert "but the frames" not in capsys.readouterr().out
+
+
+KILLED = """
+import os, signal, sys
+from dgn_tf.picture_workers import PictureWorkers
+
+if __name__ == "__main__":
+    with PictureWorkers(9, workers=2) as pictures:
+        print(*[worker.pid for worker in pictures._workers], flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_processes_that_draw_end_with_a_killed_program(tmp_path, checkout):
+    import os
+    import subprocess
+    import sys
+    import time
+
+    (tmp_path / "killed.py").write_text(KILLED)
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "killed.py")], stdout=subprocess.PIPE, env=environment
+    )
+    assert done.returncode == -9
+    workers = [pathlib.Path("/proc", pid.decode()) for pid in done.stdout.split()]
+    end = time.monotonic() + 60
+    while any(is_running(worker) for worker in workers):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert len(workers) == 2
+
+
+def is_running(process: pathlib.Path) -> bool:
+    """Whether a process is there and not only waits to be buried by a parent that doesn't."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
