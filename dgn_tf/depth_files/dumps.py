@@ -1,4 +1,4 @@
-"""Depth in dumps: ROS `compressedDepth` messages and the MSRA hand data set's `.bin`."""
+"""Depth in dumps: ROS messages, raw and `compressedDepth`, and the MSRA hand data set's `.bin`."""
 
 import math
 import struct
@@ -10,6 +10,8 @@ from dgn_tf.depth_files.stored import METRES, MM, Stored, check_pixels
 from dgn_tf.errors import InputError
 from dgn_tf.file_kinds import ros_png
 
+_ROS_PIXELS = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
+_ROS_HEADER = 1024  # bytes in which a message's names stand
 _MSRA = struct.Struct("<6i")  # width, height of the frame; left, top, right, bottom of its window
 
 
@@ -51,6 +53,50 @@ def _png_end(content: bytes, start: int) -> int:
 def _is_inverse(a: float, b: float) -> bool:
     """Whether these are parameters of inverse depth: a > 0, and value - b > 0 for all of 1..."""
     return math.isfinite(a) and math.isfinite(b) and 1e-3 < a < 1e9 and b < 1
+
+
+def is_ros_image(content: bytes) -> bool:
+    """Whether the bytes are a `sensor_msgs/Image` as ROS 1 or 2 stores it: the sizes agree."""
+    return _ros_image(content) is not None
+
+
+def read_ros_image(file, content: bytes) -> Stored:
+    """A frame in a `sensor_msgs/Image`: 16UC1 and mono16 are mm, 32FC1 is metres (REP 118)."""
+    found = _ros_image(content)
+    if found is None:
+        raise InputError(f"{file} is a ROS image message whose sizes don't agree; dump it again.")
+    encoding, dtype, height, width, step, start = found
+    check_pixels(file, height, width)
+    rows = np.frombuffer(content, np.uint8, height * step, start).reshape(height, step)
+    values = rows[:, : width * dtype.itemsize].copy().view(dtype)
+    metres = dtype.kind == "f"
+    kind = f"a ROS image message, {encoding}, in {'metres' if metres else 'mm'}"
+    return Stored(values, kind, METRES if metres else MM)
+
+
+def _ros_image(content: bytes):
+    """Encoding, type of a pixel, height, width, bytes of a row, and where the first one begins."""
+    for encoding, code in _ROS_PIXELS.items():
+        at = content.find(encoding.encode(), 16, _ROS_HEADER)
+        if at < 0:
+            continue
+        height, width, length = struct.unpack_from("<3I", content, at - 12)
+        end = at + len(encoding)
+        if length == len(encoding) + 1:  # ROS 2 counts the zero behind it, and aligns by four
+            end += 1
+            after = -(-(end + 1) // 4) * 4
+        elif length == len(encoding):
+            after = end + 1
+        else:
+            continue
+        if len(content) < after + 8:
+            continue
+        dtype = np.dtype((">" if content[end] else "<") + code)
+        step, size = struct.unpack_from("<2I", content, after)
+        whole = size == step * height and after + 8 + size <= len(content)
+        if whole and step >= width * dtype.itemsize:
+            return encoding, dtype, height, width, step, after + 8
+    return None
 
 
 def is_msra(content: bytes) -> bool:

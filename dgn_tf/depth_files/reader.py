@@ -13,8 +13,8 @@ from dgn_tf.errors import InputError
 from dgn_tf.file_kinds import kind_of, ros_png
 
 _WANTED = (
-    "a 16-bit PNG or TIFF, an .npy or .npz array, an .exr, a ROS compressedDepth message or an "
-    "MSRA .bin"
+    "a 16-bit PNG or TIFF, an .npy or .npz array, an .exr, a ROS image or compressedDepth message "
+    "or an MSRA .bin"
 )
 # Beginning -> its reader.
 _READERS: tuple[tuple[bytes, Callable[[object, bytes], Stored]], ...] = (
@@ -88,6 +88,8 @@ def _reader_of(file, content: bytes):
             return reader
     if ros_png(content) is not None:
         return dumps.read_compressed_depth
+    if dumps.is_ros_image(content):
+        return dumps.read_ros_image
     if dumps.is_msra(content):
         return dumps.read_msra
     if b"compressedDepth rvl" in content[:4096]:

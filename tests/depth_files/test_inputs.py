@@ -65,6 +65,22 @@ def message(mm, encoding: str, whole: bool, a=10100.0, b=-1009.0) -> bytes:
     return start + struct.pack("<I", len(text)) + text + struct.pack("<I", len(data)) + data
 
 
+def ros_image(values, encoding: str, ros: int, padding=0, big=False) -> bytes:
+    """A `sensor_msgs/Image` as ROS 1 or ROS 2 stores it."""
+    rows = np.pad(values.view(np.uint8).reshape(HEIGHT, -1), [(0, 0), (0, padding)])
+    end = b"\0" * (ros - 1)
+
+    def text(word):
+        return struct.pack("<I", len(word) + len(end)) + word.encode() + end
+
+    message = bytes([0, 1, 0, 0]) if ros == 2 else struct.pack("<I", 7)  # encapsulation; seq
+    message += struct.pack("<2I", 1, 2) + text("camera")
+    message += bytes(-len(message) % 4 if ros == 2 else 0)
+    message += struct.pack("<2I", HEIGHT, WIDTH) + text(encoding) + bytes([big])
+    message += bytes(-len(message) % 4 if ros == 2 else 0)
+    return message + struct.pack("<2I", rows.shape[1], rows.size) + rows.tobytes()
+
+
 def msra(mm) -> bytes:
     top, bottom, left, right = 3, 20, 5, 30
     window = mm[top:bottom, left:right].astype("<f4")
@@ -111,6 +127,24 @@ READ = {
     "16UC1.msg": (lambda t: message(MM, "16UC1", True), None, "16UC1, in mm", 0),
     "32FC1.compressedDepth": (lambda t: message(MM, "32FC1", False), None, "32FC1, in metres", 0.1),
     "32FC1.msg": (lambda t: message(MM, "32FC1", True), None, "32FC1, in metres", 0.1),
+    "ros1_image.msg": (
+        lambda t: ros_image(MM.astype("<u2"), "16UC1", 1, padding=6),
+        None,
+        "a ROS image message, 16UC1, in mm",
+        0,
+    ),
+    "ros1_big.msg": (
+        lambda t: ros_image(MM.astype(">u2"), "mono16", 1, big=True),
+        None,
+        "mono16, in mm",
+        0,
+    ),
+    "ros2_image.msg": (
+        lambda t: ros_image(WITH_NAN.astype("<f4"), "32FC1", 2),
+        None,
+        "a ROS image message, 32FC1, in metres",
+        1e-3,
+    ),
     "000000_depth.bin": (lambda t: msra(MM), None, "MSRA data set, in mm", 0),
 }
 
@@ -188,6 +222,7 @@ REFUSED = {
     "echo.txt": (b"header:\n  seq: 1\nencoding: 16UC1\n", 1.0, "printed as text.*its data"),
     "rvl.bin": (b"16UC1; compressedDepth rvl" + bytes(99), 1.0, "RVL compression.*publish it as"),
     "bad.msg": (message(MM, "32FC1", True, a=10100.0, b=9.0), None, "parameters.*are damaged"),
+    "image_cut.msg": (ros_image(MM.astype("<u2"), "16UC1", 2)[:-5], None, "no kind that is known"),
     "eight.msg": (bytes(12) + image(RGB[..., 0], "PNG"), None, "whose image is 8-bit grey"),
     "hand.pkl": (b"\x80\x04\x95" + bytes(30), 1.0, "a Python pickle"),
     "labels.mat": (b"MATLAB 5.0 MAT-file" + bytes(99), 1.0, "MATLAB file.*16-bit PNG"),
@@ -233,7 +268,9 @@ def test_a_cropped_or_coloured_exr_is_refused(tmp_path):
         read_frame(file)
 
 
-@pytest.mark.parametrize("name", ["metres.npy", "depth.npz", "packed.tiff", "32FC1.msg", "z.exr"])
+@pytest.mark.parametrize(
+    "name", ["metres.npy", "depth.npz", "packed.tiff", "32FC1.msg", "z.exr", "ros1_image.msg"]
+)
 def test_damage_is_refused_by_name_or_is_another_frame(name, tmp_path):
     """Bytes changed by chance: one line, or numbers, never anything else."""
     make, unit, *_ = READ[name]
