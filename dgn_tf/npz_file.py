@@ -83,7 +83,10 @@ def array_of(content: bytes) -> np.ndarray:
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"an array of .npy format {version}")
     header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-    shape, fortran, dtype = header(stream)
+    try:
+        shape, fortran, dtype = header(stream)
+    except Exception as error:  # Python's own parser raises a dozen kinds
+        raise ValueError(f"its header is damaged: {error}") from None
     if dtype.hasobject:
         raise ValueError("an array of Python objects")
     size = math.prod(shape) * dtype.itemsize

@@ -254,3 +254,21 @@ def test_another_size_of_the_same_proportions_is_scaled_about_the_pixels_middles
     assert "scaled from 640 x 480" in half.source
     with pytest.raises(InputError, match="f.png has 640 x 400 pixels, but x.json is of 640 x 480"):
         camera.of_size(640, 400, "f.png")
+
+
+@pytest.mark.parametrize("name", READ)
+def test_damage_is_refused_by_name_or_is_another_camera(name, tmp_path):
+    needs_yaml(name)
+    whole, rng = READ[name][0].encode(), np.random.default_rng(7)
+    file = tmp_path / name
+    for round_ in range(20):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), rng.integers(1, 4)):
+            damaged[place] = rng.integers(256) if round_ % 2 else rng.integers(32, 127)
+        file.write_bytes(bytes(damaged))
+        try:
+            camera = read_camera(str(file))
+        except InputError as error:
+            assert name in str(error) and "\n" not in str(error)
+        else:
+            assert np.isfinite(camera.intrinsics).all() and min(camera.intrinsics[:2]) > 0
