@@ -9,8 +9,9 @@ from absl import flags
 from dgn_tf.cameras.known import SENSORS
 from dgn_tf.errors import InputError
 from dgn_tf.frame_files import find_frames, parse_numbers
+from dgn_tf.frame_report import Seen, picture_title
 from dgn_tf.frame_results import staged
-from dgn_tf.frame_table import FOUND, LOW, NO_HAND, UNREADABLE, FrameTable
+from dgn_tf.frame_table import NO_HAND, UNREADABLE, FrameTable
 from dgn_tf.output_files import Paths, refuse_inputs
 
 if TYPE_CHECKING:
@@ -97,7 +98,6 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 
 
-LOW_CONFIDENCE = 0.5  # mean over the vertices; below it a mesh is not to be trusted
 _SIDE_FRAMES = 64  # of a recording, that --hand=auto asks
 _SURE = 0.95
 _CHECKED_FRAMES, _CERTAIN = 8, 0.99  # of a recording, that are asked whether --hand is right
@@ -156,13 +156,22 @@ def frames_of_flags(**read: str) -> Frames:
         predictor.check_centre(centre)
     frames = Frames(files, source, centre, table, pictures)
     if not _SKIP_BAD.value:
-        for file in files:
-            try:
-                frames.read(file)
-            except InputError as error:
-                hint = " --skip_bad_frames leaves it out." if len(files) > 1 else ""
-                raise InputError(f"{error}{hint}") from None
+        for place, file in enumerate(files):
+            if (wrong := _unreadable(frames, file)) is None:
+                continue
+            # Where its neighbour is bad too, the flags are to blame.
+            alone = len(files) > 1 and _unreadable(frames, files[place - 1]) is None
+            raise InputError(wrong + (" --skip_bad_frames leaves it out." if alone else ""))
     return frames
+
+
+def _unreadable(frames: Frames, file) -> str | None:
+    """Why a frame can't be read; None where it can."""
+    try:
+        frames.read(file)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _source() -> "FrameSource":
@@ -275,30 +284,30 @@ def predict_frames(predict, frames: Frames, title: str, hand: str) -> None:
     from dgn_tf.frame_results import mesh_files
     from dgn_tf.picture_workers import PictureWorkers
 
-    output, seen = pathlib.Path(_OUTPUT_DIR.value), _Seen(frames.table)
-    with staged(output) as stage, PictureWorkers(len(frames.pictures)) as pictures:
-        for file in tqdm.tqdm(frames.files, desc=title, unit="frame", disable=None):
-            found = _predicted(predict, frames, file, hand, seen)
-            if found is None:
-                continue
-            frame, mesh = found
-            warnings = seen.add(file, frame, mesh)
-            if warnings is None:
-                continue
-            results = mesh_files(mesh, file.stem, _FORMAT.value, warnings)
-            for ending, content in results.items():
-                (stage / f"{file.stem}.{ending}").write_bytes(content)
-            if file in frames.pictures:
-                line = picture_title(file.stem, mesh)
-                place = stage / f"{file.stem}.png"
-                pictures.draw(place, mesh, frame.depth, frame.intrinsics, line)
+    output, seen = pathlib.Path(_OUTPUT_DIR.value), Seen(frames.table, _MIN_CONFIDENCE.value)
+    with staged(output) as stage:
+        with PictureWorkers(len(frames.pictures)) as pictures:
+            for file in tqdm.tqdm(frames.files, desc=title, unit="frame", disable=None):
+                found = _predicted(predict, frames, file, hand, seen)
+                if found is None:
+                    continue
+                frame, mesh = found
+                warnings = seen.add(file, frame, mesh)
+                if warnings is None:
+                    continue
+                results = mesh_files(mesh, file.stem, _FORMAT.value, warnings)
+                for ending, content in results.items():
+                    (stage / f"{file.stem}.{ending}").write_bytes(content)
+                if file in frames.pictures:
+                    place, line = stage / f"{file.stem}.png", picture_title(file.stem, mesh)
+                    pictures.draw(place, mesh, frame.depth, frame.intrinsics, line)
         seen.check()
         if frames.table is not None:
             frames.table.write()
     seen.summarise(output, _FORMAT.value, bool(frames.pictures))
 
 
-def _predicted(predict, frames: Frames, file, hand: str, seen: "_Seen"):
+def _predicted(predict, frames: Frames, file, hand: str, seen: Seen):
     """A frame and its mesh; None where it is left out."""
     from dgn_tf.predictor import NoHandError
 
@@ -314,115 +323,6 @@ def _predicted(predict, frames: Frames, file, hand: str, seen: "_Seen"):
         if not _SKIP_WITHOUT_HAND.value:
             raise InputError(f"{error} --skip_without_hand leaves it out.") from None
         return seen.leave_out(file, NO_HAND, "no hand found", frame)
-
-
-class _Seen:
-    """What is said of a recording: a line a frame, a summary, a row of the table."""
-
-    def __init__(self, table: FrameTable | None):
-        self._table = table
-        self._left_out: list[tuple[pathlib.Path, str, str]] = []
-        self._found, self._unsure = 0, 0
-        self._said: set[str] = set()
-
-    def add(self, file, frame, mesh) -> tuple[str, ...] | None:
-        """Says the frame's line; its warnings, or None where --min_confidence leaves it out."""
-        from dgn_tf import plausibility
-
-        self._say_once(frame)
-        own = (*frame.warnings, *plausibility.mesh_warnings(mesh))
-        warnings = (*frame.camera_warnings, *own)
-        confidence = float(mesh.confidence.mean())
-        low = confidence < _MIN_CONFIDENCE.value
-        self._row(file, LOW if low else FOUND, mesh, warnings)
-        _say(frame_line(file, mesh, own))
-        if low:
-            self._left_out.append((file, LOW, f"confidence {confidence:.2f}"))
-            return None
-        self._found += 1
-        self._unsure += confidence < LOW_CONFIDENCE
-        return warnings
-
-    def leave_out(self, file, status: str, why: str, frame=None) -> None:
-        """Notes a frame that has no mesh."""
-        self._left_out.append((file, status, why))
-        self._row(file, status, None, frame.warnings if frame else (why,))
-
-    def check(self) -> None:
-        """Refuses a recording of which nothing is left."""
-        if self._found:
-            return
-        kinds = {status for _, status, _ in self._left_out}
-        count = len(self._left_out)
-        if kinds == {UNREADABLE}:
-            raise InputError(f"none of the {count} frames can be read; {self._left_out[0][2]}")
-        if LOW in kinds:
-            raise InputError(
-                f"no hand of --min_confidence={_MIN_CONFIDENCE.value:g} was found in any of the "
-                f"{count} frames; lower it, or check --depth_unit and --intrinsics."
-            )
-        raise InputError(
-            f"no hand was found in any of the {count} frames; check "
-            "--depth_unit and --intrinsics, or give --center_mm."
-        )
-
-    def summarise(self, output, format: str, pictures: bool) -> None:
-        """Prints the last lines: found, low confidence, skipped."""
-        kinds = f".{format}, .json and .png" if pictures else f".{format} and .json"
-        count = self._found + len(self._left_out)
-        print(
-            f"{output}: {self._found} frames, each {kinds}; of {count}: {self._found} found, "
-            f"{self._unsure} of them of low confidence, {len(self._left_out)} skipped"
-        )
-        if self._unsure:
-            print(
-                f"  low confidence (below {LOW_CONFIDENCE:g}) in {self._unsure} of {self._found}: "
-                "look at their pictures before you use them"
-            )
-        for file, _, why in self._left_out:
-            print(f"  left out, {why}: {file}")
-
-    def _say_once(self, frame) -> None:
-        """What files and camera are, and what hardly can be of the camera, when it is new."""
-        usual = frame.kind == "a 16-bit PNG" and frame.camera == "--intrinsics"
-        if not usual:
-            self._say_new(f"each file is {frame.kind}; camera: {frame.camera}")
-        for warning in frame.camera_warnings:
-            self._say_new(f"WARNING: {warning}")
-
-    def _say_new(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            _say(line)
-
-    def _row(self, file, status, mesh, warnings) -> None:
-        if self._table is not None:
-            self._table.add(file, status, mesh, warnings)
-
-
-def _say(line: str) -> None:
-    """Prints, above a progress bar where there is one."""
-    import tqdm
-
-    tqdm.tqdm.write(line)
-
-
-def frame_line(file, mesh, warnings=()) -> str:
-    """What is said of one predicted frame."""
-    confidence = float(mesh.confidence.mean())
-    line = f"{file}: {mesh.hand} hand at {mesh.centre[2]:.0f} mm, confidence {confidence:.2f}"
-    if mesh.confidence_is.startswith("uncalibrated"):
-        line += " (uncalibrated)"
-    line += ", LOW" if confidence < LOW_CONFIDENCE else ""
-    return "; WARNING: ".join([line, *warnings])
-
-
-def picture_title(name: str, mesh) -> str:
-    """The line above a picture."""
-    confidence = f"mean confidence {mesh.confidence.mean():.2f}"
-    if mesh.confidence_is.startswith("uncalibrated"):
-        confidence += " (uncalibrated)"
-    return f"{name}   {mesh.hand} hand, {confidence}"
 
 
 def depth_unit() -> float:

@@ -81,6 +81,9 @@ def test_folders_patterns_and_names_with_brackets_are_found(recording, monkeypat
 def test_bad_frames_end_a_recording_or_are_left_out_and_named(recording, tmp_path, capsys):
     with pytest.raises(InputError, match="frame_3.*no pixel with depth.* --skip_bad_frames leaves"):
         run(tmp_path / "out", f"--depth={recording}", K, UNIT)
+    with pytest.raises(InputError, match="--depth_unit is missing") as error:
+        run(tmp_path / "out", f"--depth={recording}", K)
+    assert "--skip_bad_frames" not in str(error.value)  # it would leave all of them out
     assert not (tmp_path / "out").exists()
     table = tmp_path / "out.csv"
     run(
