@@ -19,6 +19,7 @@ from absl import flags
 
 from data_prep.multi_view import centres, mirrored, record_set, steps
 from data_prep.multi_view.calibration import read_calibration
+from data_prep.multi_view.rig_check import check_rig
 from data_prep.nyu import frames, labels
 from data_prep.nyu import rig as rigs
 from dgn_tf import errors
@@ -55,8 +56,9 @@ _LOCALISER = flags.DEFINE_string(
 _LABELS = flags.DEFINE_enum(
     "labels",
     "auto",
-    ("auto", "none"),
-    "auto keeps the key points of joint_data.mat where it is; none keeps no key points.",
+    ("auto", "extrinsics", "none"),
+    "auto keeps the key points of joint_data.mat where it is; extrinsics finds from them how the "
+    "cameras see each other, and keeps none; none doesn't open the file.",
 )
 _CALIBRATION = flags.DEFINE_string(
     "calibration", "", "JSON file of the rig; empty to find the rig from the labels."
@@ -83,6 +85,11 @@ _SKIP_BAD_FRAMES = flags.DEFINE_boolean(
     "Leave out unreadable and missing frames, frames without label and key points that are NaN: "
     "counted, and listed in description.json. Otherwise the first is an error.",
 )
+_CHECK_RIG = flags.DEFINE_boolean(
+    "check_rig",
+    True,
+    "Refuse a --calibration by which the cameras' hands lie too far apart for one hand.",
+)
 
 
 def convert_split(
@@ -92,7 +99,7 @@ def convert_split(
     cameras: tuple[int, ...] = (1, 2, 3),
     center: str = "joint",
     center_file: str = "",
-    keep_labels: bool = True,
+    use_labels: str = "auto",
     calibration: str = "",
     cube_mm: float = 300.0,
     workers: int = 0,
@@ -101,6 +108,7 @@ def convert_split(
     progress: bool = True,
     localiser: str = "",
     hand: str = "right",
+    must_fit: bool = True,
 ) -> dict:
     """Converts one split into `output_dir`/`split`; the flags of this module, one by one.
 
@@ -112,7 +120,7 @@ def convert_split(
     """
     folder = pathlib.Path(nyu_dir) / split
     listed = frames.list_frames(folder, cameras)
-    found = _read_labels(folder, cameras, center, keep_labels)
+    found = _read_labels(folder, cameras, center, use_labels)
     if found and not calibration:
         labels.check_same_frames(found)
     listing = frames.match_labels(folder, listed, found and found.xyz.shape[1], labels.LABEL_FILE)
@@ -127,11 +135,13 @@ def convert_split(
     centre, centre_hashes = _find_centres(
         center, center_file, localiser, split, cameras, found, int(listing.indices[-1])
     )
-    kept = found.xyz[places] if found and keep_labels else None
+    kept = found.xyz[places] if found and use_labels == "auto" else None
     source = frames.NyuFrames(folder, cameras, listing, rig.frame_size)
     made = steps.Steps(source, cameras, rig, centre, kept, cube_mm, skip_bad_frames)
     if hand == "left":
         made = mirrored.mirrored_steps(made)
+    if calibration and must_fit:
+        check_rig(made, calibration)
     plan = record_set.make_plan(
         split,
         made,
@@ -152,9 +162,16 @@ def convert_split(
     )
 
 
-def _read_labels(folder, cameras, center, keep_labels):
-    """Labels where there are any; an error where they are needed."""
+def _read_labels(folder, cameras, center, use_labels):
+    """Labels where there are any and they may be read; an error where they are needed."""
     path = folder / labels.LABEL_FILE
+    if use_labels == "none":
+        if center == "joint":
+            raise InputError(
+                "--labels=none doesn't open them, and --center=joint crops at their palm centres; "
+                "use --center=localiser, or --labels=extrinsics."
+            )
+        return None
     if path.exists():
         return labels.read_labels(path, cameras)
     if center == "joint":
@@ -162,7 +179,7 @@ def _read_labels(folder, cameras, center, keep_labels):
             f"{path}: no such file, and --center=joint crops at its palm centres; copy it there, "
             "or use --center=localiser."
         )
-    if keep_labels:
+    if use_labels == "auto":
         print(f"{path}: no such file; the records hold no key points, as with --labels=none.")
     return None
 
@@ -248,7 +265,7 @@ def main(_):
             cameras,
             _CENTER.value,
             _CENTER_FILE.value,
-            _LABELS.value == "auto",
+            _LABELS.value,
             _CALIBRATION.value,
             _CUBE_MM.value,
             _WORKERS.value,
@@ -256,6 +273,7 @@ def main(_):
             _SKIP_BAD_FRAMES.value,
             localiser=_LOCALISER.value,
             hand=_HAND.value,
+            must_fit=_CHECK_RIG.value,
         )
         folder = os.path.join(_OUTPUT_DIR.value, split)
         _report(description, folder, time.monotonic() - begin)

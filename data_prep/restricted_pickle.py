@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.file_kinds import named_kind
 
 _LARGEST_SIDE = 20_000  # Of a sparse matrix.
 _NUMBERS_AND_TEXT = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[SU][0-9]{1,9})")
@@ -209,5 +210,11 @@ def load(path, stand_ins=()):
     except Exception as error:  # A broken pickle can raise anything.
         raise InputError(
             f"{path}: refused, not a pickle of numpy arrays and plain containers "
-            f"({error}); use the original file."
+            f"({_why(path, error)}); use the original file."
         ) from None
+
+
+def _why(path, error) -> str:
+    """What the file is, where it is no pickle at all."""
+    kind = named_kind(path)
+    return kind if kind and "pickle" not in kind else str(error)

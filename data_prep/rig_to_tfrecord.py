@@ -19,13 +19,13 @@ from absl import flags
 from data_prep import rig_frames
 from data_prep.multi_view import centres, mirrored, record_set, steps
 from data_prep.multi_view.calibration import read_calibration
+from data_prep.multi_view.rig_check import FAR_APART_MM, check_rig
 from dgn_tf import errors
 from dgn_tf.depth_io import check_encoding
 from dgn_tf.errors import InputError
 from dgn_tf.template import HANDS
 
 # Centres of mass lie on the surface that a camera sees: a hand's thickness apart, not a hand apart.
-_FAR_APART_MM = 100.0
 
 _FRAMES = flags.DEFINE_list(
     "frames",
@@ -100,6 +100,11 @@ _SKIP_BAD_FRAMES = flags.DEFINE_boolean(
     "Leave out unreadable frames and those that one camera lacks: counted, and listed in "
     "description.json. Otherwise the first is an error.",
 )
+_CHECK_RIG = flags.DEFINE_boolean(
+    "check_rig",
+    True,
+    "Refuse a calibration by which the cameras' hands lie too far apart for one hand.",
+)
 
 
 def convert_rig(
@@ -118,6 +123,7 @@ def convert_rig(
     progress: bool = True,
     localiser: str = "",
     hand: str = "right",
+    must_fit: bool = True,
 ) -> dict:
     """Converts a rig's frames into `output_dir`/`split`; the flags of this module, one by one.
 
@@ -141,6 +147,8 @@ def convert_rig(
     made = steps.Steps(source, cameras, rig, centre, None, cube_mm, skip_bad_frames)
     if hand == "left":
         made = mirrored.mirrored_steps(made)
+    if must_fit:
+        check_rig(made, calibration)
     words = record_set.centre_in_words(center, center_file, centre)
     plan = {
         **record_set.make_plan(split, made, words, steps_per_shard, centre_sha256=hashes),
@@ -184,7 +192,7 @@ def report(description: dict, folder: str | os.PathLike, seconds: float) -> None
             f"    camera {camera}: its centres lie {apart['median']:g} mm from camera 1's in the "
             f"rig frame (median of {apart['steps']} steps; 95 %: {apart['p95']:g})"
         )
-        if apart["median"] > _FAR_APART_MM:
+        if apart["median"] > FAR_APART_MM:
             print(
                 "      too far for one hand: is camera_from_camera1 inverted, in metres or in "
                 "another order than --frames, or do the frames not belong together?"
@@ -217,6 +225,7 @@ def main(_):
         _SKIP_BAD_FRAMES.value,
         localiser=_LOCALISER.value,
         hand=_HAND.value,
+        must_fit=_CHECK_RIG.value,
     )
     folder = os.path.join(_OUTPUT_DIR.value, _SPLIT.value)
     report(description, folder, time.monotonic() - begin)

@@ -2,9 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from dgn_tf.quiet import quiet_programs
+
 if TYPE_CHECKING:
     from dgn_tf.predictor import HandMesh, HandMeshPredictor
     from dgn_tf.serving.client import HandMeshClient
+
+quiet_programs()
 
 __all__ = ["HandMesh", "HandMeshClient", "HandMeshPredictor"]
 

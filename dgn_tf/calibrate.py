@@ -14,7 +14,6 @@ hand open and half open, from several sides, nothing before it. The template tha
 from the model's by the user's shape alone; what it was made of stands in its `source`.
 """
 
-import os
 import pathlib
 
 from absl import flags
@@ -184,5 +183,4 @@ def _of_records():
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

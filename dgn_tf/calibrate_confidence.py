@@ -11,7 +11,6 @@ good as synthesis is like them.
 
 import dataclasses
 import math
-import os
 import pathlib
 
 from absl import flags
@@ -96,5 +95,4 @@ def _known(figures):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

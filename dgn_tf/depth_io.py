@@ -5,7 +5,6 @@ Hand Pose data set, depth = G * 256 + B mm and red 0, where 0 and all from 2001 
 """
 
 import io
-import pathlib
 
 import numpy as np
 
@@ -47,13 +46,14 @@ def read_depth(file, encoding: str = "u16", depth_unit: float | None = None) -> 
     return depth
 
 
-def read_u16(file, wanted_by: str, nyu_by: str) -> np.ndarray:
+def read_u16(file, wanted_by: str, nyu_by: str, content: bytes | None = None) -> np.ndarray:
     """Reads a 16-bit grey image.
 
     Args:
         file: path of a PNG.
         wanted_by: what a message about another kind of image blames.
         nyu_by: what it says reads NYU's frames.
+        content: of the file, where it has been read.
 
     Returns:
         [H, W] uint16 in units of the camera, 0 = missing; all of it may be.
@@ -61,7 +61,7 @@ def read_u16(file, wanted_by: str, nyu_by: str) -> np.ndarray:
     Raises:
         InputError: an unreadable, damaged or too large file, or one that is not 16-bit grey.
     """
-    header, pixels = _read_pixels(file)
+    header, pixels = decode_png(file, read_bytes(file) if content is None else content)
     if (header.bits, header.colour) != (16, png_file.GREY):
         raise InputError(
             f"{file} is {header.kind()}, {wanted_by} wants 16-bit grey; 8 bits and colours have "
@@ -84,7 +84,7 @@ def read_nyu(file, wanted_by: str = "NYU's layout") -> np.ndarray:
         InputError: an unreadable, damaged or too large file, or one that is not 8-bit RGB or
             whose red channel is not 0: a picture.
     """
-    header, pixels = _read_pixels(file)
+    header, pixels = decode_png(file, read_bytes(file))
     if (header.bits, header.colour) != (8, png_file.RGB):
         raise InputError(
             f"{file} is {header.kind()}, {wanted_by} wants 8-bit RGB, depth = G * 256 + B mm; "
@@ -122,13 +122,11 @@ def check_encoding(encoding: str, depth_unit: float | None):
         )
 
 
-def _read_pixels(file):
-    """The PNG's header and its pixels, [H, W] or [H, W, C]."""
+def decode_png(file, content: bytes):
+    """A PNG's header and its pixels, [H, W] or [H, W, C]; InputError that names `file`."""
     from PIL import Image
 
-    file = pathlib.Path(file)
     try:
-        content = _read_bytes(file)
         header = png_file.read_header(content)
         if header.width * header.height > MAX_PIXELS:
             raise InputError(
@@ -144,7 +142,8 @@ def _read_pixels(file):
         raise InputError(f"{file} is damaged: {error}; copy or record the frame again.") from None
 
 
-def _read_bytes(file) -> bytes:
+def read_bytes(file) -> bytes:
+    """A depth file whole; InputError where it can't be read, is empty or larger than any is."""
     try:
         with open(file, "rb") as stream:
             content = stream.read(_MAX_BYTES + 1)

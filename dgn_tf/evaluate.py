@@ -313,6 +313,15 @@ def _tell(found, names, subject1_frames, facts, label=""):
 
 
 def _write(figures, errors_by_label, names):
+    import numpy as np
+
+    for label, joints in errors_by_label.items():
+        if wrong := int(np.isinf(joints).sum()):
+            frames = int(np.isinf(joints).any(axis=1).sum())
+            print(
+                f"{label}: {wrong} key points of {frames} frames are predicted as nan or infinite: "
+                "a mean over them is none (-), and each such frame a failure."
+            )
     if FLAGS.json:
         from dgn_tf.json_file import write_json
 

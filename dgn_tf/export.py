@@ -15,7 +15,6 @@ time does not. With --tensorrt it is the precision of the engines; `1.tensorrt.j
 stayed outside them. --litert adds `1.PRECISION.tflite`: one crop in, the hand out.
 """
 
-import os
 import pathlib
 
 from absl import flags
@@ -189,5 +188,4 @@ def _megabytes(path: pathlib.Path) -> float:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

@@ -1,34 +1,54 @@
 """What `predict` and `serving_client` share: the flags of frames, reading them, writing results."""
 
 import contextlib
-import json
 import pathlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
+from dgn_tf.cameras.known import SENSORS
 from dgn_tf.errors import InputError
-from dgn_tf.frame_files import check_size, find_frames, parse_numbers
-from dgn_tf.output_files import refuse_inputs
-from dgn_tf.writing import reason_of, scratch_folder
+from dgn_tf.frame_files import find_frames, parse_numbers
+from dgn_tf.frame_report import Seen, picture_title
+from dgn_tf.frame_results import staged
+from dgn_tf.frame_table import NO_HAND, UNREADABLE, FrameTable
+from dgn_tf.output_files import Paths, refuse_inputs
 
 if TYPE_CHECKING:
-    import numpy as np
+    from dgn_tf.frame_source import Frame, FrameSource
 
 _DEPTH = flags.DEFINE_string(
-    "depth", None, "Depth images: a PNG file or a pattern such as 'frames/*.png'.", required=True
+    "depth",
+    None,
+    "Depth frames: files, folders or patterns such as 'frames/*.png', with commas between. PNG, "
+    "TIFF and NPY/NPZ of 16-bit steps or 32-bit floats, EXR, ROS compressedDepth, MSRA .bin.",
+    required=True,
 )
 _INTRINSICS = flags.DEFINE_list(
-    "intrinsics", None, "fx,fy,cx,cy of the depth camera in pixels of these images.", required=True
+    "intrinsics",
+    None,
+    "fx,fy,cx,cy of the depth camera in pixels of these images, or a calibration file: of "
+    "librealsense (JSON), ROS (camera_info), OpenCV (YAML, XML, 3x3 numbers), our "
+    "calibration.json; FILE:NAME or FILE:NUMBER where it holds several cameras. Empty: --camera's.",
+)
+_CAMERA = flags.DEFINE_enum(
+    "camera",
+    None,
+    sorted(SENSORS),
+    "The sensor: its usual depth unit and, without --intrinsics, its usual intrinsics, which are "
+    "approximate.",
 )
 _DEPTH_UNIT = flags.DEFINE_float(
     "depth_unit",
     None,
-    "mm for one step of a 16-bit image: 1 for most cameras, 0.125 for an Intel "
-    "SR305. Wanted with --encoding=u16; nyu is in mm.",
+    "mm for one step of integers: 1 for most cameras, 0.125 for an Intel SR305. Empty: the "
+    "--camera's, or the file's own: mm for nyu, MSRA and ROS, metres or mm for floats.",
 )
 _ENCODING = flags.DEFINE_enum(
-    "encoding", "u16", ["u16", "nyu"], "u16: 16-bit grey; nyu: NYU's 8-bit RGB, G * 256 + B mm."
+    "encoding",
+    "u16",
+    ["u16", "nyu"],
+    "u16: a depth in each pixel; nyu: NYU's 8-bit RGB, G * 256 + B mm.",
 )
 _CENTRE = flags.DEFINE_list(
     "center_mm", None, "x,y,z of the hand's centre, mm, camera frame; empty: find the hand."
@@ -51,66 +71,145 @@ _SKIP_WITHOUT_HAND = flags.DEFINE_bool(
     False,
     "Leave out frames in which no hand is found, and name them; otherwise the first is an error.",
 )
+_SKIP_BAD = flags.DEFINE_bool(
+    "skip_bad_frames",
+    False,
+    "Leave out frames that can't be read or show no depth, and name them; otherwise the first is "
+    "an error.",
+)
+_MIN_CONFIDENCE = flags.DEFINE_float(
+    "min_confidence",
+    0.0,
+    "Frames whose mean confidence is below are left out (the table says so); 0: none.",
+    lower_bound=0,
+    upper_bound=1,
+)
+_PICTURES = flags.DEFINE_string(
+    "pictures", "all", "Of the results: all, none, or of how many frames, evenly spread."
+)
+_TABLE = flags.DEFINE_string(
+    "table",
+    "",
+    "A file for all frames together, a row each, of the ending .csv, .npz or .parquet; empty: "
+    "none.",
+)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder for the results; made where missing.", required=True
 )
 
 
-LOW_CONFIDENCE = 0.5  # mean over the vertices; below it a mesh is not to be trusted
 _SIDE_FRAMES = 64  # of a recording, that --hand=auto asks
 _SURE = 0.95
+_CHECKED_FRAMES, _CERTAIN = 8, 0.99  # of a recording, that are asked whether --hand is right
 
 
 class Frames(NamedTuple):
-    """The frames that the flags name, all of them readable.
+    """The frames that the flags name.
 
     Attributes:
-        files: depth images.
-        intrinsics: [4] fx, fy, cx, cy, pixels.
+        files: depth frames.
+        source: how they are read.
         centre: [3] mm, or None where the hand is to be found.
+        table: of all frames, or None.
+        pictures: which files get one.
     """
 
     files: list[pathlib.Path]
-    intrinsics: "np.ndarray"
-    centre: list[float] | None
+    source: "FrameSource"
+    centre: list[float] | None = None
+    table: FrameTable | None = None
+    pictures: frozenset[pathlib.Path] = frozenset()
 
-    def read(self, file) -> "np.ndarray":
-        """One frame [H, W] float32 mm; InputError where no hand can be seen in it."""
-        from dgn_tf import depth_io, predictor
-
-        depth = depth_io.read_depth(file, _ENCODING.value, _DEPTH_UNIT.value)
-        check_size(depth, self.intrinsics, file)
-        return predictor.check_depth(depth, self.intrinsics, str(file))
+    def read(self, file) -> "Frame":
+        """One frame; InputError where it can't be read or no hand can be seen in it."""
+        return self.source.read(file)
 
 
 def frames_of_flags(**read: str) -> Frames:
     """Checks the flags and every frame before anything is predicted; raises InputError.
 
+    With --skip_bad_frames frames are looked at when their turn comes.
+
     Args:
         read: flag to what the program reads beside the frames, which it won't overwrite.
     """
-    from dgn_tf import depth_io
-
-    depth_io.check_encoding(_ENCODING.value, _DEPTH_UNIT.value)
-    numbers = parse_numbers("intrinsics", _INTRINSICS.value, "fx,fy,cx,cy")
+    source = _source()
     centre = None
     if _CENTRE.value:
         centre = parse_numbers("center_mm", _CENTRE.value, "x,y,z")
     files = _written_apart(find_frames(_DEPTH.value))
+    pictures = _pictured(files)
+    table = FrameTable(_TABLE.value) if _TABLE.value else None
     output = pathlib.Path(_OUTPUT_DIR.value)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output_dir={output} is a file; name a folder.")
-    written = [output / f"{file.stem}.{end}" for file in files for end in _endings()]
-    refuse_inputs({"output_dir": written}, {"depth": files, **read})
+    endings = (_FORMAT.value, "json", *(["png"] if pictures else []))
+    written = [output / f"{file.stem}.{end}" for file in files for end in endings]
+    inputs: dict[str, Paths] = {"depth": files, **read}
+    if source.camera is not None and source.camera.file:
+        inputs["intrinsics"] = source.camera.file
+    refuse_inputs({"output_dir": written, "table": _TABLE.value}, inputs)
 
     from dgn_tf import predictor
 
     if centre is not None:
         predictor.check_centre(centre)
-    frames = Frames(files, predictor.check_intrinsics(numbers), centre)
-    for file in files:
-        frames.read(file)
+    frames = Frames(files, source, centre, table, pictures)
+    if not _SKIP_BAD.value:
+        for place, file in enumerate(files):
+            if (wrong := _unreadable(frames, file)) is None:
+                continue
+            # Where its neighbour is bad too, the flags are to blame.
+            alone = len(files) > 1 and _unreadable(frames, files[place - 1]) is None
+            raise InputError(wrong + (" --skip_bad_frames leaves it out." if alone else ""))
     return frames
+
+
+def _unreadable(frames: Frames, file) -> str | None:
+    """Why a frame can't be read; None where it can."""
+    try:
+        frames.read(file)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _source() -> "FrameSource":
+    """How the flags say that frames are read."""
+    from dgn_tf import depth_io
+    from dgn_tf.cameras import camera_file
+    from dgn_tf.cameras.camera import Camera
+    from dgn_tf.frame_source import FrameSource
+    from dgn_tf.predictor import check_intrinsics
+
+    if _ENCODING.value == "nyu" or _DEPTH_UNIT.value is not None:
+        depth_io.check_encoding(_ENCODING.value, _DEPTH_UNIT.value)
+    camera = None
+    if _INTRINSICS.value:
+        text = ",".join(_INTRINSICS.value)
+        if camera_file.is_file(text):
+            camera = camera_file.read_camera(text)
+        else:
+            numbers = parse_numbers("intrinsics", _INTRINSICS.value, "fx,fy,cx,cy")
+            fx, fy, cx, cy = map(float, check_intrinsics(numbers))
+            camera = Camera((fx, fy, cx, cy), "--intrinsics")
+    elif not _CAMERA.value:
+        raise InputError(
+            "--intrinsics is missing: fx,fy,cx,cy in pixels or a calibration file; or "
+            f"--camera={'|'.join(sorted(SENSORS))} for usual ones."
+        )
+    return FrameSource(_ENCODING.value, _DEPTH_UNIT.value, camera, _CAMERA.value or "")
+
+
+def _pictured(files) -> frozenset[pathlib.Path]:
+    """The files that get a picture."""
+    value = _PICTURES.value
+    if value in ("all", "none"):
+        return frozenset(files if value == "all" else ())
+    if not value.isdecimal():
+        raise InputError(f"--pictures={value}: wanted all, none or a number.")
+    count = min(int(value), len(files))
+    return frozenset(files[k * len(files) // count] for k in range(count))
 
 
 def hand_of(predict, frames: Frames) -> str:
@@ -123,17 +222,8 @@ def hand_of(predict, frames: Frames) -> str:
     if _HAND.value != "auto":
         return _HAND.value
     from dgn_tf.hand_side import decide
-    from dgn_tf.predictor import NoHandError
 
-    evidence, count = [], len(frames.files)
-    for k in range(min(count, _SIDE_FRAMES)):
-        file = frames.files[k * count // min(count, _SIDE_FRAMES)]
-        with contextlib.suppress(NoHandError):  # said when the frame is predicted
-            evidence.append(
-                predict.side_evidence(
-                    frames.read(file), frames.intrinsics, frames.centre, name=str(file)
-                )
-            )
+    evidence = _side_evidence(predict, frames, _SIDE_FRAMES)
     if not evidence:
         return "right"  # no frame shows a hand, which is the error that follows
     side = decide(evidence)
@@ -143,11 +233,45 @@ def hand_of(predict, frames: Frames) -> str:
     return side.hand
 
 
-def predict_frames(predict, frames: Frames, title: str, hand: str) -> None:
-    """Predicts the frames and writes the three files of each; after an error, none.
+def check_side(predict, frames: Frames, hand: str) -> None:
+    """Warns where the frames look like the other hand's than --hand says, as mirrored ones do."""
+    if _HAND.value == "auto":
+        return
+    from dgn_tf.hand_side import decide
 
-    A line a frame says where the hand is and how sure the model is of it. Frames without a hand
-    are an error, or left out and named with --skip_without_hand.
+    evidence = _side_evidence(predict, frames, _CHECKED_FRAMES)
+    if not evidence:
+        return
+    side = decide(evidence)
+    if side.hand != hand and side.probability >= _CERTAIN:
+        print(
+            f"WARNING: --hand={hand}, but the frames look like a {side}: say --hand={side.hand}, "
+            "or is the image mirrored?"
+        )
+
+
+def _side_evidence(predict, frames: Frames, most: int) -> list[float]:
+    """`FrameToMesh.side_evidence` of `most` frames, evenly spread, that show a hand."""
+    from dgn_tf.predictor import NoHandError
+
+    evidence, count = [], len(frames.files)
+    skipped = InputError if _SKIP_BAD.value else NoHandError
+    for k in range(min(count, most)):
+        file = frames.files[k * count // min(count, most)]
+        with contextlib.suppress(skipped):  # said when the frame is predicted
+            frame = frames.read(file)
+            evidence.append(
+                predict.side_evidence(frame.depth, frame.intrinsics, frames.centre, name=str(file))
+            )
+    return evidence
+
+
+def predict_frames(predict, frames: Frames, title: str, hand: str) -> None:
+    """Predicts the frames and writes the files of each; after an error, none.
+
+    A line a frame says where the hand is, how sure the model is of it and what hardly can be.
+    Frames without a hand are an error, or left out and named with --skip_without_hand; so are
+    those that can't be read, with --skip_bad_frames.
 
     Args:
         predict: a `FrameToMesh`.
@@ -157,57 +281,53 @@ def predict_frames(predict, frames: Frames, title: str, hand: str) -> None:
     """
     import tqdm
 
+    from dgn_tf.frame_results import mesh_files
+    from dgn_tf.picture_workers import PictureWorkers
+
+    output, seen = pathlib.Path(_OUTPUT_DIR.value), Seen(frames.table, _MIN_CONFIDENCE.value)
+    with staged(output) as stage:
+        with PictureWorkers(len(frames.pictures)) as pictures:
+            for file in tqdm.tqdm(frames.files, desc=title, unit="frame", disable=None):
+                found = _predicted(predict, frames, file, hand, seen)
+                if found is None:
+                    continue
+                frame, mesh = found
+                warnings = seen.add(file, frame, mesh)
+                if warnings is None:
+                    continue
+                results = mesh_files(mesh, file.stem, _FORMAT.value, warnings)
+                for ending, content in results.items():
+                    (stage / f"{file.stem}.{ending}").write_bytes(content)
+                if file in frames.pictures:
+                    place, line = stage / f"{file.stem}.png", picture_title(file.stem, mesh)
+                    pictures.draw(place, mesh, frame.depth, frame.intrinsics, line)
+        seen.check()
+        if frames.table is not None:
+            frames.table.write()
+    seen.summarise(output, _FORMAT.value, bool(frames.pictures))
+
+
+def _predicted(predict, frames: Frames, file, hand: str, seen: Seen):
+    """A frame and its mesh; None where it is left out."""
     from dgn_tf.predictor import NoHandError
 
-    output, empty, unsure = pathlib.Path(_OUTPUT_DIR.value), [], 0
-    with staged(output) as stage:
-        for file in tqdm.tqdm(frames.files, desc=title, unit="frame", disable=None):
-            depth = frames.read(file)
-            try:
-                mesh = predict(depth, frames.intrinsics, frames.centre, hand, name=str(file))
-            except NoHandError as error:
-                if not _SKIP_WITHOUT_HAND.value:
-                    raise InputError(f"{error} --skip_without_hand leaves it out.") from None
-                empty.append(file)
-                continue
-            results = frame_results(mesh, depth, frames.intrinsics, file.stem, _FORMAT.value)
-            for ending, content in results.items():
-                (stage / f"{file.stem}.{ending}").write_bytes(content)
-            tqdm.tqdm.write(frame_line(file, mesh))
-            unsure += mesh.confidence.mean() < LOW_CONFIDENCE
-        if len(empty) == len(frames.files):
-            raise InputError(
-                f"no hand was found in any of the {len(empty)} frames; check "
-                "--depth_unit and --intrinsics, or give --center_mm."
-            )
-    count = len(frames.files) - len(empty)
-    print(f"{output}: {count} frames, each .{_FORMAT.value}, .json and .png")
-    if unsure:
-        print(
-            f"  low confidence (below {LOW_CONFIDENCE:g}) in {unsure} of {count}: look at their "
-            "pictures before you use them"
-        )
-    for file in empty:
-        print(f"  left out, no hand found: {file}")
-
-
-def frame_line(file, mesh) -> str:
-    """What is said of one predicted frame."""
-    confidence = float(mesh.confidence.mean())
-    line = f"{file}: {mesh.hand} hand at {mesh.centre[2]:.0f} mm, confidence {confidence:.2f}"
-    if mesh.confidence_is.startswith("uncalibrated"):
-        line += " (uncalibrated)"
-    return line + (", LOW" if confidence < LOW_CONFIDENCE else "")
+    try:
+        frame = frames.read(file)
+    except InputError as error:
+        if not _SKIP_BAD.value:
+            raise
+        return seen.leave_out(file, UNREADABLE, str(error))
+    try:
+        return frame, predict(frame.depth, frame.intrinsics, frames.centre, hand, name=str(file))
+    except NoHandError as error:
+        if not _SKIP_WITHOUT_HAND.value:
+            raise InputError(f"{error} --skip_without_hand leaves it out.") from None
+        return seen.leave_out(file, NO_HAND, "no hand found", frame)
 
 
 def depth_unit() -> float:
-    """mm for one step of the images."""
-    return _DEPTH_UNIT.value or 1.0
-
-
-def _endings() -> tuple[str, str, str]:
-    """Of the three files of a frame."""
-    return _FORMAT.value, "json", "png"
+    """mm for one step of the images, as far as it is known before they are read."""
+    return _DEPTH_UNIT.value or (SENSORS[_CAMERA.value].unit if _CAMERA.value else 1.0)
 
 
 def _written_apart(files: list[pathlib.Path]) -> list[pathlib.Path]:
@@ -221,71 +341,3 @@ def _written_apart(files: list[pathlib.Path]) -> list[pathlib.Path]:
                 "predict them into two --output_dir."
             )
     return files
-
-
-@contextlib.contextmanager
-def staged(folder: pathlib.Path):
-    """A hidden folder in `folder` whose files move there when all went well, and vanish if not."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        with scratch_folder(folder) as stage:
-            yield stage
-            files = sorted(stage.iterdir())
-            for file in files:  # all of them before the first is moved
-                if (folder / file.name).is_dir():
-                    raise InputError(
-                        f"--output_dir: {folder / file.name} is a folder, where a file is to be "
-                        "written; move it away."
-                    )
-            for file in files:
-                file.replace(folder / file.name)
-        made = []
-    except OSError as error:
-        raise InputError(
-            f"--output_dir={folder} can't be written: {reason_of(error)}; free space "
-            "or choose another folder."
-        ) from None
-    finally:
-        for path in made:  # innermost first
-            with contextlib.suppress(OSError):
-                path.rmdir()
-
-
-def frame_results(mesh, depth, intrinsics, name: str, format: str) -> dict[str, bytes]:
-    """The three files of a frame: ending to content."""
-    from dgn_tf import mesh_io
-
-    description = {"frame_name": name, **mesh.to_json()}
-    confidence = f"mean confidence {mesh.confidence.mean():.2f}"
-    if mesh.confidence_is.startswith("uncalibrated"):
-        confidence += " (uncalibrated)"
-    title = f"{name}   {mesh.hand} hand, {confidence}"
-    return {
-        format: mesh_io.mesh_bytes(mesh.vertices, mesh.faces, format),
-        "json": encode_json(description),
-        "png": encode_png(mesh.panel(depth, intrinsics, title)),
-    }
-
-
-def encode_json(description: dict) -> bytes:
-    """JSON with one line for each key, and for each key of a dict inside: to read and to diff."""
-
-    def text(value, depth=1):
-        if not isinstance(value, dict):
-            return json.dumps(value, allow_nan=False)
-        pad = " " * depth
-        lines = [f"{pad}{json.dumps(key)}: {text(of, depth + 1)}" for key, of in value.items()]
-        return "{\n" + ",\n".join(lines) + "\n" + " " * (depth - 1) + "}"
-
-    return (text(description) + "\n").encode()
-
-
-def encode_png(picture) -> bytes:
-    """Encodes uint8 RGB [H, W, 3]."""
-    import io
-
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return buffer.getvalue()

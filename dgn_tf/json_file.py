@@ -3,6 +3,7 @@
 import json
 import os
 
+from dgn_tf.file_kinds import named_kind
 from dgn_tf.writing import write_output
 
 MAX_BYTES = 256 * 2**20
@@ -27,7 +28,13 @@ def read_json(file: str | os.PathLike):
         content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"it has more than {MAX_BYTES} bytes")
-    return parse_json(content.decode("utf-8"))
+    try:
+        return parse_json(content.decode("utf-8-sig"))  # Windows programs mark UTF-8
+    except ValueError:
+        if kind := named_kind(file):
+            if kind != "it is JSON text":
+                raise ValueError(kind) from None
+        raise
 
 
 def write_json(values, file, flag: str = "--json") -> None:

@@ -7,7 +7,6 @@ has a hand shape of its own; the joint fit's answer to its frames is regressed o
 frames of a real camera the correction is as good as synthesis is like them.
 """
 
-import os
 import pathlib
 
 from absl import flags
@@ -65,5 +64,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

@@ -64,7 +64,7 @@ def read_arrays(
                 limit -= member.file_size  # what zipfile reads at most, whatever is there
                 if limit < 0:
                     raise ValueError(f"'{name}' takes {member.file_size} bytes, too many")
-                arrays[name] = _array(archive.read(member))
+                arrays[name] = array_of(archive.read(member))
     except (OSError, ValueError):
         raise
     except Exception as error:  # zipfile and the decompressors raise a dozen kinds
@@ -72,14 +72,21 @@ def read_arrays(
     return arrays
 
 
-def _array(content: bytes) -> np.ndarray:
-    """An array of the bytes of a .npy file, which are as many as its header says."""
+def array_of(content: bytes) -> np.ndarray:
+    """An array of the bytes of a .npy file, which are as many as its header says; nothing runs.
+
+    Raises:
+        ValueError: no .npy file, damaged, or of Python objects.
+    """
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"an array of .npy format {version}")
     header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-    shape, fortran, dtype = header(stream)
+    try:
+        shape, fortran, dtype = header(stream)
+    except Exception as error:  # Python's own parser raises a dozen kinds
+        raise ValueError(f"its header is damaged: {error}") from None
     if dtype.hasobject:
         raise ValueError("an array of Python objects")
     size = math.prod(shape) * dtype.itemsize

@@ -13,7 +13,7 @@ from dgn_tf.errors import InputError
 # The flags of all programs that name a file to write; `pictures` is a folder of one.
 FLAGS_OF_FILES = (
     *("json", "plot", "output", "report", "figure", "turntable", "mesh", "pictures", "worst"),
-    *("predictions_out", "labels_out", "joint_data"),
+    *("predictions_out", "labels_out", "joint_data", "table"),
 )
 
 Paths = str | os.PathLike | Iterable[str | os.PathLike] | None

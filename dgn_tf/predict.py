@@ -10,8 +10,6 @@ frame's depth from the model's estimate.
 The results appear together once all frames are done, or, after an error, not at all.
 """
 
-import os
-
 from absl import flags
 
 from dgn_tf import errors, frame_command
@@ -40,6 +38,7 @@ def main(_):
 
     predict = predictor.HandMeshPredictor(_SAVED_MODEL.value)
     hand = frame_command.hand_of(predict, frames)
+    frame_command.check_side(predict, frames, hand)
     if _USER_TEMPLATE.value:
         from dgn_tf.hand_fit.user_hand import UserMeshes
         from dgn_tf.model_folder import load_template_of
@@ -53,6 +52,5 @@ def main(_):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     assume_frozen_weights()
     errors.run(main)

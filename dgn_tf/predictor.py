@@ -14,6 +14,7 @@ from dgn_tf.hand_description import (
     read_description,
 )
 from dgn_tf.json_file import parse_json
+from dgn_tf.plausibility import FARTHEST_MM, NEAREST_MM
 from dgn_tf.serving import allow_list
 
 HANDS = ("right", "left", "auto")
@@ -24,7 +25,6 @@ _SIGNATURES = {
 _NEEDED = {"vertices", "keypoint_confidence"}  # the latter: of a model exported since it is there
 _MAX_INTRINSICS, _MAX_CENTRE_MM = 1e6, 1e5  # the served model's own, see `serving.checks`
 _FAR_MM = 15.0  # a point that far from the mesh is not its own: a forearm's, a background's
-_NEAREST_MM, _FARTHEST_MM = 100, 4000  # where the localiser looks
 
 
 class NoHandError(InputError):
@@ -403,8 +403,9 @@ def _crop_points(outputs, depth, intrinsics):
 def _not_found(name, centre_mm, cube):
     if centre_mm is None:
         return (
-            f"{name}: no hand was found between {_NEAREST_MM} and {_FARTHEST_MM} mm; check "
-            "--depth_unit and --intrinsics, or give --center_mm."
+            f"{name}: no hand was found; the model is made for {NEAREST_MM:.0f} to "
+            f"{FARTHEST_MM:.0f} mm from the camera, check --depth_unit and --intrinsics, or give "
+            "--center_mm."
         )
     return (
         f"{name}: no depth within {cube / 2:g} mm of the given centre; check --center_mm "

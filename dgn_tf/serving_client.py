@@ -6,8 +6,6 @@
 writes what `dgn_tf.predict` writes. From Python: `dgn_tf.HandMeshClient`.
 """
 
-import os
-
 from absl import flags
 
 from dgn_tf import errors, frame_command
@@ -57,5 +55,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

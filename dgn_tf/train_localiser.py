@@ -110,5 +110,4 @@ def train(settings: TrainLocaliser, held: contextlib.ExitStack) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

@@ -1,0 +1,3 @@
+from dgn_tf.quiet import quiet_programs
+
+quiet_programs()

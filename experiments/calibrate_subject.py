@@ -12,7 +12,6 @@ mean distance from the true vertices in mm.
 
 import dataclasses
 import json
-import os
 import pathlib
 
 import numpy as np
@@ -190,5 +189,4 @@ def _error(held_out, hand) -> float:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

@@ -14,7 +14,6 @@ counts as nothing; of ours everything counts.
 
 import functools
 import io
-import os
 import pathlib
 import time
 import zipfile
@@ -229,6 +228,5 @@ def measure(jobs: dict, ratios: dict, rounds: int, burst: int) -> dict:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     assume_frozen_weights()
     errors.run(main)

@@ -10,7 +10,6 @@ alone on the same inputs. `paper` is the shipped form of the configuration that 
 """
 
 import functools
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -221,5 +220,4 @@ def speed(jobs: dict, rounds: int, burst: int) -> dict:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

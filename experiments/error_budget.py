@@ -8,7 +8,6 @@ they have in common, in the reversed one, each on top of those before it; and ea
 drawn with replacement for the 95 % intervals, those of a difference in pairs.
 """
 
-import os
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -183,5 +182,4 @@ def report(figures: dict) -> str:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

@@ -182,5 +182,4 @@ def contact_sheet(captions, depth, intrinsics, centre, true, predicted, faces) -
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

@@ -16,7 +16,6 @@ Frames that choose are no evaluation. Pictures: the hand's pixels that the mesh 
 pixels of the mesh off the hand in blue; only those of a set with a licence may be passed on.
 """
 
-import os
 import pathlib
 from typing import NamedTuple
 
@@ -253,5 +252,4 @@ def _write_picture(frame, mesh, fit, stem):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

@@ -229,6 +229,5 @@ def _request(signature, inputs):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     assume_frozen_weights()  # the server's process does so too
     errors.run(main)

@@ -6,8 +6,6 @@ Every second frame is mirrored, which makes its right hand a left one. Frames in
 found are counted apart. The log odds a mm are what `dgn_tf.hand_side` decides recordings by.
 """
 
-import os
-
 import numpy as np
 from absl import flags
 
@@ -60,5 +58,4 @@ def log_odds_per_mm(evidence) -> float:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     errors.run(main)

@@ -40,9 +40,9 @@ def world(convert, tmp_path_factory):
         "camera_from_camera1": nyu_folder.rig().tolist(),
     }
     (folder / "rig.json").write_text(json.dumps(rig))
-    convert(nyu, folder / "records", keep_labels=False, calibration=str(folder / "rig.json"))
+    convert(nyu, folder / "records", use_labels="extrinsics", calibration=str(folder / "rig.json"))
     (nyu / "train" / "joint_data.mat").unlink()
-    convert(nyu, folder / "no_rig", keep_labels=False)
+    convert(nyu, folder / "no_rig", use_labels="extrinsics")
     save_model_folder(network(), folder / "model")
     return folder
 

@@ -37,7 +37,7 @@ def world(convert, tmp_path_factory):
     camera = {"fx": 588.036865, "fy": 587.075073, "cx": 315.5, "cy": 240.0}
     rig = {"intrinsics": camera, "camera_from_camera1": nyu_folder.rig().tolist()}
     (folder / "rig.json").write_text(json.dumps(rig))
-    convert(nyu, folder / "records", keep_labels=False, calibration=str(folder / "rig.json"))
+    convert(nyu, folder / "records", use_labels="extrinsics", calibration=str(folder / "rig.json"))
     save_model_folder(network(), folder / "model")
     return folder
 

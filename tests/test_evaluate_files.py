@@ -142,3 +142,16 @@ def test_a_packed_file_that_inflates_without_end_is_refused(tmp_path):
         file.write_bytes(gzip.compress(content, 1))
         with pytest.raises(InputError, match=f"{name}.txt.gz, line 1"):
             read_uvd(file)
+
+
+def test_a_prediction_that_is_nan_is_told_where_the_mean_is_none(folder, capsys):
+    lines = (folder / "far.txt").read_text().splitlines()
+    words = next(line for line in lines if "nan" not in line).split()
+    lines[-1] = " ".join([*words[:-1], "nan"])
+    (folder / "torn.txt").write_text("\n".join(lines) + "\n")
+    told = "torn: 1 key points of 1 frames are predicted as nan or infinite: a mean over them is no"
+    run("--predictions=torn.txt", "--labels=labels.txt")
+    assert told in capsys.readouterr().out
+    run("--predictions=near.txt.gz,torn.txt", "--labels=labels.txt")
+    said = capsys.readouterr().out
+    assert told in said and "near: " not in said

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from dgn_tf import frame_command
+from dgn_tf import frame_command, frame_report
 from dgn_tf.hand_side import decide
 from dgn_tf.predictor import NoHandError
 
@@ -54,9 +54,8 @@ class Evidence:
 
 
 def hand_of(evidence, files):
-    frames = types.SimpleNamespace(
-        files=files, intrinsics=None, centre=None, read=lambda file: file
-    )
+    frame = types.SimpleNamespace(depth=None, intrinsics=None)
+    frames = types.SimpleNamespace(files=files, centre=None, read=lambda file: frame)
     predict = Evidence(evidence)
     flags.FLAGS.mark_as_parsed()
     with flagsaver.flagsaver(hand="auto"):
@@ -95,10 +94,10 @@ def test_a_frames_line_says_how_sure_the_model_is():
             centre=np.array([0, 0, 512.4]),
         )
 
-    line = frame_command.frame_line("a.png", mesh(0.71, "probability that"))
+    line = frame_report.frame_line("a.png", mesh(0.71, "probability that"))
     assert line == "a.png: left hand at 512 mm, confidence 0.71"
-    assert frame_command.frame_line("a.png", mesh(0.49, "probability that")).endswith("0.49, LOW")
-    line = frame_command.frame_line("a.png", mesh(0.3, "uncalibrated: a formula"))
+    assert frame_report.frame_line("a.png", mesh(0.49, "probability that")).endswith("0.49, LOW")
+    line = frame_report.frame_line("a.png", mesh(0.3, "uncalibrated: a formula"))
     assert line.endswith("0.30 (uncalibrated), LOW")
 
 

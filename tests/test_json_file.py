@@ -50,7 +50,7 @@ def test_whatever_stands_in_a_file_its_error_is_one_line(text, tmp_path):
 
 def test_bytes_that_are_no_text_and_files_without_end_are_refused(tmp_path, monkeypatch):
     (tmp_path / "a.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="decode"):
+    with pytest.raises(ValueError, match="UTF-16 text"):
         read_json(tmp_path / "a.json")
     monkeypatch.setattr(json_file, "MAX_BYTES", 10)
     (tmp_path / "a.json").write_text("[1, 2, 3, 4]")

@@ -9,6 +9,7 @@ import numpy as np
 
 from data_prep.multi_view.agreement import agreed_centres
 from dgn_tf.errors import InputError
+from dgn_tf.file_kinds import named_kind
 
 MODES = ("joint", "com", "localiser", "file")
 FOUND = ("com", "localiser")  # those that look at the frames
@@ -46,9 +47,9 @@ def read_centres(path: str | os.PathLike) -> tuple[np.ndarray, str]:
     """
     try:
         data = pathlib.Path(path).read_bytes()
-        lines = data.decode("ascii").splitlines()
+        lines = data.decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or named_kind(path) or error
         raise InputError(f"--center_file={path}: can't be read ({reason}).") from None
     centres = np.full([len(lines), 3], np.nan)
     for number, line in enumerate(lines):

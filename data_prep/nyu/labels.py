@@ -9,6 +9,7 @@ import numpy as np
 
 from dgn_tf.errors import InputError
 from dgn_tf.evaluation.nyu import INTRINSICS, uvd_from_xyz
+from dgn_tf.file_kinds import named_kind
 from dgn_tf.template.hand_template import nyu_keypoint_names
 
 LABEL_FILE = "joint_data.mat"
@@ -141,7 +142,7 @@ def _guarded(path, read):
     except MemoryError:
         raise InputError(f"{path}: does not fit into memory; copy it again.") from None
     except Exception as error:  # scipy raises a dozen kinds on damaged files
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or named_kind(path) or error
         raise InputError(
             f"{path}: can't be read as a MATLAB file ({reason}); copy it again."
         ) from None

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.file_kinds import named_kind
 from dgn_tf.writing import write_output
 
 # Of all three cameras; reproduces the published means to three decimals.
@@ -61,7 +62,7 @@ def read_uvd(path: str | os.PathLike, joints: int = 14) -> np.ndarray:
     opener = gzip.open if os.fspath(path).endswith(".gz") else open
     read = array.array("d")
     try:
-        with opener(path, "rt", encoding="ascii") as lines:
+        with opener(path, "rt", encoding="utf-8-sig") as lines:  # Windows programs mark UTF-8
             # A part of a line that has no end is a line with too many numbers.
             for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
                 values = line.split()
@@ -76,7 +77,10 @@ def read_uvd(path: str | os.PathLike, joints: int = 14) -> np.ndarray:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: can't be read as a text of u v d triples ({error}).") from None
+        what = named_kind(path)
+        raise InputError(
+            f"{path}: can't be read as a text of u v d triples ({what or error})."
+        ) from None
     if not read:
         raise InputError(f"{path}: is empty; wanted one line of u v d triples a frame.")
     return np.frombuffer(read, np.float64).reshape(-1, joints, 3)

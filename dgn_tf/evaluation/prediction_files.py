@@ -11,6 +11,8 @@ from dgn_tf.errors import InputError
 from dgn_tf.evaluation import nyu
 from dgn_tf.evaluation.joints import joint_errors_mm
 
+_FAR_MM, _CLEARER = 60.0, 3.0  # farther than bad predictions; so much nearer is no chance
+
 
 @dataclasses.dataclass(frozen=True)
 class FileErrors:
@@ -79,7 +81,7 @@ def score_file(file, labels: np.ndarray, intrinsics=nyu.INTRINSICS) -> FileError
         intrinsics: (fx, fy, cx, cy) px, of predictions and labels.
 
     Raises:
-        InputError: the file can't be read, has another number of frames, or no prediction.
+        InputError: the file can't be read, has another number of frames, no prediction, or x y z.
     """
     uvd = nyu.read_uvd(file, labels.shape[1])
     if len(uvd) != len(labels):
@@ -94,11 +96,32 @@ def score_file(file, labels: np.ndarray, intrinsics=nyu.INTRINSICS) -> FileError
     with np.errstate(invalid="ignore"):  # values that are not finite become infinite errors
         predicted = nyu.xyz_from_uvd(uvd[kept], intrinsics)
     joints = joint_errors_mm(predicted, truth)
+    _refuse_xyz(file, uvd[kept], truth, joints)
     return FileErrors(
         {"joints": joints, "index": np.flatnonzero(kept) + 1},
         left_out=int(len(kept) - kept.sum()),
         labels_missing=int(np.isnan(joints).sum()),
     )
+
+
+def _refuse_xyz(file, values, truth, joints):
+    """Refuses a file whose numbers are far from the labels as u v d and near them as x y z."""
+    error = np.nanmedian(joints)
+    if not error > _FAR_MM:
+        return
+    readings = {"x y z": 1, "x y z with y up": -1}
+    errors = {
+        words: np.nanmedian(joint_errors_mm(values * (1, sign, 1), truth))
+        for words, sign in readings.items()
+    }
+    words = min(errors, key=lambda reading: errors[reading])
+    if errors[words] < error / _CLEARER:
+        sign = "-" if readings[words] < 0 else ""
+        raise InputError(
+            f"{file}: its numbers are {words} in mm ({errors[words]:.1f} mm from the labels at "
+            f"the median), not u v d ({error:.0f} mm); project them first, u = x fx / z + cx and "
+            f"v = {sign}y fy / z + cy."
+        )
 
 
 def read_labels(file) -> np.ndarray:

@@ -111,7 +111,7 @@ def crop_window(
     """Looks a crop's pixels up in a window of the frame, by exact rays and nearest neighbour.
 
     A pixel of the crop has a ray of the rolled camera; turned back it meets the frame at a place
-    whose nearest pixel gives the depth. Unmoved, this is `geometry.crop.crop_depth` to the bit.
+    whose nearest pixel gives the depth. Unmoved, this is `geometry.camera.crop_depth` to the bit.
 
     Args:
         window: [h, w] mm, 0 = missing; pixel (0, 0) is the frame's pixel `left_top`.

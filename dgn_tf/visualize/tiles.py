@@ -1,5 +1,7 @@
 """The single pictures of which panels are made: uint8 RGB arrays of one size."""
 
+import functools
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -31,7 +33,7 @@ def window(depth, intrinsics, centre, cube: float, size: int):
 
     Returns:
         [size, size] mm, 0 outside the frame, and the window's intrinsics [4]. The same window as
-        `geometry.crop.crop_depth`'s, at any resolution.
+        `geometry.camera.crop_depth`'s, at any resolution.
     """
     focal, principal = np.split(np.asarray(intrinsics, np.float64), 2)
     x, y, z = (float(value) for value in centre)
@@ -232,14 +234,14 @@ def shade(
     rgb = np.zeros([*hit.shape, 3], np.float32)
     rgb[hit] = brightness[:, None] * colour
 
-    def blocks(values):
-        split = (height, samples, width, samples)
-        return values.reshape(split + values.shape[2:]).swapaxes(1, 2)
+    def samples_of(values):
+        """The pictures of which each pixel's samples are one; numpy is slow along short axes."""
+        return [values[i::samples, j::samples] for i in range(samples) for j in range(samples)]
 
     return (
-        blocks(rgb).mean(axis=(2, 3)),
-        blocks(hit.astype(np.float32)).mean(axis=(2, 3)),
-        blocks(depth).min(axis=(2, 3)).astype(np.float32),
+        sum(samples_of(rgb)) / np.float32(samples**2),
+        sum(samples_of(hit.astype(np.float32))) / np.float32(samples**2),
+        functools.reduce(np.minimum, samples_of(depth)).astype(np.float32),
     )
 
 

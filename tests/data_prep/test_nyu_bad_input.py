@@ -160,7 +160,7 @@ def test_another_runs_records_are_refused(convert, nyu, records, tmp_path):
     for settings, what in (
         ({"cameras": (1, 2)}, "cameras"),
         ({"cube_mm": 250.0}, "cube_mm"),
-        ({"keep_labels": False}, "labels"),
+        ({"use_labels": "extrinsics"}, "labels"),
         ({"center": "com"}, "centre"),
     ):
         with pytest.raises(InputError, match=f"other records .*{what}.*another --output_dir"):

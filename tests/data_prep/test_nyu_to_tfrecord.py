@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import scipy.io
 from PIL import Image
 
+from dgn_tf.errors import InputError
 from dgn_tf.evaluation.nyu import uvd_from_xyz
 from tests.data_prep import nyu_folder
 from tests.data_prep.nyu_folder import contents, read_records
@@ -139,7 +141,7 @@ def test_a_run_killed_in_the_middle_goes_on_and_ends_with_the_same_bytes(
 
 
 def test_without_labels_nothing_of_them_is_stored(convert, copy, tmp_path):
-    kept = convert(copy, tmp_path / "none", keep_labels=False)
+    kept = convert(copy, tmp_path / "none", use_labels="extrinsics")
     assert kept["labels"] is False and "oracle" in kept["centre"]
     (copy / "test" / "joint_data.mat").unlink()
     bare = convert(copy, tmp_path / "bare", center="com")
@@ -216,3 +218,13 @@ def test_windows_hold_every_pixel_that_the_square_touches_and_end_at_the_frame()
     assert window(0.0, 1000.0) == (245, 180, 151, 121)
     assert window(-300.0, 500.0) == (0, 120, 171, 241)  # -130 to 170, cut
     assert window(3000.0, 500.0)[2] == 0
+
+
+def test_labels_none_does_not_open_them(convert, copy, tmp_path):
+    (copy / "test" / "joint_data.mat").write_bytes(b"no MATLAB file")
+    with pytest.raises(InputError, match="--labels=none doesn't open them.*--center=localiser"):
+        convert(copy, tmp_path / "none", use_labels="none")
+    bare = convert(copy, tmp_path / "bare", center="com", use_labels="none")
+    assert bare["labels"] is False and bare["extrinsics"]["source"] == "none"
+    with pytest.raises(InputError, match="joint_data.mat: can't be read"):
+        convert(copy, tmp_path / "rig", center="com", use_labels="extrinsics")

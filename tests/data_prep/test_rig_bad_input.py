@@ -182,24 +182,31 @@ def test_a_bad_frame_in_the_middle_is_named_and_another_rigs_records_are_refused
     before = contents(tmp_path / "out" / "train")
     for settings, what in (({"depth_unit": 1.0}, "depth_unit_mm"), ({"cube_mm": 250.0}, "cube_mm")):
         with pytest.raises(InputError, match=f"other records .{what} differ.*--output_dir"):
-            convert(copy, tmp_path / "out", steps_per_shard=1, **settings)
+            convert(copy, tmp_path / "out", steps_per_shard=1, must_fit=False, **settings)
     assert contents(tmp_path / "out" / "train") == before
 
 
-def test_a_rig_in_metres_is_told(copy, tmp_path, capsys):
-    values = ball_rig.calibration()
-    transforms = np.array(values["camera_from_camera1"])
+def in_metres(transforms):
     transforms[:, :3, 3] /= 1000
+    return transforms
+
+
+def test_a_rig_that_does_not_fit_is_refused_before_anything_is_written(copy, tmp_path, capsys):
+    values = ball_rig.calibration()
+    transforms = in_metres(np.array(values["camera_from_camera1"]))
     values["camera_from_camera1"] = transforms.tolist()
     (copy / "calibration.json").write_text(json.dumps(values))
-    description = convert(copy, tmp_path / "out")
+    with pytest.raises(
+        InputError, match="hands of camera [23] lie .* in metres: give mm.*--nocheck_rig"
+    ):
+        convert(copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    description = convert(copy, tmp_path / "out", must_fit=False)
     rig_to_tfrecord.report(description, tmp_path / "out", 1.0)
     told = capsys.readouterr().out
     assert f"{3 * STEPS} of {3 * STEPS} views" in told and "extrinsics: calibration" in told
-    for camera in (2, 3):
-        apart = re.search(f"camera {camera}: its centres lie ([0-9.]+) mm", told)
-        assert apart and float(apart[1]) > 200
-    assert told.count("is camera_from_camera1 inverted") == 2
+    assert float(re.search("its centres lie ([0-9.]+) mm", told)[1]) > 100
+    assert "is camera_from_camera1 inverted" in told
 
 
 def test_a_pattern_with_brackets_or_a_folder_whose_name_has_them_is_understood(tmp_path):

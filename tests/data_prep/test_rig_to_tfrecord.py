@@ -228,6 +228,7 @@ def test_frames_of_nyus_layout_give_the_windows_of_nyus_writer(checkout, shared_
             "--center=com",
             f"--calibration={calibration}",
             "--workers=1",
+            "--nocheck_rig",
         ],
         cwd=checkout,
         check=True,

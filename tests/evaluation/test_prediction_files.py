@@ -139,3 +139,32 @@ def test_a_label_behind_the_camera_is_named_by_its_line(tmp_path):
     nyu.write_uvd(tmp_path / "l.txt", uvd)
     with pytest.raises(InputError, match=r"l\.txt, line 2: joint 3 is .* 0; wanted"):
         read_labels(tmp_path / "l.txt")
+
+
+@pytest.mark.parametrize(
+    ("signs", "words"), [((1, 1, 1), "x y z in mm"), ((1, -1, 1), "x y z with y up in mm")]
+)
+def test_a_file_of_x_y_z_is_refused_as_what_it_is(signs, words, tmp_path):
+    truth = labels()
+    near = truth + np.random.default_rng(1).normal(size=truth.shape, scale=8)
+    nyu.write_uvd(tmp_path / "p.txt", near * signs)
+    with pytest.raises(InputError, match=f"p.txt: its numbers are {words} .*project them first"):
+        score_file(tmp_path / "p.txt", nyu.uvd_from_xyz(truth))
+    bad = write(tmp_path / "q.txt", truth + [150, 0, 0])  # bad, and u v d all the same
+    assert score_file(bad, nyu.uvd_from_xyz(truth)).errors["joints"].mean() > 100
+
+
+def test_a_byte_order_mark_is_read_over_and_another_kind_of_file_is_named(tmp_path):
+    truth = labels()
+    plain = write(tmp_path / "p.txt", truth)
+    marked = tmp_path / "marked.txt"
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes().replace(b"\n", b"\r\n"))
+    np.testing.assert_array_equal(nyu.read_uvd(marked), nyu.read_uvd(plain))
+    for name, content, kind in [
+        ("utf16.txt", plain.read_text().encode("utf-16"), "UTF-16 text"),
+        ("array.txt", b"\x93NUMPY\x01\0" + bytes([255] * 9), "a numpy array"),
+        ("words.txt.gz", b"<html>sign in</html>", "a web page"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name}: can't be read .*it is {kind}"):
+            nyu.read_uvd(tmp_path / name)

@@ -347,6 +347,23 @@ def test_which_model_and_hand_are_asked_for_is_said_by_flags(server, tmp_path):
         hands_of("never", "--label=stable", "--version=1")
 
 
+def test_a_recording_goes_to_the_server_as_it_goes_to_predict(server, tmp_path):
+    from tests.programs import run
+
+    frame = blob_frame(width=640, height=480, u=330, v=230, focal=475.5)
+    Image.fromarray((frame * 8).astype(np.uint16)).save(tmp_path / "frame.png")
+    (tmp_path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    run(
+        "dgn_tf.serving_client",
+        *(f"--depth={tmp_path}/frame.png,{tmp_path}/Thumbs.db", "--camera=sr305"),
+        *(f"--grpc=127.0.0.1:{server.grpc_port}", "--timeout_s=60", "--skip_bad_frames"),
+        *("--pictures=none", "--min_confidence=0", f"--table={tmp_path}/t.npz"),
+        f"--output_dir={tmp_path}/out",
+    )
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"frame.ply", "frame.json"}
+    assert list(np.load(tmp_path / "t.npz")["status"]) == ["found", "unreadable"]
+
+
 def test_a_failed_command_prints_one_line_and_writes_nothing(tmp_path):
     Image.fromarray(blob_frame().astype(np.uint16)).save(tmp_path / "frame.png")
     done = command(

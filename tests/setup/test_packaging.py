@@ -69,7 +69,7 @@ def test_what_locked_packages_require_is_locked_too(lock):
 def test_extras_and_python_range_are_those_that_the_readme_names(setup, checkout):
     assert setup["options"]["python_requires"] == ">=3.10,<3.12"
     extras = set(setup["options.extras_require"])
-    assert extras == {"gpu", "serving", "viz", "dev"}
+    assert extras == {"camera", "gpu", "serving", "table", "viz", "dev"}
     readme = (checkout / "README.md").read_text()
     assert all(f"`{extra}`" in readme for extra in extras)
 

@@ -1,0 +1,1 @@
+"""Depth cameras: what is known of sensors, calibration files of several programs, distortion."""
