@@ -233,21 +233,26 @@ def hand_of(predict, frames: Frames) -> str:
     return side.hand
 
 
-def check_side(predict, frames: Frames, hand: str) -> None:
-    """Warns where the frames look like the other hand's than --hand says, as mirrored ones do."""
+def check_side(predict, frames: Frames, hand: str) -> tuple[str, ...]:
+    """Warns where the frames look like the other hand's than --hand says, as mirrored ones do.
+
+    Returns:
+        The warning, which is printed too, or none.
+    """
     if _HAND.value == "auto":
-        return
+        return ()
     from dgn_tf.hand_side import decide
 
     evidence = _side_evidence(predict, frames, _CHECKED_FRAMES)
-    if not evidence:
-        return
-    side = decide(evidence)
-    if side.hand != hand and side.probability >= _CERTAIN:
-        print(
-            f"WARNING: --hand={hand}, but the frames look like a {side}: say --hand={side.hand}, "
-            "or is the image mirrored?"
-        )
+    side = decide(evidence) if evidence else None
+    if side is None or side.hand == hand or side.probability < _CERTAIN:
+        return ()
+    warning = (
+        f"--hand={hand}, but the frames look like a {side}: say --hand={side.hand}, or is the "
+        "image mirrored?"
+    )
+    print(f"WARNING: {warning}")
+    return (warning,)
 
 
 def _side_evidence(predict, frames: Frames, most: int) -> list[float]:
@@ -266,7 +271,9 @@ def _side_evidence(predict, frames: Frames, most: int) -> list[float]:
     return evidence
 
 
-def predict_frames(predict, frames: Frames, title: str, hand: str) -> None:
+def predict_frames(
+    predict, frames: Frames, title: str, hand: str, warnings: tuple[str, ...] = ()
+) -> None:
     """Predicts the frames and writes the files of each; after an error, none.
 
     A line a frame says where the hand is, how sure the model is of it and what hardly can be.
@@ -278,13 +285,15 @@ def predict_frames(predict, frames: Frames, title: str, hand: str) -> None:
         frames: what to predict.
         title: of the progress bar.
         hand: "right" or "left", see `hand_of`.
+        warnings: of the whole recording, for the files of each frame.
     """
     import tqdm
 
     from dgn_tf.frame_results import mesh_files
     from dgn_tf.picture_workers import PictureWorkers
 
-    output, seen = pathlib.Path(_OUTPUT_DIR.value), Seen(frames.table, _MIN_CONFIDENCE.value)
+    output = pathlib.Path(_OUTPUT_DIR.value)
+    seen = Seen(frames.table, _MIN_CONFIDENCE.value, warnings)
     with staged(output) as stage:
         with PictureWorkers(len(frames.pictures)) as pictures:
             for file in tqdm.tqdm(frames.files, desc=title, unit="frame", disable=None):
@@ -292,10 +301,10 @@ def predict_frames(predict, frames: Frames, title: str, hand: str) -> None:
                 if found is None:
                     continue
                 frame, mesh = found
-                warnings = seen.add(file, frame, mesh)
-                if warnings is None:
+                told = seen.add(file, frame, mesh)
+                if told is None:
                     continue
-                results = mesh_files(mesh, file.stem, _FORMAT.value, warnings)
+                results = mesh_files(mesh, file.stem, _FORMAT.value, told)
                 for ending, content in results.items():
                     (stage / f"{file.stem}.{ending}").write_bytes(content)
                 if file in frames.pictures:

@@ -15,10 +15,13 @@ class Seen:
     Args:
         table: of all frames, or None.
         min_confidence: below it frames are left out.
+        warnings: of the whole recording, said already: they go into each frame's files.
     """
 
-    def __init__(self, table: FrameTable | None, min_confidence: float):
-        self._table, self._least = table, min_confidence
+    def __init__(
+        self, table: FrameTable | None, min_confidence: float, warnings: tuple[str, ...] = ()
+    ):
+        self._table, self._least, self._warnings = table, min_confidence, warnings
         self._left_out: list[tuple[pathlib.Path, str, str]] = []
         self._found, self._unsure = 0, 0
         self._said: set[str] = set()
@@ -27,7 +30,7 @@ class Seen:
         """Says the frame's line; its warnings, or None where --min_confidence leaves it out."""
         self._say_once(frame)
         own = (*frame.warnings, *plausibility.mesh_warnings(mesh))
-        warnings = (*frame.camera_warnings, *own)
+        warnings = (*self._warnings, *frame.camera_warnings, *own)
         confidence = float(mesh.confidence.mean())
         low = confidence < self._least
         self._row(file, LOW if low else FOUND, mesh, warnings)

@@ -38,7 +38,7 @@ def main(_):
 
     predict = predictor.HandMeshPredictor(_SAVED_MODEL.value)
     hand = frame_command.hand_of(predict, frames)
-    frame_command.check_side(predict, frames, hand)
+    warnings = frame_command.check_side(predict, frames, hand)
     if _USER_TEMPLATE.value:
         from dgn_tf.hand_fit.user_hand import UserMeshes
         from dgn_tf.model_folder import load_template_of
@@ -46,9 +46,9 @@ def main(_):
 
         user = load_template(_USER_TEMPLATE.value)
         meshes = UserMeshes(predict, user, load_template_of(_SAVED_MODEL.value))
-        frame_command.predict_frames(meshes, frames, "predict", hand)
+        frame_command.predict_frames(meshes, frames, "predict", hand, warnings)
     else:
-        frame_command.predict_frames(predict, frames, "predict", hand)
+        frame_command.predict_frames(predict, frames, "predict", hand, warnings)
 
 
 if __name__ == "__main__":

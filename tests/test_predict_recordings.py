@@ -266,7 +266,9 @@ def test_a_mirrored_recording_is_warned_of(tmp_path, capsys, monkeypatch):
     save(tmp_path / "a.png")
     monkeypatch.setattr(HandMeshPredictor, "side_evidence", lambda self, *_, **__: -3.0)
     run(tmp_path / "out", f"--depth={tmp_path}/a.png", UNIT, K)
-    assert "--hand=right, but the frames look like a left hand" in capsys.readouterr().out
+    line = "--hand=right, but the frames look like a left hand"
+    assert line in capsys.readouterr().out
+    assert line in json.loads((tmp_path / "out" / "a.json").read_text())["warnings"][0]
     run(tmp_path / "out", f"--depth={tmp_path}/a.png", UNIT, K, "--hand=left")
     assert "but the frames" not in capsys.readouterr().out
 
