@@ -1,5 +1,8 @@
 """What all tests share: threads, quiet imports, flags that don't mix, data that don't ship."""
 
+import contextlib
+import ctypes
+import gc
 import os
 import pathlib
 import sys
@@ -30,6 +33,15 @@ def shared_data() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("no shared data: set DGN_SHARED to their folder")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_given_back():
+    """What a file's graphs took goes back to the system: a process of tests runs some hundred."""
+    yield
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # where the C library is not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 # The modules one runs define flags for a process of their own, and several define the same name
