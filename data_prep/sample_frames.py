@@ -1,6 +1,7 @@
 """Writes the frames that ship in samples/: what a depth camera would see, by the sensor model.
 
 python -m data_prep.sample_frames --output_dir=samples
+python -m data_prep.sample_frames --rig --output_dir=samples/rig
 """
 
 import dataclasses
@@ -29,6 +30,9 @@ _SEARCHED = 400
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "samples", "Folder for the frames.")
 _SEED = flags.DEFINE_integer(
     "seed", 7, "Seed of all random draws.", lower_bound=0, upper_bound=2**32 - 1
+)
+_RIG = flags.DEFINE_boolean(
+    "rig", False, "Write the frames of three cameras around the hands, and their calibration."
 )
 
 
@@ -93,8 +97,14 @@ def is_clear(frame: dict[str, np.ndarray], faces: np.ndarray) -> bool:
 
 
 def main(_):
-    template = load_template()
     folder = pathlib.Path(_OUTPUT_DIR.value)
+    if _RIG.value:
+        from data_prep.sample_rig import write_rig
+
+        write_rig(folder, {gesture: sample_config(gesture) for gesture in SHOWN}, _SEED.value)
+        print(f"{len(SHOWN)} steps of three cameras in {folder}")
+        return
+    template = load_template()
     frames = []
     for number, gesture in enumerate(SHOWN):
         config = sample_config(gesture)

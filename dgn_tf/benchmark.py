@@ -71,8 +71,6 @@ flags.DEFINE_integer(
 
 
 def main(_):
-    what, sizes = _checked_flags()
-    settings = command_line.from_flags(Train)
     try:
         from benchmarks import machine
     except ImportError:
@@ -80,6 +78,8 @@ def main(_):
             "The benchmarks are not installed with the package: python -m dgn_tf.benchmark needs "
             "the folder benchmarks/ of the repository; run it there."
         ) from None
+    what, sizes = _checked_flags()
+    settings = command_line.from_flags(Train)
 
     if what <= _INFERENCE:
         assume_frozen_weights()

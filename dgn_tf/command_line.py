@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import os
+import pathlib
 import sys
 import types
 import typing
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 from absl import flags
 
 from dgn_tf.setting import settings_of
+from dgn_tf.shipped import config_file
 
 # What this module defines counts as the flags of the module that asks for them.
 flags.disclaim_key_flags()
@@ -73,9 +75,25 @@ def parse(argv):
     if _HELP & set(before_values):
         end_with(help_text())
     try:
-        return flags.FLAGS(argv)
+        return flags.FLAGS(_with_packaged_flagfiles(argv))
     except SystemExit:  # absl's --helpfull and --helpxml, which end with 1
         end_with("")
+
+
+def _with_packaged_flagfiles(arguments: list[str]) -> list[str]:
+    """`arguments` with the lines of the package's own flag files in place of --flagfile=configs/...
+
+    Files that are there, as in a checkout, are left to absl.
+    """
+    found = []
+    for argument in arguments:
+        path = argument.removeprefix("--flagfile=")
+        if path == argument or (packaged := config_file(path)) == path:
+            found.append(argument)
+            continue
+        lines = [line.strip() for line in pathlib.Path(packaged).read_text().splitlines()]
+        found += _with_packaged_flagfiles([line for line in lines if line.startswith("--")])
+    return found
 
 
 def end_with(text: str) -> typing.NoReturn:

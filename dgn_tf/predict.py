@@ -14,13 +14,14 @@ from absl import flags
 
 from dgn_tf import errors, frame_command
 from dgn_tf.serving.inference_only import assume_frozen_weights
+from dgn_tf.shipped import shipped_model
 
 flags.adopt_module_key_flags(frame_command)  # for --help
 _SAVED_MODEL = flags.DEFINE_string(
     "saved_model",
-    None,
-    "Folder of an exported model (saved_models/dgn) or of one version of it.",
-    required=True,
+    "",
+    "Folder of an exported model (saved_models/dgn) or of one version of it; empty: the shipped "
+    "one, of the package dgn_hand_model or of the checkout.",
 )
 _USER_TEMPLATE = flags.DEFINE_string(
     "user_template",
@@ -31,12 +32,13 @@ _USER_TEMPLATE = flags.DEFINE_string(
 
 
 def main(_):
+    saved_model = _SAVED_MODEL.value or shipped_model()
     frames = frame_command.frames_of_flags(
-        saved_model=_SAVED_MODEL.value, user_template=_USER_TEMPLATE.value
+        saved_model=saved_model, user_template=_USER_TEMPLATE.value
     )
     from dgn_tf import predictor
 
-    predict = predictor.HandMeshPredictor(_SAVED_MODEL.value)
+    predict = predictor.HandMeshPredictor(saved_model)
     hand = frame_command.hand_of(predict, frames)
     warnings = frame_command.check_side(predict, frames, hand)
     if _USER_TEMPLATE.value:
@@ -45,7 +47,7 @@ def main(_):
         from dgn_tf.template import load_template
 
         user = load_template(_USER_TEMPLATE.value)
-        meshes = UserMeshes(predict, user, load_template_of(_SAVED_MODEL.value))
+        meshes = UserMeshes(predict, user, load_template_of(saved_model))
         frame_command.predict_frames(meshes, frames, "predict", hand, warnings)
     else:
         frame_command.predict_frames(predict, frames, "predict", hand, warnings)

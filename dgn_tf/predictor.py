@@ -16,6 +16,7 @@ from dgn_tf.hand_description import (
 from dgn_tf.json_file import parse_json
 from dgn_tf.plausibility import FARTHEST_MM, NEAREST_MM
 from dgn_tf.serving import allow_list
+from dgn_tf.shipped import shipped_model
 
 HANDS = ("right", "left", "auto")
 _SIGNATURES = {
@@ -259,13 +260,13 @@ class FrameToMesh:
 class HandMeshPredictor(FrameToMesh):
     """Predicts the hand's mesh from depth frames.
 
-        predictor = dgn_tf.HandMeshPredictor("saved_models/dgn", intrinsics=(475, 475, 320, 240))
+        predictor = dgn_tf.HandMeshPredictor(intrinsics=(475, 475, 320, 240))
         mesh = predictor(depth_mm)
 
     A process that never trains is faster by a sixth with `serving.inference_only`.
 
     Args:
-        saved_model: folder of an exported model, or of one version of it.
+        saved_model: folder of an exported model, or of one version of it; None: the shipped one.
         intrinsics: default fx, fy, cx, cy of the frames, pixels.
         hand: default, "right", "left" or "auto".
 
@@ -273,8 +274,8 @@ class HandMeshPredictor(FrameToMesh):
         InputError: no model, a damaged or foreign one, or one with ops that are not allowed.
     """
 
-    def __init__(self, saved_model, intrinsics=None, hand: str = "right"):
-        self.folder = allow_list.find_version(saved_model)
+    def __init__(self, saved_model=None, intrinsics=None, hand: str = "right"):
+        self.folder = allow_list.find_version(saved_model or shipped_model())
         proto = allow_list.read_saved_model(self.folder)
         _check_signatures(proto, self.folder)
         self.description = read_description(self.folder)

@@ -11,6 +11,8 @@ import dataclasses
 import functools
 import os
 import pathlib
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
@@ -18,6 +20,7 @@ from absl import logging
 from dgn_tf import command_line, config, errors, setting
 from dgn_tf.config import Train
 from dgn_tf.errors import InputError
+from dgn_tf.shipped import shipped_file
 from dgn_tf.training.building import build_model, build_optimizer, network_config
 
 if TYPE_CHECKING:
@@ -30,14 +33,47 @@ command_line.define_flags(Train)
 MAY_CHANGE = setting.may_change(Train)
 
 
+_SAMPLE_RIG = pathlib.Path(__file__).parents[1] / "samples" / "rig"
+
+
 def main(_):
-    train(checked(command_line.from_flags(Train)))
+    settings = command_line.from_flags(Train)
+    records = settings.unlabelled_records
+    if settings.smoke and records and not pathlib.Path(records).is_dir():
+        settings = dataclasses.replace(settings, unlabelled_records=_sample_records(settings))
+    train(checked(settings))
+
+
+def _sample_records(settings: Train) -> str:
+    """The split of samples/rig as records, beside the run: what --smoke learns from alone."""
+    if not _SAMPLE_RIG.is_dir():
+        raise InputError(
+            f"--unlabelled_records={settings.unlabelled_records}: no such folder, and --smoke's "
+            "sample, samples/rig, comes with the repository alone: run it there."
+        )
+    folder = f"{settings.output_dir or _folder_of_flagfile(sys.argv)}_sample_rig"
+    print(f"--smoke: {settings.unlabelled_records} is not there; samples/rig is used: {folder}")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "data_prep.rig_to_tfrecord"),
+            "--frames=" + ",".join(str(_SAMPLE_RIG / f"camera{number}") for number in (1, 2, 3)),
+            f"--calibration={_SAMPLE_RIG / 'calibration.json'}",
+            "--depth_unit=0.25",
+            f"--output_dir={folder}",
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return f"{folder}/train"
 
 
 def checked(settings: Train) -> Train:
-    """The settings that --smoke makes of them; InputError where they don't go together."""
-    if not settings.output_dir:
-        raise InputError("--output_dir is wanted: the folder of the run, such as runs/synthetic.")
+    """The settings as they are run with; InputError where they don't go together."""
+    settings = dataclasses.replace(
+        settings,
+        output_dir=settings.output_dir or _folder_of_flagfile(sys.argv),
+        init_weights=shipped_file(settings.init_weights),
+    )
     if settings.data == "records" and not settings.synthetic_records:
         raise InputError(
             "--data=records wants --synthetic_records=DIR; python -m "
@@ -68,7 +104,24 @@ def checked(settings: Train) -> Train:
             f"--steps={settings.steps} is no multiple of "
             f"--steps_per_epoch={settings.steps_per_epoch}; change one of them."
         )
+    records = pathlib.Path(settings.unlabelled_records)
+    if settings.unlabelled_records and not records.is_dir():
+        raise InputError(
+            f"--unlabelled_records={records}: no such folder. python -m data_prep.nyu_to_tfrecord "
+            "--nyu_dir=DIR --labels=none --center=localiser --calibration=FILE "
+            f"--output_dir={records.parent} writes NYU's, python -m data_prep.rig_to_tfrecord "
+            "--frames=DIR1,DIR2 --calibration=FILE --depth_unit=1 those of your own cameras; "
+            "--smoke alone tries it on the small rig that ships."
+        )
     return settings
+
+
+def _folder_of_flagfile(arguments: list[str]) -> str:
+    """runs/<name of the flag file>: where a run goes that was given no --output_dir."""
+    for argument in arguments:
+        if argument.startswith("--flagfile="):
+            return f"runs/{pathlib.PurePath(argument).stem}"
+    raise InputError("--output_dir is wanted: the folder of the run, such as runs/synthetic.")
 
 
 def _check_unlabelled(settings: Train) -> None:
@@ -202,8 +255,7 @@ def _fit(run: _Run, model, where, held: contextlib.ExitStack) -> None:
         datasets.training_data, template, settings, step, run.real, run.unlabelled, pool
     )
     held.enter_context(datasets.records_are_readable(settings))
-    on_terminal = os.isatty(1)
-    if on_terminal:
+    if os.isatty(1):
         parts.append(callbacks.progress_bar(step // per_epoch))
     model.fit(
         where.batches(batches),
@@ -211,7 +263,7 @@ def _fit(run: _Run, model, where, held: contextlib.ExitStack) -> None:
         epochs=-(-settings.steps // per_epoch),
         steps_per_epoch=per_epoch,
         callbacks=parts,
-        verbose=0 if on_terminal else 2,
+        verbose=0,
     )
 
 
@@ -239,6 +291,7 @@ def _keepers(run: _Run, checkpoints) -> list:
         WatchShutChannels(validation, run.settings.stop_when_shut),
         callbacks.WriteLog(run.folder),
         callbacks.SaveCheckpoint(checkpoints),
+        callbacks.PrintEpochs(run.folder, run.settings.steps),
     ]
     if run.settings.summaries:
         parts.insert(1, callbacks.Summaries(run.folder / "summaries", validation[0]))

@@ -6,6 +6,7 @@ import os
 
 from dgn_tf.errors import InputError
 from dgn_tf.json_file import read_json
+from dgn_tf.shipped import config_file
 from dgn_tf.synthesis.placing import PlaceSettings
 from dgn_tf.synthesis.posing import PoseSettings
 from dgn_tf.synthesis.scene import SceneSettings
@@ -152,6 +153,7 @@ class SynthesisConfig:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "SynthesisConfig":
         """Reads a JSON file; InputError names the file and the field at fault."""
+        path = config_file(str(path))
         try:
             values = read_json(path)
         except OSError as error:

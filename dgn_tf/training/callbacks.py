@@ -80,6 +80,39 @@ def progress_bar(done: int):
     return ProgressBar()
 
 
+class PrintEpochs(keras.callbacks.Callback):
+    """A readable line an epoch, and at the end where the weights are; log.csv has every figure.
+
+    Args:
+        folder: of the run.
+        steps: of the whole run.
+    """
+
+    _SHOWN = {
+        "val_keypoints_mm": "key points {:.2f} mm",
+        "val_vertices_pr_mm": "vertices {:.2f} mm",
+        "val_real_keypoints_mm": "real key points {:.2f} mm",
+        "val_energy": "energy {:.2f}",
+    }
+
+    def __init__(self, folder, steps: int):
+        super().__init__()
+        self._folder, self._steps = folder, steps
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        shown = [text.format(logs[name]) for name, text in self._SHOWN.items() if name in logs]
+        print(
+            f"step {int(self.model.optimizer.iterations.numpy())} of {self._steps}: "
+            f"loss {logs['loss']:.3f}; validation: {', '.join(shown) or '-'}; "
+            f"{logs['steps_per_second']:.2f} steps/s",
+            flush=True,
+        )
+
+    def on_train_end(self, logs=None):
+        print(f"{self._folder / 'best'}: the weights of the best validation", flush=True)
+
+
 class StopWhenNotFinite(keras.callbacks.Callback):
     """Ends the run by the name of the term that is not finite; its step changed no weight."""
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 from PIL import Image
@@ -68,3 +70,19 @@ def test_the_seed_draws_the_frames_of_the_folder(tmp_path, monkeypatch):
         }
         found[name] = (tmp_path / name / "00_flat.png").read_bytes()
     assert found["a"] == found["b"] != found["c"]
+
+
+def test_the_shipped_rig_is_what_the_command_writes(checkout, tmp_path):
+    command = [sys.executable, "-m", "data_prep.sample_frames", "--rig", f"--output_dir={tmp_path}"]
+    subprocess.run(command, cwd=checkout, check=True, capture_output=True)
+    shipped = checkout / "samples" / "rig"
+    files = sorted(file.relative_to(shipped) for file in shipped.rglob("*") if file.is_file())
+    assert len(files) == 19  # six steps of three cameras, and the calibration
+    for file in files:
+        if file.suffix == ".png":
+            one, other = (np.array(Image.open(folder / file)) for folder in (shipped, tmp_path))
+            np.testing.assert_array_equal(one, other)
+    found, wanted = (
+        json.loads((folder / "calibration.json").read_text()) for folder in (tmp_path, shipped)
+    )
+    assert found == wanted

@@ -120,6 +120,7 @@ def run(folder, *arguments):
     train_localiser.main([])
 
 
+@pytest.mark.long  # its small form: test_train.py, a run that was stopped and goes on
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
     run(tmp_path / "whole", "--steps=4", "--decay_start=1")
     run(tmp_path / "parts", "--steps=2", "--decay_start=4")

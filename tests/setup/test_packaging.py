@@ -10,7 +10,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-LOCKED_EXTRAS = ("serving", "viz", "dev")
+from dgn_tf import console
+
+LOCKED_EXTRAS = ("camera", "table", "serving", "viz", "dev")
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +69,9 @@ def test_what_locked_packages_require_is_locked_too(lock):
 
 
 def test_extras_and_python_range_are_those_that_the_readme_names(setup, checkout):
-    assert setup["options"]["python_requires"] == ">=3.10,<3.12"
+    assert setup["options"]["python_requires"] == ">=3.11,<3.12"
     extras = set(setup["options.extras_require"])
-    assert extras == {"camera", "gpu", "serving", "table", "viz", "dev"}
+    assert extras == {"camera", "gpu", "model", "serving", "table", "viz", "dev"}
     readme = (checkout / "README.md").read_text()
     assert all(f"`{extra}`" in readme for extra in extras)
 
@@ -79,6 +81,35 @@ def test_package_data_ships_the_template(setup, checkout):
     assert [path.name for path in (checkout / "dgn_tf" / "template").glob(pattern)] == [
         "makehuman_right.npz"
     ]
+
+
+def test_the_packages_own_configs_are_the_checkouts(checkout):
+    assert (checkout / "dgn_tf" / "configs").resolve() == checkout / "configs"
+
+
+def test_every_program_is_a_command_and_every_command_a_program(setup, checkout):
+    lines = setup["options.entry_points"]["console_scripts"].strip().splitlines()
+    commands = dict(line.split(" = ") for line in lines)
+    programs = {
+        file.stem
+        for folder in ("dgn_tf", "data_prep")
+        for file in (checkout / folder).glob("*.py")
+        if 'if __name__ == "__main__"' in file.read_text()
+    }
+    assert commands == {
+        f"dgn-{name.replace('_', '-')}": f"dgn_tf.console:{name}" for name in programs
+    }
+    for name in programs:
+        assert hasattr(console, name)
+
+
+def test_the_versions_agree(setup, checkout):
+    version = setup["metadata"]["version"]
+    model = configparser.ConfigParser()
+    model.read(checkout / "packages" / "dgn_hand_model" / "setup.cfg")
+    assert model["metadata"]["version"] == version
+    assert f"version: {version}\n" in (checkout / "CITATION.cff").read_text()
+    assert f"## {version}" in (checkout / "CHANGELOG.md").read_text()
 
 
 def test_every_folder_of_modules_is_a_package(checkout):

@@ -117,6 +117,7 @@ def both(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long  # its small form: two_replicas, the step of two against that of one
 def test_two_devices_of_a_process_train_to_the_weights_of_one(both):
     assert_same_weights(both / "two", variables(both / "one"))
 
@@ -143,6 +144,7 @@ def killed_worker(folder, logs, *more):
     return finish(workers[0])
 
 
+@pytest.mark.long  # three processes that import TensorFlow and wait for each other
 def test_a_worker_says_that_the_other_died(tmp_path):
     code, output = killed_worker(tmp_path / "run", tmp_path, "--steps=40")
     assert code == 1 and re.search("worker 0 lost worker 1: .*start all workers again", output)

@@ -224,3 +224,34 @@ def test_the_terminals_bar_counts_what_a_resumed_run_has_behind_it(capsys):
     written = capsys.readouterr()
     assert "Epoch 3/4" in written.out and "Epoch 4/4" in written.out
     assert "end of life" not in written.err.lower()
+
+
+def test_smoke_alone_learns_from_the_rig_that_ships_and_says_so(monkeypatch, tmp_path, capsys):
+    """The conversion is run, the training is not: test_unlabelled.py has runs."""
+    from absl import flags
+
+    from dgn_tf import train
+
+    given = []
+    monkeypatch.setattr(train, "train", given.append)
+    monkeypatch.setattr(sys, "argv", ["train", "--flagfile=configs/selfsup.flags"])
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["train", f"--output_dir={tmp_path / 'run'}", "--unlabelled_records=x", "--smoke"])
+    train.main([])
+    (settings,) = given
+    assert settings.unlabelled_records == f"{tmp_path / 'run'}_sample_rig/train"
+    assert "samples/rig is used" in capsys.readouterr().out
+    description = json.loads(
+        pathlib.Path(settings.unlabelled_records, "description.json").read_text()
+    )
+    assert description["frames"] == 6 and description["cameras"] == [1, 2, 3]
+
+
+def test_a_run_without_a_folder_goes_to_that_of_its_flag_file(monkeypatch):
+    from dgn_tf import config, train
+
+    monkeypatch.setattr(sys, "argv", ["train", "--flagfile=configs/synthetic.flags", "--seed=3"])
+    assert train.checked(config.Train()).output_dir == "runs/synthetic"
+    monkeypatch.setattr(sys, "argv", ["train", "--seed=3"])
+    with pytest.raises(InputError, match="--output_dir is wanted"):
+        train.checked(config.Train())

@@ -87,6 +87,7 @@ def stopped_after(step, folder, *arguments):
         run(*arguments, f"--output_dir={folder}")
 
 
+@pytest.mark.long  # its small form: test_train.py, a run that was stopped and goes on
 @pytest.mark.parametrize("begin", [stopped_after, pytest.param(killed_after, marks=LONG)])
 def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(
     begin, tmp_path, records, monkeypatch

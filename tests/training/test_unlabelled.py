@@ -216,6 +216,7 @@ def test_unfit_records_are_refused(tmp_path):
         UnlabelledViews(str(tmp_path)).description()
 
 
+@pytest.mark.long  # its small form: test_train.py, a run that was stopped and goes on
 def test_a_run_is_chosen_by_energy_and_resumes_with_the_same_records(tmp_path):
     from tests.training.test_train_real import run
 
