@@ -14,7 +14,7 @@ from dgn_tf.training.estimates import EstimatePool
 from dgn_tf.training.real_frames import RealFrames, mix, real_count
 from dgn_tf.training.unlabelled import UnlabelledViews, put_beside
 
-# Far from the seeds that anybody trains with; the test split has another (BUILD.md).
+# Far from the seeds that anybody trains with; the test split has another (docs/design.md).
 VALIDATION_SEED = 1_000_001
 
 

@@ -13,7 +13,11 @@ from PIL import Image
 from dgn_tf import config
 from dgn_tf.setting import settings_of
 
-PAGES = ("README.md", "BUILD.md", "serving/README.md")
+PAGES = (
+    *("README.md", "BUILD.md", "CONTRIBUTING.md", "serving/README.md"),
+    *("docs/training.md", "docs/evaluation.md", "docs/serving.md", "docs/hands.md"),
+    *("docs/design.md", "docs/benchmarks.md"),
+)
 SHARED_FLAGS = "dgn_tf.frame_command"  # of the programs that turn frames into meshes
 ABSL = {"flagfile", "help", "helpfull"}
 # Made by a command above the one that names it, or by the reader; or no file.
@@ -104,7 +108,7 @@ def test_files_in_the_pages_commands_exist_or_are_made(checkout):
 def test_links_lead_to_files(checkout):
     for page in PAGES:
         for target in re.findall(r"\]\(([^)]+)\)", (checkout / page).read_text()):
-            assert (checkout / target).exists(), f"{page}: {target}"
+            assert (checkout / page).parent.joinpath(target).exists(), f"{page}: {target}"
 
 
 def test_the_tests_that_security_names_are_there(checkout):
