@@ -360,7 +360,9 @@ class Validation:
 class Devices:
     """Devices and arithmetic"""
 
-    jit_compile: bool = setting(False, "Compile the step with XLA (slower on CPU, see docs/benchmarks.md).")
+    jit_compile: bool = setting(
+        False, "Compile the step with XLA (slower on CPU, see docs/benchmarks.md)."
+    )
     mixed_precision: bool = setting(
         False, "Convolve in --mixed_precision_type, for GPUs; geometry and losses stay float32."
     )

@@ -1,6 +1,7 @@
 """From a depth frame in memory to a hand mesh, through an exported model."""
 
 import dataclasses
+import functools
 import os
 
 import numpy as np
@@ -84,6 +85,22 @@ class HandMesh:
     def keypoints_by_name(self) -> dict[str, list[float]]:
         """Key point name to [x, y, z], mm."""
         return dict(zip(self.keypoint_names, _rounded(self.keypoints, 3), strict=True))
+
+    def parameters(self, template):
+        """Rotations, scales and bone lengths, see `dgn_tf.parameters.HandParameters`.
+
+        Args:
+            template: `HandMeshPredictor.template` of the predictor that found the hand.
+        """
+        from dgn_tf.parameters import hand_parameters
+
+        return hand_parameters(self, template)
+
+    def to_trimesh(self):
+        """The mesh as a `trimesh.Trimesh`, mm, its vertices in the same order."""
+        import trimesh
+
+        return trimesh.Trimesh(self.vertices, self.faces, process=False)
 
     def to_json(self) -> dict:
         """What `predict` writes: JSON-able, mm, camera frame."""
@@ -282,6 +299,13 @@ class HandMeshPredictor(FrameToMesh):
         super().__init__(intrinsics, hand)
         self._model = allow_list.load_checked(self.folder)
         _check_told(self._model, self.description, self.folder)
+
+    @functools.cached_property
+    def template(self):
+        """The `HandTemplate` of the model's folder; InputError where it has none beside it."""
+        from dgn_tf.model_folder import load_template_of
+
+        return load_template_of(self.folder)
 
     def _run(self, signature, inputs, name):
         import tensorflow as tf

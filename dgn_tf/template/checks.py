@@ -222,14 +222,6 @@ def directed_edges(faces) -> np.ndarray:
 
 def connected(faces, count: int) -> np.ndarray:
     """Returns [count] a label per vertex, the same for vertices that faces connect."""
-    label = np.arange(count)
-    edges = directed_edges(faces)
-    while True:
-        low = np.minimum(label[edges[:, 0]], label[edges[:, 1]])
-        new = label.copy()
-        np.minimum.at(new, edges[:, 0], low)
-        np.minimum.at(new, edges[:, 1], low)
-        new = new[new]  # Follows the label's own label: halves the number of rounds.
-        if (new == label).all():
-            return label
-        label = new
+    from trimesh.graph import connected_component_labels  # slow to import, and predict needs none
+
+    return connected_component_labels(directed_edges(faces), node_count=count)
