@@ -20,9 +20,12 @@ SMALL = ["--image_channels=8,8", "--mesh_channels=8,8", "--features=4"]
 
 
 @pytest.fixture
-def parsed():
-    """Settings of a command line, as the trainer reads it."""
+def parsed(tmp_path, monkeypatch):
+    """Settings of a command line, as the trainer reads it where there is a folder `views`."""
     from dgn_tf import train
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "views").mkdir()
 
     def read(*arguments):
         flags.FLAGS.unparse_flags()
@@ -78,7 +81,7 @@ def test_weights_of_all_terms_and_the_optimiser(parsed):
     settings = parsed(
         *SMALL,
         *(f"--{name}={value}" for name, value in w.items()),
-        "--unlabelled_records=not read here",
+        "--unlabelled_records=views",
         "--loss=mse",
         "--weight_decay=0.25",
         "--ema_momentum=0.75",
