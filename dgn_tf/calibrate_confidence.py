@@ -10,7 +10,6 @@ good as synthesis is like them.
 """
 
 import dataclasses
-import math
 import pathlib
 
 from absl import flags
@@ -41,7 +40,7 @@ def main(_):
     from dgn_tf import model_folder, plots
     from dgn_tf.confidence.fitting import collect, fit, measure
     from dgn_tf.confidence.probability import keypoint_neighbours
-    from dgn_tf.json_file import write_json
+    from dgn_tf.json_file import known, write_json
     from dgn_tf.records.reader import record_dataset
     from dgn_tf.synthesis.batches import synthesize_batch
     from dgn_tf.synthesis.sensor import SENSORS
@@ -82,16 +81,9 @@ def main(_):
     model.save(folder / model_folder.CONFIDENCE)
     print(f"{pathlib.Path(folder) / model_folder.CONFIDENCE}: written")
     if FLAGS.json:
-        write_json(_known(figures), FLAGS.json)
+        write_json(known(figures), FLAGS.json)
     if FLAGS.plot:
         plots.plot_calibration(curves, FLAGS.plot)
-
-
-def _known(figures):
-    """The figures; None for those that there are none of, such as the AUC where none is right."""
-    if isinstance(figures, dict):
-        return {name: _known(value) for name, value in figures.items()}
-    return figures if math.isfinite(figures) else None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """JSON files: written whole or not at all, and read whatever somebody has put there."""
 
 import json
+import math
 import os
 
 from dgn_tf.file_kinds import named_kind
@@ -35,6 +36,15 @@ def read_json(file: str | os.PathLike):
             if kind != "it is JSON text":
                 raise ValueError(kind) from None
         raise
+
+
+def known(figures):
+    """Nested figures with None, JSON's null, for those that are NaN or infinite."""
+    if isinstance(figures, dict):
+        return {name: known(value) for name, value in figures.items()}
+    if isinstance(figures, (list, tuple)):
+        return [known(value) for value in figures]
+    return None if isinstance(figures, float) and not math.isfinite(figures) else figures
 
 
 def write_json(values, file, flag: str = "--json") -> None:

@@ -34,6 +34,7 @@ _FRAMES_A_ROW = 3
 
 def main(_):
     from dgn_tf.evaluation.predictions import NetworkPredictions
+    from dgn_tf.json_file import known as known_figures
     from dgn_tf.json_file import write_json
     from dgn_tf.model_folder import load_network
     from experiments import conditions
@@ -63,7 +64,8 @@ def main(_):
             }
             for row in worst
         ]
-        write_json({"frames": len(joints), "conditions": rows, "worst": frames}, _JSON.value)
+        report = {"frames": len(joints), "conditions": rows, "worst": frames}
+        write_json(known_figures(report), _JSON.value)
     if _WORST.value:
         _write_sheet(measured, worst, joints.mean(axis=1), network.template)
 

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from dgn_tf import json_file
 from dgn_tf.errors import InputError
-from dgn_tf.json_file import parse_json, read_json, write_json
+from dgn_tf.json_file import known, parse_json, read_json, write_json
 
 
 def test_writes_into_a_new_folder_and_leaves_nothing_beside(tmp_path):
@@ -56,3 +57,9 @@ def test_bytes_that_are_no_text_and_files_without_end_are_refused(tmp_path, monk
     (tmp_path / "a.json").write_text("[1, 2, 3, 4]")
     with pytest.raises(ValueError, match="more than 10 bytes"):
         read_json(tmp_path / "a.json")
+
+
+def test_figures_that_there_are_none_of_become_null(tmp_path):
+    figures = {"a": float("nan"), "b": [1.5, float("inf"), {"c": np.float64("nan")}], "d": "nan"}
+    write_json(known(figures), tmp_path / "f.json")
+    assert read_json(tmp_path / "f.json") == {"a": None, "b": [1.5, None, {"c": None}], "d": "nan"}
