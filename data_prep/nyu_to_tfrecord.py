@@ -85,6 +85,9 @@ _SKIP_BAD_FRAMES = flags.DEFINE_boolean(
     "Leave out unreadable and missing frames, frames without label and key points that are NaN: "
     "counted, and listed in description.json. Otherwise the first is an error.",
 )
+_LIMIT = flags.DEFINE_integer(
+    "limit", 0, "Time steps at most, from the first on; 0: all.", lower_bound=0
+)
 _CHECK_RIG = flags.DEFINE_boolean(
     "check_rig",
     True,
@@ -109,6 +112,7 @@ def convert_split(
     localiser: str = "",
     hand: str = "right",
     must_fit: bool = True,
+    limit: int = 0,
 ) -> dict:
     """Converts one split into `output_dir`/`split`; the flags of this module, one by one.
 
@@ -136,7 +140,7 @@ def convert_split(
         center, center_file, localiser, split, cameras, found, int(listing.indices[-1])
     )
     kept = found.xyz[places] if found and use_labels == "auto" else None
-    source = frames.NyuFrames(folder, cameras, listing, rig.frame_size)
+    source = frames.NyuFrames(folder, cameras, listing.first(limit), rig.frame_size)
     made = steps.Steps(source, cameras, rig, centre, kept, cube_mm, skip_bad_frames)
     if hand == "left":
         made = mirrored.mirrored_steps(made)
@@ -274,6 +278,7 @@ def main(_):
             localiser=_LOCALISER.value,
             hand=_HAND.value,
             must_fit=_CHECK_RIG.value,
+            limit=_LIMIT.value,
         )
         folder = os.path.join(_OUTPUT_DIR.value, split)
         _report(description, folder, time.monotonic() - begin)

@@ -8,6 +8,7 @@ give the same bytes, whatever --workers is, and a run that was killed goes on wi
 are missing. A single camera is a rig too: its calibration needs nothing but intrinsics.
 """
 
+import dataclasses
 import os
 import pathlib
 import time
@@ -100,6 +101,9 @@ _SKIP_BAD_FRAMES = flags.DEFINE_boolean(
     "Leave out unreadable frames and those that one camera lacks: counted, and listed in "
     "description.json. Otherwise the first is an error.",
 )
+_LIMIT = flags.DEFINE_integer(
+    "limit", 0, "Time steps at most, from the first on; 0: all.", lower_bound=0
+)
 _CHECK_RIG = flags.DEFINE_boolean(
     "check_rig",
     True,
@@ -124,6 +128,7 @@ def convert_rig(
     localiser: str = "",
     hand: str = "right",
     must_fit: bool = True,
+    limit: int = 0,
 ) -> dict:
     """Converts a rig's frames into `output_dir`/`split`; the flags of this module, one by one.
 
@@ -144,6 +149,7 @@ def convert_rig(
     centre, hashes = _find_centres(
         center, center_file, localiser, split, cameras, len(source.paths)
     )
+    source = dataclasses.replace(source, listing=source.listing.first(limit))
     made = steps.Steps(source, cameras, rig, centre, None, cube_mm, skip_bad_frames)
     if hand == "left":
         made = mirrored.mirrored_steps(made)
@@ -226,6 +232,7 @@ def main(_):
         localiser=_LOCALISER.value,
         hand=_HAND.value,
         must_fit=_CHECK_RIG.value,
+        limit=_LIMIT.value,
     )
     folder = os.path.join(_OUTPUT_DIR.value, _SPLIT.value)
     report(description, folder, time.monotonic() - begin)

@@ -34,6 +34,12 @@ class Listing:
     there: np.ndarray
     skipped: list[dict]
 
+    def first(self, count: int) -> "Listing":
+        """The first `count` time steps; 0: all."""
+        if not count:
+            return self
+        return Listing(self.indices[:count], self.there[:count], self.skipped)
+
     def hash(self) -> str:
         """sha256 (hex): two runs with the same one convert the same frames."""
         digest = hashlib.sha256(self.indices.astype("<i8").tobytes())

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dgn_tf.errors import InputError
 from tests.data_prep import ball_rig
 from tests.programs import run
 
@@ -74,6 +75,32 @@ def test_a_rigs_frames_by_ones_own_localiser_cube_and_split(localiser, tmp_path)
     found = described(tmp_path / "test")
     assert sha256 in found["centre"]
     assert found["cube_mm"] == 250 and found["split"] == "test" and len(found["files"]) == 3
+
+
+def test_the_first_steps_of_a_rig_alone(localiser, tmp_path):
+    rig = ball_rig.write_rig(tmp_path / "rig", 3)
+    run(
+        "data_prep.rig_to_tfrecord",
+        f"--frames={rig / 'cam1'},{rig / 'cam2'}",
+        f"--calibration={calibration_of_two(rig)}",
+        f"--depth_unit={ball_rig.UNIT_MM}",
+        f"--output_dir={tmp_path / 'a'}",
+        "--limit=2",
+        "--center=localiser",
+        f"--localiser={localiser[0]}",
+        "--workers=1",
+    )
+    assert described(tmp_path / "a" / "train")["frames"] == 2
+
+
+def test_the_first_steps_of_nyu_alone(nyu, localiser, tmp_path):
+    centre = ("--center=localiser", f"--localiser={localiser[0]}", "--workers=1")
+    nyus = ("data_prep.nyu_to_tfrecord", f"--nyu_dir={nyu}", "--splits=test", "--cameras=1")
+    run(*nyus, f"--output_dir={tmp_path / 'b'}", "--limit=3", *centre)
+    assert described(tmp_path / "b" / "test")["frames"] == 3
+    # Other steps are another set: what is there is not taken for it.
+    with pytest.raises(InputError, match="holds"):
+        run(*nyus, f"--output_dir={tmp_path / 'b'}", *centre)
 
 
 def calibration_of_two(rig):
