@@ -64,7 +64,7 @@ class Bound(NamedTuple):
     """The least that a piece of work has to do."""
 
     flops: float  # of products and convolutions, see `flops.count_flops`
-    bytes: float  # see `traffic.count_bytes`
+    bytes: float  # see `flops.count_bytes`
 
     def seconds(self, rates: dict[str, np.ndarray]) -> np.ndarray:
         """The time below which the machine can't do it, in each round of `rates`."""

@@ -39,5 +39,6 @@ def shipped_file(path: str) -> str:
 def config_file(path: str) -> str:
     """`path`, or where it is not there and begins with configs/ the package's own copy of it."""
     packaged = _PACKAGE / path
-    there = not pathlib.Path(path).exists() and pathlib.PurePath(path).parts[:1] == ("configs",)
-    return str(packaged) if there and packaged.is_file() else path
+    if pathlib.PurePath(path).parts[:1] != ("configs",) or pathlib.Path(path).exists():
+        return path
+    return str(packaged) if packaged.is_file() else path

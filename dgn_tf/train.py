@@ -53,7 +53,7 @@ def _sample_records(settings: Train) -> str:
         )
     folder = f"{settings.output_dir or _folder_of_flagfile(sys.argv)}_sample_rig"
     print(f"--smoke: {settings.unlabelled_records} is not there; samples/rig is used: {folder}")
-    subprocess.run(
+    done = subprocess.run(
         [
             *(sys.executable, "-m", "data_prep.rig_to_tfrecord"),
             "--frames=" + ",".join(str(_SAMPLE_RIG / f"camera{number}") for number in (1, 2, 3)),
@@ -61,9 +61,10 @@ def _sample_records(settings: Train) -> str:
             "--depth_unit=0.25",
             f"--output_dir={folder}",
         ],
-        check=True,
         stdout=subprocess.DEVNULL,
     )
+    if done.returncode:  # it has said why
+        raise InputError(f"samples/rig could not be converted into {folder}, see above.")
     return f"{folder}/train"
 
 

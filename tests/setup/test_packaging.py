@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 from packaging.requirements import Requirement
@@ -137,3 +138,13 @@ def test_licence_files_are_there(checkout):
     licence = (checkout / "LICENSE").read_text()
     assert "Apache License" in licence and "END OF TERMS AND CONDITIONS" in licence
     assert "CC0" in (checkout / "NOTICE").read_text()
+
+
+@pytest.mark.parametrize("name", ["predict", "train", "rig_to_tfrecord"])
+def test_a_command_is_its_program(checkout, name):
+    """Its help, which lists the flags of the program that runs, is that of `python -m`."""
+    module = "data_prep" if name == "rig_to_tfrecord" else "dgn_tf"
+    code = f"import sys; sys.argv = ['dgn', '--help']; from dgn_tf import console; console.{name}()"
+    commands = ([sys.executable, "-c", code], [sys.executable, "-m", f"{module}.{name}", "--help"])
+    helps = [subprocess.check_output(command, cwd=checkout, text=True) for command in commands]
+    assert helps[0] == helps[1] and "--" in helps[0]

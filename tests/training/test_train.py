@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import h5py
 import numpy as np
@@ -255,3 +256,35 @@ def test_a_run_without_a_folder_goes_to_that_of_its_flag_file(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train", "--seed=3"])
     with pytest.raises(InputError, match="--output_dir is wanted"):
         train.checked(config.Train())
+
+
+def test_an_epoch_is_a_line_and_the_end_says_where_the_weights_are(capsys, tmp_path):
+    from dgn_tf.training.callbacks import PrintEpochs
+
+    lines = PrintEpochs(tmp_path, steps=12)
+    lines.set_model(
+        types.SimpleNamespace(optimizer=types.SimpleNamespace(iterations=tf.Variable(6)))
+    )
+    figures = {
+        "loss": 1.25,
+        "steps_per_second": 0.5,
+        "val_keypoints_mm": 9.876,
+        "val_energy": 27.74,
+    }
+    lines.on_epoch_end(0, {**figures, "correspondence": 0.7})
+    lines.on_train_end()
+    first, last = capsys.readouterr().out.splitlines()
+    assert first == (
+        "step 6 of 12: loss 1.250; validation: key points 9.88 mm, energy 27.74; 0.50 steps/s"
+    )
+    assert last == f"{tmp_path / 'best'}: the weights of the best validation"
+
+
+def test_a_sample_that_cannot_be_converted_ends_smoke_in_one_line(monkeypatch, tmp_path):
+    from dgn_tf import config, train
+
+    (tmp_path / "rig").mkdir()  # without frames
+    monkeypatch.setattr(train, "_SAMPLE_RIG", tmp_path / "rig")
+    settings = config.Train(unlabelled_records="x", output_dir=str(tmp_path / "run"))
+    with pytest.raises(InputError, match="samples/rig could not be converted"):
+        train._sample_records(settings)
