@@ -176,29 +176,11 @@ def _unreadable(frames: Frames, file) -> str | None:
 
 def _source() -> "FrameSource":
     """How the flags say that frames are read."""
-    from dgn_tf import depth_io
-    from dgn_tf.cameras import camera_file
-    from dgn_tf.cameras.camera import Camera
-    from dgn_tf.frame_source import FrameSource
-    from dgn_tf.predictor import check_intrinsics
+    from dgn_tf.frame_source import named_source
 
-    if _ENCODING.value == "nyu" or _DEPTH_UNIT.value is not None:
-        depth_io.check_encoding(_ENCODING.value, _DEPTH_UNIT.value)
-    camera = None
-    if _INTRINSICS.value:
-        text = ",".join(_INTRINSICS.value)
-        if camera_file.is_file(text):
-            camera = camera_file.read_camera(text)
-        else:
-            numbers = parse_numbers("intrinsics", _INTRINSICS.value, "fx,fy,cx,cy")
-            fx, fy, cx, cy = map(float, check_intrinsics(numbers))
-            camera = Camera((fx, fy, cx, cy), "--intrinsics")
-    elif not _CAMERA.value:
-        raise InputError(
-            "--intrinsics is missing: fx,fy,cx,cy in pixels or a calibration file; or "
-            f"--camera={'|'.join(sorted(SENSORS))} for usual ones."
-        )
-    return FrameSource(_ENCODING.value, _DEPTH_UNIT.value, camera, _CAMERA.value or "")
+    return named_source(
+        _ENCODING.value, _DEPTH_UNIT.value, ",".join(_INTRINSICS.value or ()), _CAMERA.value or ""
+    )
 
 
 def _pictured(files) -> frozenset[pathlib.Path]:
