@@ -31,8 +31,8 @@ class OneEuroSettings:
 
 
 # Of mm and of radians; measured by benchmarks/tracking.py: 0.5 mm of jitter, a frame of lag.
-PLACE = OneEuroSettings(0.5, 0.02, 1.0)
-TURN = OneEuroSettings(0.5, 1.2, 1.0)
+PLACE = OneEuroSettings(0.5, 0.05, 2.0)
+TURN = OneEuroSettings(0.5, 1.8, 1.0)
 
 
 def _gain(cutoff_hz, seconds):
@@ -41,24 +41,32 @@ def _gain(cutoff_hz, seconds):
 
 
 class OneEuroPoint:
-    """Filters a point [3]."""
+    """Filters a point [3]: a One Euro filter of what a constant velocity does not foretell.
+
+    The plain filter is behind what moves, by its speed over its cutoff; with the velocity, which
+    follows by the gain of a critically damped filter, a steady motion passes whole.
+    """
 
     def __init__(self, settings: OneEuroSettings = PLACE):
         self._settings = settings
         self._value: np.ndarray | None = None
-        self._speed = np.zeros(3)
+        self._given = self._speed = self._velocity = np.zeros(3)
 
     def __call__(self, value: np.ndarray, seconds: float) -> np.ndarray:
         """The filtered point, `seconds` after the one before."""
         if self._value is None:
-            self._value = np.array(value, np.float64)
+            self._value = self._given = np.array(value, np.float64)
             return self._value
-        step = value - self._value
-        self._speed += _gain(self._settings.speed_cutoff_hz, seconds) * (
-            step / seconds - self._speed
-        )
+        change = (value - self._given) / seconds
+        self._given = np.array(value, np.float64)
+        low = _gain(self._settings.speed_cutoff_hz, seconds)
+        self._speed = self._speed + low * (change - self._speed)
         cutoff = self._settings.cutoff_hz + self._settings.by_speed * np.linalg.norm(self._speed)
-        self._value = self._value + _gain(cutoff, seconds) * step
+        gain = _gain(cutoff, seconds)
+        foretold = self._value + seconds * self._velocity
+        off = value - foretold
+        self._value = foretold + gain * off
+        self._velocity = self._velocity + gain**2 / (2 - gain) * off / seconds
         return self._value
 
 
