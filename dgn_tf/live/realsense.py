@@ -53,6 +53,12 @@ def camera(serial: str = "") -> Iterator[LiveFrame]:
         InputError: no pyrealsense2, or no such camera.
     """
     rs = _library()
+    named = f"--source=realsense{':' + serial if serial else ''}"
+    devices = rs.context().query_devices()
+    known = [device.get_info(rs.camera_info.serial_number) for device in devices]
+    if not known or (serial and serial not in known):
+        there = f"there are {', '.join(known)}" if known else "none is connected"
+        raise InputError(f"{named}: no such camera, {there}; connect it, or name a recording.")
     config = rs.config()
     if serial:
         config.enable_device(serial)
@@ -61,10 +67,7 @@ def camera(serial: str = "") -> Iterator[LiveFrame]:
     try:
         pipeline.start(config)
     except RuntimeError as error:
-        raise InputError(
-            f"--source=realsense{':' + serial if serial else ''}: {reason(error)}; connect the "
-            "camera, or name a recording of one."
-        ) from None
+        raise InputError(f"{named}: {reason(error)}; connect the camera again.") from None
     return _frames(pipeline, "", _WAIT_MS)
 
 

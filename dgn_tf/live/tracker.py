@@ -26,7 +26,8 @@ _REACH_MM = 200.0  # of a hand that was just lost, from where it went
 _SAME_MM = 60.0  # two hands' middles are no nearer
 _PLACE = 0.3  # least score of a place of the localiser
 _HELD = (0.35, 0.5)  # confidence and fit below which a hand is lost
-_FOUND = (0.5, 0.85)  # and from which it is found
+_FOUND = (0.6, 0.85)  # from which it is found,
+_AGAIN = (0.45, 0.7)  # and where it was lost a moment ago
 _SEEN = 0.4  # of the surface towards the camera, at least, for a pose to be valid
 _BREAK_S = 0.5  # between frames: motion before says nothing
 _SEARCH_S = 1.0  # between looks for a further hand; so long after a change at every frame
@@ -222,7 +223,7 @@ class HandTracker:
     every second.
 
     Args:
-        saved_model: folder of an exported model; None: the shipped one.
+        saved_model: folder of an exported model, or a `HandMeshPredictor`; None: the shipped one.
         intrinsics: default fx, fy, cx, cy of the frames, pixels.
         max_hands: 1 or 2.
         hand: "right" or "left" where all are; "auto": decided over time, each.
@@ -246,13 +247,14 @@ class HandTracker:
         filter: str = "one_euro",
     ):
         if max_hands not in (1, 2):
-            raise InputError(f"max_hands is {max_hands!r}; 1 or 2 is wanted.")
+            raise InputError(f"max_hands is {max_hands!r}; wanted 1 or 2.")
         if hand not in HANDS or filter not in FILTERS:
             raise InputError(
                 f"hand {hand!r} and filter {filter!r}: wanted one of {', '.join(HANDS)} and of "
                 f"{', '.join(FILTERS)}."
             )
-        self.model = HandMeshPredictor(saved_model)
+        given = isinstance(saved_model, HandMeshPredictor)
+        self.model = saved_model if given else HandMeshPredictor(saved_model)
         for signature in ("crop", "locate"):
             self.model.check_signature(signature)
         self._intrinsics = None if intrinsics is None else check_intrinsics(intrinsics)
@@ -530,7 +532,7 @@ class HandTracker:
             if score >= _PLACE and missing:
                 gone = self._just_lost(centre, time_s)
                 hand = self._hand if self._hand != "auto" else gone.hand if gone else ""
-                seen = self._found(frame, centre, hand)
+                seen = self._found(frame, centre, hand, _AGAIN if gone else _FOUND)
                 if seen is not None:
                     self._begin(seen, gone, time_s)
             missing -= 1
@@ -543,7 +545,7 @@ class HandTracker:
                     return track
         return None
 
-    def _found(self, frame: _Frame, centre, hand: str) -> _Seen | None:
+    def _found(self, frame: _Frame, centre, hand: str, least) -> _Seen | None:
         """The hand at a place of the localiser's, of a side or of the likelier, if one is there."""
         held = [track for track in self._tracks if track.valid]
         for _ in range(2):  # the mesh tells better than the votes where the hand's middle is
@@ -556,7 +558,7 @@ class HandTracker:
             if seen is None:
                 return None
             centre = seen.middle
-            if seen.good(_FOUND):
+            if seen.good(least):
                 alone = all(np.linalg.norm(track.middle - centre) >= _SAME_MM for track in held)
                 return seen if alone else None
         return None
