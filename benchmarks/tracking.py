@@ -49,12 +49,13 @@ def main(_):
     wave = hands("wave", 8.0, seed=FLAGS.seed, sensor=EXACT_SENSOR, noise_mm=1.0, sides="r")
     result = {"machine": machine.describe(), "filter": FLAGS.filter}
     result["crossing"] = follow(first, hands("cross", FLAGS.seconds, seed=FLAGS.seed))
-    for name in ("none", FLAGS.filter):
+    one = {"hand": "right", "max_hands": 1}
+    for name in dict.fromkeys(("none", FLAGS.filter)):
         result[f"steady_{name}"] = {
-            "jitter_mm": jitter(tracker(name, hand="right"), still),
-            **lag(tracker(name, hand="right"), wave),
+            "jitter_mm": jitter(tracker(name, **one), still),
+            **lag(tracker(name, **one), wave),
         }
-    result["time"] = frame_time(tracker(hand="right"), wave, FLAGS.rounds)
+    result["time"] = frame_time(tracker(**one), wave, FLAGS.rounds)
     result["load_after"] = machine.describe()["load"]
     print(json.dumps(result, indent=1))
     if FLAGS.json:

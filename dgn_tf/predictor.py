@@ -26,6 +26,7 @@ _SIGNATURES = {
 }
 _NEEDED = {"vertices", "keypoint_confidence"}  # the latter: of a model exported since it is there
 _MAX_INTRINSICS, _MAX_CENTRE_MM = 1e6, 1e5  # the served model's own, see `serving.checks`
+LEAST_SCORE = 0.3  # of a place of the signature `locate`, to be a hand's
 _FAR_MM = 15.0  # a point that far from the mesh is not its own: a forearm's, a background's
 
 
@@ -318,6 +319,27 @@ class HandMeshPredictor(FrameToMesh):
         from dgn_tf.model_folder import load_template_of
 
         return load_template_of(self.folder)
+
+    def all_hands(
+        self, depth_mm, intrinsics=None, hand: str = "auto", name: str = "depth_mm"
+    ) -> list[HandMesh]:
+        """The hands of a frame, at most two, the likelier first.
+
+        Args:
+            depth_mm, intrinsics, name: as of a call.
+            hand: of all of them, "right" or "left"; "auto": of each the one whose mesh lies nearer.
+
+        Raises:
+            InputError: an argument is of the wrong kind; NoHandError, which is one: no hand was
+                found.
+        """
+        self.check_signature("locate")
+        inputs, _ = self._checked(depth_mm, intrinsics, None, name)
+        places = self.run("locate", inputs, name)
+        found = places["centre"][0][places["score"][0] >= LEAST_SCORE]
+        if not len(found):
+            raise NoHandError(_not_found(name, None, self.description.info["cube_mm"]))
+        return [self(depth_mm, intrinsics, centre, hand, name) for centre in found]
 
     def check_signature(self, signature: str) -> None:
         """InputError where the model has no such signature."""

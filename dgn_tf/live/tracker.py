@@ -13,6 +13,7 @@ from dgn_tf.hand_side import Side, decide
 from dgn_tf.live.steadiness import FILTERS, PosedTemplate, SteadyHand
 from dgn_tf.predictor import (
     HANDS,
+    LEAST_SCORE,
     HandMesh,
     HandMeshPredictor,
     check_intrinsics,
@@ -24,10 +25,9 @@ _HOLD_MM = 6.0  # a crop's centre stays while the hand's is so near: still hands
 _NEAR_MM = 15.0  # a surface and the depth before it agree within
 _REACH_MM = 200.0  # of a hand that was just lost, from where it went
 _SAME_MM = 60.0  # two hands' middles are no nearer
-_PLACE = 0.3  # least score of a place of the localiser
-_HELD = (0.35, 0.5)  # confidence and fit below which a hand is lost
+_HELD = (0.2, 0.6)  # confidence and fit below which a hand is lost
 _FOUND = (0.6, 0.85)  # from which it is found,
-_AGAIN = (0.45, 0.7)  # and where it was lost a moment ago
+_AGAIN = (0.3, 0.7)  # and where it was lost a moment ago
 _SEEN = 0.4  # of the surface towards the camera, at least, for a pose to be valid
 _BREAK_S = 0.5  # between frames: motion before says nothing
 _SEARCH_S = 1.0  # between looks for a further hand; so long after a change at every frame
@@ -529,7 +529,7 @@ class HandTracker:
         places = self.model.run("locate", inputs)
         missing = self._most - sum(track.valid for track in self._tracks)
         for centre, score in zip(places["centre"][0], places["score"][0], strict=True):
-            if score >= _PLACE and missing:
+            if score >= LEAST_SCORE and missing:
                 gone = self._just_lost(centre, time_s)
                 hand = self._hand if self._hand != "auto" else gone.hand if gone else ""
                 seen = self._found(frame, centre, hand, _AGAIN if gone else _FOUND)
