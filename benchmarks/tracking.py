@@ -168,7 +168,7 @@ def frame_time(tracker, source, rounds: int) -> dict:
         "depth": np.where(mesh.valid, mesh.centre[2], 0).astype(np.float32)[np.newaxis],
         "intrinsics": mesh.crop_intrinsics[np.newaxis],
         "centre": mesh.centre[np.newaxis],
-        "cube": np.float32([mesh.cube_mm]),
+        "cube": np.array([mesh.cube_mm], np.float32),
         "left": np.array([False]),
     }
 

@@ -134,7 +134,8 @@ class PosedTemplate:
         rows = np.array(transforms[:, :3])
         rows[:, :, 3] -= origin  # float32 keeps another two digits so
         rows = rows.transpose(1, 0, 2).reshape(3, -1).astype(np.float32)
-        posed = (rows @ self._basis).T + origin.astype(np.float32)
+        # No BLAS: its threads, among TensorFlow's, cost more than so small a product.
+        posed = np.einsum("ij,jk->ki", rows, self._basis) + origin.astype(np.float32)
         return posed[: self._vertices], posed[self._vertices :]
 
 
@@ -202,7 +203,13 @@ class SteadyHand:
         """L of Eq. (12), [P, 4, 4]."""
         above = transforms[self._posed.parents]
         above[0] = np.eye(4)
-        return self._posed.bones @ np.linalg.inv(above) @ transforms @ self._posed.from_bones
+        # Of similarities, the inverse is the transpose over the squared scale.
+        squared = (above[:, :3, :1] ** 2).sum(axis=1, keepdims=True)
+        inverse = np.zeros_like(above)
+        inverse[:, :3, :3] = above[:, :3, :3].transpose(0, 2, 1) / squared
+        inverse[:, :3, 3:] = -inverse[:, :3, :3] @ above[:, :3, 3:]
+        inverse[:, 3, 3] = 1.0
+        return self._posed.bones @ inverse @ transforms @ self._posed.from_bones
 
     def _global(self, local) -> np.ndarray:
         """T of Eq. (12), [P, 4, 4]."""

@@ -181,6 +181,12 @@ class _Track:
             self.asked_s = time_s
             self.evidence.append(seen.evidence)
 
+    def begin_anew(self, time_s: float) -> None:
+        """Time jumped: the motion says nothing, and nothing was seen later than now."""
+        self.velocity = np.zeros(3)
+        self.seen_s, self.asked_s = min(self.seen_s, time_s), min(self.asked_s, time_s)
+        self.found_s = min(self.found_s, time_s)
+
     def ask_anew(self) -> None:
         """Its side is asked again: it may be another hand."""
         self.evidence.clear()
@@ -260,6 +266,8 @@ class HandTracker:
         self._intrinsics = None if intrinsics is None else check_intrinsics(intrinsics)
         self._most, self._hand = max_hands, hand
         info = self.model.description.info
+        if "image_size" not in info:  # exported before it was told
+            raise InputError(f"--saved_model {self.model.folder}: export it anew to track hands.")
         self._cube, self._size = float(info["cube_mm"]), int(info["image_size"])
         self._faces = self.model.description.faces
         self.template = self.model.template
@@ -285,7 +293,7 @@ class HandTracker:
         frame = self._frame(depth, intrinsics, unit)
         if not 0 < time_s - self._time_s <= _BREAK_S:
             for track in self._tracks:
-                track.velocity = np.zeros(3)
+                track.begin_anew(time_s)
             self._searched_s = -math.inf
         self._time_s = time_s
         self._follow(frame, time_s)

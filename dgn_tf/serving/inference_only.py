@@ -18,9 +18,10 @@ def assume_frozen_weights() -> None:
 
 
 def one_thread() -> None:
-    """Lets TensorFlow run each operation on one thread, whatever processors there are.
+    """Lets TensorFlow and numpy run each operation on one thread, whatever processors there are.
 
     One frame at a time is many small operations: to share one out costs more than it brings. For a
     program's start, as above; what the environment says already stays.
     """
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    for name in ("TF_NUM_INTRAOP_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")

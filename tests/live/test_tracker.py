@@ -1,6 +1,7 @@
 """Hands that are followed, by the shipped model, through rendered frames."""
 
 import os
+import time
 
 import numpy as np
 import psutil
@@ -8,6 +9,7 @@ import pytest
 
 import dgn_tf
 from dgn_tf.errors import InputError
+from dgn_tf.live.sources import Newest, Ordered
 from dgn_tf.live.synthetic import EXACT_SENSOR, SyntheticHands
 
 RATE = 30.0
@@ -171,3 +173,34 @@ def test_memory_stays_flat(trackers):
 @pytest.mark.long
 def test_memory_stays_flat_over_ten_minutes(trackers):
     assert memory_grows(trackers, 18_000) < 30
+
+
+def oldest_result(trackers, seconds: float) -> float:
+    """How old frames are, at most but for one in a hundred, when their hands are known: seconds."""
+    made = list(SyntheticHands(trackers.template, "two", 90, RATE, seed=5))
+
+    def camera():
+        start = time.monotonic()
+        for number in range(int(seconds * RATE)):
+            due = start + number / RATE
+            time.sleep(max(0.0, due - time.monotonic()))
+            yield made[number % len(made)]._replace(time_s=due)
+
+    tracker, ages = trackers(), []
+    follow(tracker, made[:10])
+    for frame in Newest(Ordered(camera(), "camera")):
+        tracker(frame.depth, frame.time_s, frame.intrinsics)
+        ages.append(time.monotonic() - frame.time_s)
+    assert len(ages) > seconds * RATE / 4
+    return float(np.percentile(ages, 99))
+
+
+def test_frames_do_not_pile_up_behind_a_slow_tracker(trackers):
+    assert oldest_result(trackers, 3) < 1.0  # on whatever machine: a queue would grow
+
+
+@pytest.mark.long
+def test_no_frame_of_a_minute_is_older_than_a_tenth_of_a_second(trackers):
+    if os.getloadavg()[0] > 0.75 * len(os.sched_getaffinity(0)):
+        pytest.skip("others use the processors: times tell nothing")
+    assert oldest_result(trackers, 60) < 0.1
