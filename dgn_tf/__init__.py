@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 from dgn_tf.quiet import quiet_programs
 
 if TYPE_CHECKING:
+    from dgn_tf.live.tracker import HandTracker, TrackedHand
     from dgn_tf.predictor import HandMesh, HandMeshPredictor
     from dgn_tf.serving.client import HandMeshClient
 
 quiet_programs()
 
-__all__ = ["HandMesh", "HandMeshClient", "HandMeshPredictor"]
+__all__ = ["HandMesh", "HandMeshClient", "HandMeshPredictor", "HandTracker", "TrackedHand"]
 
 
 def __getattr__(name: str):
@@ -19,6 +20,10 @@ def __getattr__(name: str):
         from dgn_tf.serving.client import HandMeshClient
 
         return HandMeshClient
+    if name in ("HandTracker", "TrackedHand"):
+        from dgn_tf.live import tracker
+
+        return getattr(tracker, name)
     if name in __all__:
         from dgn_tf import predictor
 

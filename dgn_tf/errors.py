@@ -91,6 +91,7 @@ def _parse_flags(argv):
 
 
 def _fail(message: str) -> None:
-    # os.path.basename: `python -m dgn_tf.train` has the whole path in argv[0].
-    print(f"{os.path.basename(sys.argv[0])}: error: {' '.join(message.split())}", file=sys.stderr)
+    # `python -m dgn_tf.train` has the whole path in argv[0], a package's program its __main__.py.
+    name = os.path.basename(sys.argv[0].removesuffix("/__main__.py"))
+    print(f"{name}: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(1)

@@ -112,6 +112,7 @@ class Frames(NamedTuple):
         centre: [3] mm, or None where the hand is to be found.
         table: of all frames, or None.
         pictures: which files get one.
+        hands: of a frame, at most.
     """
 
     files: list[pathlib.Path]
@@ -119,32 +120,40 @@ class Frames(NamedTuple):
     centre: list[float] | None = None
     table: FrameTable | None = None
     pictures: frozenset[pathlib.Path] = frozenset()
+    hands: int = 1
 
     def read(self, file) -> "Frame":
         """One frame; InputError where it can't be read or no hand can be seen in it."""
         return self.source.read(file)
 
 
-def frames_of_flags(**read: str) -> Frames:
+def frames_of_flags(hands: int = 1, **read: str) -> Frames:
     """Checks the flags and every frame before anything is predicted; raises InputError.
 
     With --skip_bad_frames frames are looked at when their turn comes.
 
     Args:
+        hands: of a frame, at most.
         read: flag to what the program reads beside the frames, which it won't overwrite.
     """
     source = _source()
     centre = None
     if _CENTRE.value:
         centre = parse_numbers("center_mm", _CENTRE.value, "x,y,z")
-    files = _written_apart(find_frames(_DEPTH.value))
+    files = _written_apart(find_frames(_DEPTH.value), hands)
     pictures = _pictured(files)
     table = FrameTable(_TABLE.value) if _TABLE.value else None
     output = pathlib.Path(_OUTPUT_DIR.value)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output_dir={output} is a file; name a folder.")
     endings = (_FORMAT.value, "json", *(["png"] if pictures else []))
-    written = [output / f"{file.stem}.{end}" for file in files for end in endings]
+    frames = Frames(files, source, centre, table, pictures, hands)
+    written = [
+        output / f"{name}.{end}"
+        for file in files
+        for name in _names(file, frames.hands)
+        for end in endings
+    ]
     inputs: dict[str, Paths] = {"depth": files, **read}
     if source.camera is not None and source.camera.file:
         inputs["intrinsics"] = source.camera.file
@@ -154,7 +163,6 @@ def frames_of_flags(**read: str) -> Frames:
 
     if centre is not None:
         predictor.check_centre(centre)
-    frames = Frames(files, source, centre, table, pictures)
     if not _SKIP_BAD.value:
         for place, file in enumerate(files):
             if (wrong := _unreadable(frames, file)) is None:
@@ -176,29 +184,11 @@ def _unreadable(frames: Frames, file) -> str | None:
 
 def _source() -> "FrameSource":
     """How the flags say that frames are read."""
-    from dgn_tf import depth_io
-    from dgn_tf.cameras import camera_file
-    from dgn_tf.cameras.camera import Camera
-    from dgn_tf.frame_source import FrameSource
-    from dgn_tf.predictor import check_intrinsics
+    from dgn_tf.frame_source import named_source
 
-    if _ENCODING.value == "nyu" or _DEPTH_UNIT.value is not None:
-        depth_io.check_encoding(_ENCODING.value, _DEPTH_UNIT.value)
-    camera = None
-    if _INTRINSICS.value:
-        text = ",".join(_INTRINSICS.value)
-        if camera_file.is_file(text):
-            camera = camera_file.read_camera(text)
-        else:
-            numbers = parse_numbers("intrinsics", _INTRINSICS.value, "fx,fy,cx,cy")
-            fx, fy, cx, cy = map(float, check_intrinsics(numbers))
-            camera = Camera((fx, fy, cx, cy), "--intrinsics")
-    elif not _CAMERA.value:
-        raise InputError(
-            "--intrinsics is missing: fx,fy,cx,cy in pixels or a calibration file; or "
-            f"--camera={'|'.join(sorted(SENSORS))} for usual ones."
-        )
-    return FrameSource(_ENCODING.value, _DEPTH_UNIT.value, camera, _CAMERA.value or "")
+    return named_source(
+        _ENCODING.value, _DEPTH_UNIT.value, ",".join(_INTRINSICS.value or ()), _CAMERA.value or ""
+    )
 
 
 def _pictured(files) -> frozenset[pathlib.Path]:
@@ -300,16 +290,16 @@ def predict_frames(
                 found = _predicted(predict, frames, file, hand, seen)
                 if found is None:
                     continue
-                frame, mesh = found
-                told = seen.add(file, frame, mesh)
-                if told is None:
-                    continue
-                results = mesh_files(mesh, file.stem, _FORMAT.value, told)
-                for ending, content in results.items():
-                    (stage / f"{file.stem}.{ending}").write_bytes(content)
-                if file in frames.pictures:
-                    place, line = stage / f"{file.stem}.png", picture_title(file.stem, mesh)
-                    pictures.draw(place, mesh, frame.depth, frame.intrinsics, line)
+                frame, meshes = found
+                for name, mesh in zip(_names(file, frames.hands), meshes, strict=False):
+                    told = seen.add(file.with_name(name + file.suffix), frame, mesh)
+                    if told is None:
+                        continue
+                    for ending, content in mesh_files(mesh, name, _FORMAT.value, told).items():
+                        (stage / f"{name}.{ending}").write_bytes(content)
+                    if file in frames.pictures:
+                        place, line = stage / f"{name}.png", picture_title(name, mesh)
+                        pictures.draw(place, mesh, frame.depth, frame.intrinsics, line)
         seen.check()
         if frames.table is not None:
             frames.table.write()
@@ -317,7 +307,7 @@ def predict_frames(
 
 
 def _predicted(predict, frames: Frames, file, hand: str, seen: Seen):
-    """A frame and its mesh; None where it is left out."""
+    """A frame and its meshes; None where it is left out."""
     from dgn_tf.predictor import NoHandError
 
     try:
@@ -327,7 +317,10 @@ def _predicted(predict, frames: Frames, file, hand: str, seen: Seen):
             raise
         return seen.leave_out(file, UNREADABLE, str(error))
     try:
-        return frame, predict(frame.depth, frame.intrinsics, frames.centre, hand, name=str(file))
+        if frames.hands > 1:
+            return frame, predict.all_hands(frame.depth, frame.intrinsics, hand, name=str(file))
+        mesh = predict(frame.depth, frame.intrinsics, frames.centre, hand, name=str(file))
+        return frame, [mesh]
     except NoHandError as error:
         if not _SKIP_WITHOUT_HAND.value:
             raise InputError(f"{error} --skip_without_hand leaves it out.") from None
@@ -339,14 +332,20 @@ def depth_unit() -> float:
     return _DEPTH_UNIT.value or (SENSORS[_CAMERA.value].unit if _CAMERA.value else 1.0)
 
 
-def _written_apart(files: list[pathlib.Path]) -> list[pathlib.Path]:
-    """The files; InputError where two share a stem."""
+def _names(file: pathlib.Path, hands: int) -> list[str]:
+    """Of the files that are written of a frame: its stem, or with _0, _1 of several hands."""
+    return [file.stem] if hands == 1 else [f"{file.stem}_{number}" for number in range(hands)]
+
+
+def _written_apart(files: list[pathlib.Path], hands: int) -> list[pathlib.Path]:
+    """The files; InputError where two share a stem, or one's is another's of several hands."""
     stems: dict[str, pathlib.Path] = {}
     for file in files:
-        other = stems.setdefault(file.stem, file)
-        if other != file:
-            raise InputError(
-                f"--depth: {other} and {file} would both be written as {file.stem}.*; "
-                "predict them into two --output_dir."
-            )
+        for name in _names(file, hands):
+            other = stems.setdefault(name, file)
+            if other != file:
+                raise InputError(
+                    f"--depth: {other} and {file} would both be written as {name}.*; "
+                    "predict them into two --output_dir."
+                )
     return files

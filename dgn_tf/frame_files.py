@@ -9,28 +9,29 @@ from dgn_tf.depth_files import ENDINGS
 from dgn_tf.errors import InputError
 
 
-def find_frames(named: str) -> list[pathlib.Path]:
-    """The files that --depth names, each once; those of a folder or pattern in natural order.
+def find_frames(named: str, flag: str = "--depth") -> list[pathlib.Path]:
+    """The files that a flag names, each once; those of a folder or pattern in natural order.
 
     Args:
         named: files, folders and patterns (*, ?, **, [...]) with commas between. `~` is the home.
             What exists is taken by its name, also with brackets or commas in it. A folder stands
             for its depth files (`ENDINGS`), without those of its folders.
+        flag: for messages.
 
     Raises:
         InputError: one of them names no file.
     """
     parts = [named] if os.path.lexists(os.path.expanduser(named)) else named.split(",")
-    found = [file for part in parts if part.strip() for file in _files_of(part.strip())]
+    found = [file for part in parts if part.strip() for file in _files_of(part.strip(), flag)]
     if not found:
-        raise InputError(f"--depth={named} names no file; give files, folders or patterns.")
+        raise InputError(f"{flag}={named} names no file; give files, folders or patterns.")
     return list(dict.fromkeys(found))
 
 
-def _files_of(part: str) -> list[pathlib.Path]:
+def _files_of(part: str, flag: str) -> list[pathlib.Path]:
     path = pathlib.Path(os.path.expanduser(part))
     if path.is_dir():
-        return _frames_in(path)
+        return _frames_in(path, flag)
     if path.exists():
         return [path]
     # Brackets of names first: "take[1]/*.png" is that folder's, where there is one.
@@ -38,17 +39,17 @@ def _files_of(part: str) -> list[pathlib.Path]:
         files = [pathlib.Path(name) for name in glob.glob(pattern, recursive=True)]
         if files := [file for file in files if not file.is_dir()]:
             return sorted(files, key=natural)
-    raise InputError(f"--depth={part} matches no file; quote the pattern and check the folder.")
+    raise InputError(f"{flag}={part} matches no file; quote the pattern and check the folder.")
 
 
-def _frames_in(folder: pathlib.Path) -> list[pathlib.Path]:
+def _frames_in(folder: pathlib.Path, flag: str) -> list[pathlib.Path]:
     everything = [file for file in folder.iterdir() if not file.is_dir()]
     files = [file for file in everything if file.suffix.lower() in ENDINGS]
     files = [file for file in files if not file.name.startswith(".")]
     if not files:
         there = sorted({file.suffix or file.name for file in everything})[:6]
         raise InputError(
-            f"--depth={folder}: no depth frame ({', '.join(ENDINGS)}) among its "
+            f"{flag}={folder}: no depth frame ({', '.join(ENDINGS)}) among its "
             f"{len(everything)} files{' (' + ', '.join(there) + ')' if there else ''}; name "
             "another folder, or a pattern."
         )

@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dgn_tf import plausibility
+from dgn_tf import depth_io, plausibility
+from dgn_tf.cameras import camera_file
 from dgn_tf.cameras.camera import Camera
 from dgn_tf.cameras.known import SENSORS, sensor_camera
 from dgn_tf.cameras.undistort import to_pinhole
 from dgn_tf.depth_files.reader import read_frame
-from dgn_tf.frame_files import check_size
-from dgn_tf.predictor import check_depth
+from dgn_tf.errors import InputError
+from dgn_tf.frame_files import check_size, parse_numbers
+from dgn_tf.predictor import check_depth, check_intrinsics
 
 
 class Frame(NamedTuple):
@@ -72,3 +74,35 @@ class FrameSource:
             tuple(warnings),
             tuple(plausibility.camera_warnings(intrinsics, width, height)),
         )
+
+
+def named_source(
+    encoding: str = "u16", depth_unit: float | None = None, intrinsics: str = "", sensor: str = ""
+) -> FrameSource:
+    """How frames are read as --encoding, --depth_unit, --intrinsics and --camera say.
+
+    Args:
+        encoding: "u16" or "nyu".
+        depth_unit: mm for one step; None: the file's own or the sensor's.
+        intrinsics: fx,fy,cx,cy in pixels, a calibration file, or "": the sensor's.
+        sensor: of `cameras.known`, or "": none.
+
+    Raises:
+        InputError: one of them is wrong, or nothing tells the intrinsics.
+    """
+    if encoding == "nyu" or depth_unit is not None:
+        depth_io.check_encoding(encoding, depth_unit)
+    camera = None
+    if intrinsics:
+        if camera_file.is_file(intrinsics):
+            camera = camera_file.read_camera(intrinsics)
+        else:
+            numbers = parse_numbers("intrinsics", intrinsics.split(","), "fx,fy,cx,cy")
+            fx, fy, cx, cy = map(float, check_intrinsics(numbers))
+            camera = Camera((fx, fy, cx, cy), "--intrinsics")
+    elif not sensor:
+        raise InputError(
+            "--intrinsics is missing: fx,fy,cx,cy in pixels or a calibration file; or "
+            f"--camera={'|'.join(sorted(SENSORS))} for usual ones."
+        )
+    return FrameSource(encoding, depth_unit, camera, sensor)

@@ -29,16 +29,32 @@ _USER_TEMPLATE = flags.DEFINE_string(
     "Template of dgn_tf.calibrate: that user's hand, with joints that hold, "
     "is fitted to each frame from the model's estimate; empty: the estimate as it is.",
 )
+_MAX_HANDS = flags.DEFINE_integer(
+    "max_hands",
+    1,
+    "2: up to two hands a frame, written as NAME_0 and NAME_1, the likelier first, each of the "
+    "side that lies nearer to its points unless --hand says one. Frames stand alone: dgn_tf.live "
+    "follows hands from one to the next.",
+    lower_bound=1,
+    upper_bound=2,
+)
 
 
 def main(_):
     saved_model = _SAVED_MODEL.value or shipped_model()
+    hands = _MAX_HANDS.value
+    if hands > 1 and (_USER_TEMPLATE.value or flags.FLAGS.center_mm):
+        raise errors.InputError("--max_hands=2 goes without --user_template and --center_mm.")
     frames = frame_command.frames_of_flags(
-        saved_model=saved_model, user_template=_USER_TEMPLATE.value
+        hands, saved_model=saved_model, user_template=_USER_TEMPLATE.value
     )
     from dgn_tf import predictor
 
     predict = predictor.HandMeshPredictor(saved_model)
+    if hands > 1:
+        side = flags.FLAGS.hand if flags.FLAGS["hand"].present else "auto"
+        frame_command.predict_frames(predict, frames, "predict", side)
+        return
     hand = frame_command.hand_of(predict, frames)
     warnings = frame_command.check_side(predict, frames, hand)
     if _USER_TEMPLATE.value:

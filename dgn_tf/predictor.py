@@ -26,6 +26,7 @@ _SIGNATURES = {
 }
 _NEEDED = {"vertices", "keypoint_confidence"}  # the latter: of a model exported since it is there
 _MAX_INTRINSICS, _MAX_CENTRE_MM = 1e6, 1e5  # the served model's own, see `serving.checks`
+LEAST_SCORE = 0.3  # of a place of the signature `locate`, to be a hand's
 _FAR_MM = 15.0  # a point that far from the mesh is not its own: a forearm's, a background's
 
 
@@ -155,6 +156,28 @@ class HandMesh:
         )
 
 
+def hand_mesh(outputs: dict, description: HandDescription, hand: str) -> HandMesh:
+    """The `HandMesh` of one hand's outputs of a model.
+
+    Args:
+        outputs: by name, without a batch axis; a model may have more of them than a mesh fields.
+        description: of the model.
+        hand: "right" or "left", as which the model was asked.
+    """
+    info, fields = description.info, HandMesh.__dataclass_fields__
+    return HandMesh(
+        faces=description.faces[hand],
+        keypoint_names=tuple(info["keypoint_names"]),
+        part_names=tuple(info["part_names"]),
+        cube_mm=float(info["cube_mm"]),
+        grid_size=int(info["grid_size"]),
+        num_layers=int(info["num_layers"]),
+        hand=hand,
+        confidence_is=str(info["confidence"]),
+        **{name: value for name, value in outputs.items() if name in fields},
+    )
+
+
 def _rounded(values, decimals):
     return np.round(np.asarray(values, np.float64), decimals).tolist()
 
@@ -203,18 +226,7 @@ class FrameToMesh:
             outputs = meshes[hand]
         else:
             outputs, description = self._predict(inputs, centre_mm, hand, name)
-        info = description.info
-        return HandMesh(
-            faces=description.faces[hand],
-            keypoint_names=tuple(info["keypoint_names"]),
-            part_names=tuple(info["part_names"]),
-            cube_mm=float(info["cube_mm"]),
-            grid_size=int(info["grid_size"]),
-            num_layers=int(info["num_layers"]),
-            hand=hand,
-            confidence_is=str(info["confidence"]),
-            **outputs,
-        )
+        return hand_mesh(outputs, description, hand)
 
     def side_evidence(
         self, depth_mm, intrinsics=None, centre_mm=None, name: str = "depth_mm"
@@ -246,7 +258,10 @@ class FrameToMesh:
         depth, intrinsics = inputs["depth"][0], inputs["intrinsics"][0]
         right, description = self._predict(inputs, centre_mm, "right", name)
         left, _ = self._predict(inputs, right["centre"], "left", name)
-        away = [_residual(outputs, depth, intrinsics) for outputs in (left, right)]
+        away = [
+            residual(outputs["vertices"], _crop_points(outputs, depth, intrinsics))
+            for outputs in (left, right)
+        ]
         return {"right": right, "left": left}, description, away[0] - away[1]
 
     def _predict(self, inputs, centre_mm, hand, name) -> tuple[dict, HandDescription]:
@@ -269,9 +284,7 @@ class FrameToMesh:
             ) from None
         if not found:
             raise NoHandError(_not_found(name, centre_mm, description.info["cube_mm"]))
-        # A model may have more outputs than a mesh has fields.
-        fields = HandMesh.__dataclass_fields__
-        return {key: value[0] for key, value in outputs.items() if key in fields}, description
+        return {key: value[0] for key, value in outputs.items()}, description
 
 
 class HandMeshPredictor(FrameToMesh):
@@ -306,6 +319,43 @@ class HandMeshPredictor(FrameToMesh):
         from dgn_tf.model_folder import load_template_of
 
         return load_template_of(self.folder)
+
+    def all_hands(
+        self, depth_mm, intrinsics=None, hand: str = "auto", name: str = "depth_mm"
+    ) -> list[HandMesh]:
+        """The hands of a frame, at most two, the likelier first.
+
+        Args:
+            depth_mm, intrinsics, name: as of a call.
+            hand: of all of them, "right" or "left"; "auto": of each the one whose mesh lies nearer.
+
+        Raises:
+            InputError: an argument is of the wrong kind; NoHandError, which is one: no hand was
+                found.
+        """
+        self.check_signature("locate")
+        inputs, _ = self._checked(depth_mm, intrinsics, None, name)
+        places = self.run("locate", inputs, name)
+        found = places["centre"][0][places["score"][0] >= LEAST_SCORE]
+        if not len(found):
+            raise NoHandError(_not_found(name, None, self.description.info["cube_mm"]))
+        return [self(depth_mm, intrinsics, centre, hand, name) for centre in found]
+
+    def check_signature(self, signature: str) -> None:
+        """InputError where the model has no such signature."""
+        if signature not in self._model.signatures:
+            raise InputError(
+                f"--saved_model {self.folder} has no signature {signature!r}; export it anew by "
+                "python -m dgn_tf.export."
+            )
+
+    def run(self, signature: str, inputs: dict, name: str = "the frame") -> dict:
+        """Outputs of a signature, see `serving.module`, by name, numpy with a batch axis.
+
+        Raises:
+            InputError: the model refused the inputs; it begins with `name`.
+        """
+        return self._run(signature, inputs, name)[0]
 
     def _run(self, signature, inputs, name):
         import tensorflow as tf
@@ -402,14 +452,13 @@ def _check_hand(hand):
     return hand
 
 
-def _residual(outputs, depth, intrinsics) -> float:
-    """How far the crop's points lie from the mesh, mm: mean distance, each at most `_FAR_MM`."""
+def residual(vertices, points) -> float:
+    """How far points [N, 3] lie from a mesh's vertices, mm: the mean, each at most `_FAR_MM`."""
     from scipy.spatial import cKDTree
 
-    points = _crop_points(outputs, depth, intrinsics)
     if not len(points):
         return _FAR_MM
-    away, _ = cKDTree(outputs["vertices"]).query(points, distance_upper_bound=_FAR_MM)
+    away, _ = cKDTree(vertices).query(points, distance_upper_bound=_FAR_MM)
     return float(np.minimum(away, _FAR_MM).mean())
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 import dgn_tf
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import mirror
+from dgn_tf.predictor import NoHandError
 from tests.exported_model import INTRINSICS, SIZE, blob_frame, exported_model
 
 K, UNIT = "300,300,160,120", "--depth_unit=0.125"
@@ -282,8 +283,8 @@ def test_auto_takes_the_hand_that_lies_nearer_to_the_points(centre, predictor, m
     from dgn_tf import predictor as module
 
     frame, off = blob_frame(), []
-    residual = module._residual
-    monkeypatch.setattr(module, "_residual", lambda *args: off.append(residual(*args)) or off[-1])
+    residual = module.residual
+    monkeypatch.setattr(module, "residual", lambda *args: off.append(residual(*args)) or off[-1])
     auto = predictor(frame, centre_mm=centre, hand="auto")
     assert len(off) == 2 and off[0] != off[1]  # the left hand's, then the right one's
     assert auto.hand == ("left" if off[0] < off[1] else "right")
@@ -292,7 +293,7 @@ def test_auto_takes_the_hand_that_lies_nearer_to_the_points(centre, predictor, m
 
 
 def test_the_residual_is_the_points_distance_from_the_mesh():
-    from dgn_tf.predictor import _residual
+    from dgn_tf.predictor import _crop_points, residual
 
     frame = blob_frame()
     valid = np.zeros([4, 4], bool)
@@ -301,10 +302,14 @@ def test_the_residual_is_the_points_distance_from_the_mesh():
     z = frame[[119, 121], [161, 159]]
     points = np.array([[1 / 300, -1 / 300, 1], [-1 / 300, 1 / 300, 1]]) * z[:, None]
     outputs["vertices"] = points + [0, 0, 6]
-    assert _residual(outputs, frame, INTRINSICS) == pytest.approx(6, abs=0.5)
+    assert residual(outputs["vertices"], _crop_points(outputs, frame, INTRINSICS)) == pytest.approx(
+        6, abs=0.5
+    )
     outputs["vertices"] = points + [0, 0, 600]
-    assert _residual(outputs, frame, INTRINSICS) == 15
-    assert _residual(outputs, np.zeros_like(frame), INTRINSICS) == 15  # nothing to compare with
+    assert residual(outputs["vertices"], _crop_points(outputs, frame, INTRINSICS)) == 15
+    assert (
+        residual(outputs["vertices"], _crop_points(outputs, np.zeros_like(frame), INTRINSICS)) == 15
+    )  # nothing to compare with
 
 
 def test_intrinsics_must_come_from_somewhere():
@@ -319,3 +324,42 @@ def test_importing_the_package_and_what_one_runs_loads_no_tensorflow(module):
         "sys.exit(bool({'tensorflow', 'trimesh', 'numba'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def two_hands(tmp_path):
+    """A frame with two hands and one with one."""
+    left, right = blob_frame(u=80), blob_frame(u=240)
+    both = np.where(left > 0, left, right)
+    for name, frame in (("both", both), ("one", left)):
+        Image.fromarray((frame * 8).astype(np.uint16)).save(tmp_path / f"{name}.png")
+    return both
+
+
+def test_two_hands_a_frame_are_written_apart(tmp_path, capsys):
+    two_hands(tmp_path)
+    table = tmp_path / "table.csv"
+    run(tmp_path / "out", f"--depth={tmp_path}", UNIT, "--max_hands=2", f"--table={table}")
+    names = ("both_0", "both_1", "one_0")
+    written = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert written == [f"{name}.{end}" for name in names for end in ("json", "ply", "png")]
+    places = [
+        json.loads((tmp_path / "out" / f"{name}.json").read_text())["centre_mm"][0]
+        for name in ("both_0", "both_1")
+    ]
+    np.testing.assert_allclose(sorted(places), [-160, 160], atol=20)
+    assert table.read_text().count("\n") == 4
+
+
+def test_all_hands_of_a_frame(predictor, tmp_path):
+    hands = predictor.all_hands(two_hands(tmp_path), hand="left")
+    assert [hand.hand for hand in hands] == ["left", "left"]
+    speck = np.zeros([240, 320])
+    speck[100, 100] = 600.0
+    with pytest.raises(NoHandError, match="no hand was found"):
+        predictor.all_hands(speck)
+
+
+def test_several_hands_go_without_a_centre_or_a_users_template(tmp_path, frames):
+    for flag in ("--center_mm=0,0,600", "--user_template=x.npz"):
+        with pytest.raises(InputError, match="--max_hands=2 goes without"):
+            run(tmp_path, f"--depth={frames}", UNIT, "--max_hands=2", flag)

@@ -61,7 +61,7 @@ def read_camera(text: str) -> Camera:
             "camera matrix; give fx,fy,cx,cy in pixels."
         )
     chosen = _choose(file, found, name)
-    return dataclasses.replace(_camera(f"--intrinsics={file}", chosen), file=str(file))
+    return dataclasses.replace(camera_of(f"--intrinsics={file}", chosen), file=str(file))
 
 
 def _simple(name) -> str:
@@ -113,7 +113,16 @@ def _choose(file, found: dict[str, dict], name: str) -> dict:
     )
 
 
-def _camera(source: str, entries: dict) -> Camera:
+def camera_of(source: str, entries: dict) -> Camera:
+    """The camera that entries of a file or of a driver, named as librealsense or ROS do, describe.
+
+    Args:
+        source: where they are from, for messages.
+        entries: lower-case names without underscores to values.
+
+    Raises:
+        InputError: a value is missing or wrong, or the model of distortion is not known.
+    """
     intrinsics = _intrinsics(source, entries)
     size = _size(source, entries)
     if size and not (0 < intrinsics[2] < size[0] and 0 < intrinsics[3] < size[1]):

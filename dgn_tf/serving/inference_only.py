@@ -15,3 +15,13 @@ def assume_frozen_weights() -> None:
     and in those that inherit its environment. What that says already stays.
     """
     os.environ.setdefault(FROZEN_WEIGHTS, "1")
+
+
+def one_thread() -> None:
+    """Lets TensorFlow and numpy run each operation on one thread, whatever processors there are.
+
+    One frame at a time is many small operations: to share one out costs more than it brings. For a
+    program's start, as above; what the environment says already stays.
+    """
+    for name in ("TF_NUM_INTRAOP_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")

@@ -12,9 +12,10 @@ from dgn_tf.setting import settings_of
 
 TESTS = pathlib.Path(__file__).parents[1]
 PROGRAMS = sorted(
-    f"{folder}.{file.stem}"
+    ".".join(file.relative_to(TESTS.parent).with_suffix("").parts)
     for folder in ("dgn_tf", "data_prep")
-    for file in (TESTS.parent / folder).glob("*.py")
+    for pattern in ("*.py", "*/__main__.py")
+    for file in (TESTS.parent / folder).glob(pattern)
     if re.search(r"^    (errors\.)?run\(main\)$", file.read_text(), re.M)
 )
 SHARED_FLAGS = "dgn_tf.frame_command"  # of the programs that turn frames into meshes
@@ -34,7 +35,7 @@ def flags_of(program: str) -> set[str]:
 
 def files_about(program: str) -> str:
     """Of the tests, the text of those that name the program or, of the trainer, its settings."""
-    last = program.rpartition(".")[2]
+    last = program.removesuffix(".__main__").rpartition(".")[2]
     naming = {"train": r"\bimport train\b|dgn_tf\.train\b|\bTrain\(|TINY|test_train"}
     pattern = re.compile(naming.get(last, rf"\b{last}\b"))
     texts = [file.read_text() for file in TESTS.rglob("*.py") if file != pathlib.Path(__file__)]

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from dgn_tf import console
 
-LOCKED_EXTRAS = ("camera", "table", "serving", "viz", "dev")
+LOCKED_EXTRAS = ("camera", "live", "realsense", "table", "serving", "viz", "dev")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,9 @@ def test_what_locked_packages_require_is_locked_too(lock):
 def test_extras_and_python_range_are_those_that_the_readme_names(setup, checkout):
     assert setup["options"]["python_requires"] == ">=3.11,<3.12"
     extras = set(setup["options.extras_require"])
-    assert extras == {"camera", "gpu", "model", "serving", "table", "viz", "dev"}
+    assert extras == {
+        *("camera", "gpu", "live", "model", "realsense", "serving", "table", "viz", "dev")
+    }
     readme = (checkout / "README.md").read_text()
     assert all(f"`{extra}`" in readme for extra in extras)
 
@@ -92,9 +94,9 @@ def test_every_program_is_a_command_and_every_command_a_program(setup, checkout)
     lines = setup["options.entry_points"]["console_scripts"].strip().splitlines()
     commands = dict(line.split(" = ") for line in lines)
     programs = {
-        file.stem
+        file.stem.replace("__main__", file.parent.name)
         for folder in ("dgn_tf", "data_prep")
-        for file in (checkout / folder).glob("*.py")
+        for file in (*(checkout / folder).glob("*.py"), *(checkout / folder).glob("*/__main__.py"))
         if 'if __name__ == "__main__"' in file.read_text()
     }
     assert commands == {

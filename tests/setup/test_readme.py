@@ -17,7 +17,7 @@ from dgn_tf.setting import settings_of
 PAGES = (
     *("README.md", "BUILD.md", "CONTRIBUTING.md", "serving/README.md"),
     *("docs/training.md", "docs/evaluation.md", "docs/serving.md", "docs/hands.md"),
-    *("docs/design.md", "docs/benchmarks.md"),
+    *("docs/design.md", "docs/benchmarks.md", "docs/live.md"),
 )
 SHARED_FLAGS = "dgn_tf.frame_command"  # of the programs that turn frames into meshes
 ABSL = {"flagfile", "help", "helpfull"}
@@ -31,6 +31,7 @@ RUNNABLE = (
     "dgn_tf.benchmark",
     "dgn_tf.annotate",
     "dgn_tf.serving_client",
+    "dgn_tf.live",
 )
 WRITERS = (
     "data_prep.synthetic_to_tfrecord",
@@ -54,6 +55,8 @@ def commands(checkout):
 def flags_of(checkout, module):
     """Names that a module (or that of shared flags, where it is imported) defines as flags."""
     source = (checkout / module.replace(".", "/")).with_suffix(".py")
+    if not source.is_file():
+        source = source.with_suffix("") / "__main__.py"
     names = set()
     text = source.read_text()
     shared = SHARED_FLAGS.rpartition(".")[2]
