@@ -46,8 +46,8 @@ def programs() -> list[tuple[str, str]]:
     entries = [line.split(" = dgn_tf.console:") for line in scripts if line]
     found = []
     for command, name in entries:
-        package = "dgn_tf" if (CHECKOUT / "dgn_tf" / name).with_suffix(".py").is_file() else ""
-        found.append((command, f"{package or 'data_prep'}.{name}"))
+        home = "data_prep" if (CHECKOUT / "data_prep" / f"{name}.py").is_file() else "dgn_tf"
+        found.append((command, f"{home}.{name}"))
     return found
 
 
