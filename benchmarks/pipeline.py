@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks import inputs, machine, timing
 from dgn_tf.config import Train
 from dgn_tf.geometry.raster import render_mesh
+from dgn_tf.records.batches import Batching
 from dgn_tf.records.reader import record_dataset
 from dgn_tf.synthesis.batches import synthesize_batch
 from dgn_tf.synthesis.online import online_dataset
@@ -96,7 +97,9 @@ def records(settings: Settings) -> Work:
         settings,
         iter(
             record_dataset(
-                settings.records, settings.template, settings.batch_size, seed=settings.seed
+                settings.records,
+                settings.template,
+                batching=Batching(batch_size=settings.batch_size, seed=settings.seed),
             )
         ),
     )
@@ -110,7 +113,11 @@ def online(settings: Settings) -> Work:
 def online_batches(settings: Settings):
     """An iterator over the on-line dataset."""
     return iter(
-        online_dataset(settings.template, settings.config, settings.seed, settings.batch_size)
+        online_dataset(
+            settings.template,
+            settings.config,
+            batching=Batching(seed=settings.seed, batch_size=settings.batch_size),
+        )
     )
 
 

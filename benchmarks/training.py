@@ -10,7 +10,7 @@ from benchmarks import timing
 from benchmarks.flops import count_flops
 from benchmarks.machine import matrix_product
 from dgn_tf.network_config import NETWORK_INPUTS
-from dgn_tf.records.batches import targets
+from dgn_tf.records.batches import Batching, targets
 from dgn_tf.synthesis.batches import synthesize_batch
 from dgn_tf.synthesis.online import online_dataset
 
@@ -77,7 +77,9 @@ def measure_training(model, template, config, batch_size: int, rounds: int, seed
 
 def _online(step, template, config, seed, batch_size, rounds):
     """Trains on the on-line dataset: share of the time spent waiting, and seconds a step."""
-    batches = iter(online_dataset(template, config, seed, batch_size))
+    batches = iter(
+        online_dataset(template, config, batching=Batching(seed=seed, batch_size=batch_size))
+    )
     step(next(batches))["loss"].numpy()
     waits, steps = [], []
     for _ in range(max(8, rounds)):

@@ -156,6 +156,7 @@ def _of_records():
     from dgn_tf.hand_fit.seen_frames import FrameReader
     from dgn_tf.hand_fit.user_shape import seen_frames
     from dgn_tf.model_folder import load_network
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
     from dgn_tf.records.views import view_dataset
     from dgn_tf.template import load_template
@@ -167,17 +168,17 @@ def _of_records():
         if FLAGS.records_template:
             template = load_template(FLAGS.records_template)
         batches = record_dataset(
-            FLAGS.records, template, FLAGS.batch_size, shuffle=False, repeat=False
+            FLAGS.records,
+            template,
+            batching=Batching(batch_size=FLAGS.batch_size, shuffle=False, repeat=False),
         )
     else:
         batches = view_dataset(
             str(folder),
-            FLAGS.batch_size,
             camera=FLAGS.camera,
             augment=None,
-            shuffle=False,
-            repeat=False,
             size=network.config.image_size,
+            batching=Batching(batch_size=FLAGS.batch_size, shuffle=False, repeat=False),
         )
     return seen_frames(FrameReader(network), batches)
 

@@ -41,6 +41,7 @@ def main(_):
     from dgn_tf.confidence.fitting import collect, fit, measure
     from dgn_tf.confidence.probability import keypoint_neighbours
     from dgn_tf.json_file import known, write_json
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
     from dgn_tf.synthesis.batches import synthesize_batch
     from dgn_tf.synthesis.sensor import SENSORS
@@ -71,7 +72,9 @@ def main(_):
         sets[SENSORS[kind]] = frames(FLAGS.seed + 1, alone)
     if FLAGS.records:
         sets["records"] = record_dataset(
-            FLAGS.records, template, BATCH, shuffle=False, repeat=False
+            FLAGS.records,
+            template,
+            batching=Batching(batch_size=BATCH, shuffle=False, repeat=False),
         )
     figures, curves = {}, {}
     for name, batches in sets.items():

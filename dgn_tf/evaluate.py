@@ -377,9 +377,12 @@ def _hand_of(records: str) -> str:
 def _batches(records: str, template, batch_size: int, limit: int):
     import tqdm
 
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
 
-    dataset = record_dataset(records, template, batch_size, shuffle=False, repeat=False)
+    dataset = record_dataset(
+        records, template, batching=Batching(batch_size=batch_size, shuffle=False, repeat=False)
+    )
     total = -(-limit // batch_size) if limit else None
     return tqdm.tqdm(dataset, desc="evaluate", unit="batch", total=total, disable=None)
 

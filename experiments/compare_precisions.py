@@ -29,6 +29,7 @@ _ONE = 20  # crops a repetition
 def main(_):
     from benchmarks import timing
     from dgn_tf.json_file import write_json
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
 
     models: dict[str, str] = dict(part.partition("=")[::2] for part in FLAGS.models)
@@ -41,7 +42,9 @@ def main(_):
     first = next(iter(models.values()))
     template = _template(first)
     runs = {name: _load(path, template) for name, path in models.items()}
-    dataset = record_dataset(FLAGS.records, template, 32, shuffle=False, repeat=False)
+    dataset = record_dataset(
+        FLAGS.records, template, batching=Batching(batch_size=32, shuffle=False, repeat=False)
+    )
     figures, one = _accuracy(runs, dataset, template, FLAGS.limit)
     jobs: dict[str, Callable[[], object]] = {
         name: timing.repeated(functools.partial(run, one), _ONE) for name, run in runs.items()

@@ -101,6 +101,7 @@ def unchecked_records() -> Iterator[None]:
 def _records(folder) -> tuple[Callable, Callable]:
     """A pass over synthetic records, with and without checks."""
     from benchmarks import pipeline
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
     from dgn_tf.synthesis.settings import SynthesisConfig
     from dgn_tf.template import DEFAULT_TEMPLATE_PATH, HandTemplate
@@ -108,16 +109,24 @@ def _records(folder) -> tuple[Callable, Callable]:
     template = HandTemplate.load(DEFAULT_TEMPLATE_PATH)
     settings = pipeline.Settings(template, SynthesisConfig(), 1, _BATCH, "")
     records = pipeline.write_records(settings, folder).records
-    return _passes(lambda: record_dataset(records, template, _BATCH, repeat=False))
+    return _passes(
+        lambda: record_dataset(
+            records, template, batching=Batching(batch_size=_BATCH, repeat=False)
+        )
+    )
 
 
 def _views(folder) -> tuple[Callable, Callable]:
     """A pass over records of views, with and without checks."""
     from dgn_tf.records import views
+    from dgn_tf.records.batches import Batching
 
     _write_views(folder / "views")
     return _passes(
-        lambda: views.step_dataset(str(folder / "views"), _BATCH // 4, repeat=False, threads=1)
+        lambda: views.step_dataset(
+            str(folder / "views"),
+            batching=Batching(batch_size=_BATCH // 4, repeat=False, threads=1),
+        )
     )
 
 

@@ -123,10 +123,13 @@ def _measure(oracles, template, wanted):
     import numpy as np
     import tqdm
 
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
 
     dataset = record_dataset(
-        _RECORDS.value, template, _BATCH_SIZE.value, shuffle=False, repeat=False
+        _RECORDS.value,
+        template,
+        batching=Batching(batch_size=_BATCH_SIZE.value, shuffle=False, repeat=False),
     )
     gathered: dict[frozenset, list[dict]] = {chosen: [] for chosen in wanted}
     frames = 0

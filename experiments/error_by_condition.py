@@ -90,10 +90,13 @@ class _Measured:
         import numpy as np
         import tqdm
 
+        from dgn_tf.records.batches import Batching
         from dgn_tf.records.reader import record_dataset
         from experiments.conditions import frame_conditions
 
-        dataset = record_dataset(records, self._template, 32, shuffle=False, repeat=False)
+        dataset = record_dataset(
+            records, self._template, batching=Batching(batch_size=32, shuffle=False, repeat=False)
+        )
         frames = 0
         for batch in tqdm.tqdm(dataset, desc="evaluate", unit="batch", disable=None):
             if limit:

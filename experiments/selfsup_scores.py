@@ -16,7 +16,8 @@ from dgn_tf.evaluation.report import report
 from dgn_tf.evaluation.view_records import ViewFrames
 from dgn_tf.losses.energy import Energy, EnergyConfig
 from dgn_tf.model_folder import load_network, load_weights
-from dgn_tf.records.views import view_dataset
+from dgn_tf.records.batches import Batching
+from dgn_tf.records.views import StepChoice, view_dataset
 from dgn_tf.training.unlabelled import HeldOutEnergy, UnlabelledViews
 from dgn_tf.writing import output_file, write_output
 
@@ -64,12 +65,9 @@ class Scorer:
         self._energy = HeldOutEnergy(self._network, Energy(self._template, EnergyConfig()))
         labelled = view_dataset(
             str(records / CENTRES[0] / "train"),
-            60,
-            shuffle=False,
-            repeat=False,
-            part="held_out",
-            held_out=HELD_OUT,
             size=size,
+            batching=Batching(batch_size=60, shuffle=False, repeat=False),
+            choice=StepChoice(part="held_out", held_out=HELD_OUT),
         )
         self._labelled = [{k: v.numpy() for k, v in batch.items()} for batch in labelled]
 

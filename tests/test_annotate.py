@@ -84,6 +84,7 @@ def test_description_says_what_the_labels_are_and_where_they_come_from(annotated
 
 def test_the_readers_of_views_take_the_records_and_their_labels(annotated, world):
     from dgn_tf.annotation import records, schema
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.views import open_views, step_dataset, view_dataset
     from dgn_tf.training.real_frames import RealFrames
     from tests.tiny_template import tiny_template
@@ -96,7 +97,13 @@ def test_the_readers_of_views_take_the_records_and_their_labels(annotated, world
     for record in records.read_annotated(annotated, names):
         schema.check_example(record, "fused")
     assert len(open_views(str(annotated)).store) == STEPS
-    batch = next(iter(step_dataset(str(annotated), STEPS, shuffle=False, repeat=False)))
+    batch = next(
+        iter(
+            step_dataset(
+                str(annotated), batching=Batching(batch_size=STEPS, shuffle=False, repeat=False)
+            )
+        )
+    )
     np.testing.assert_array_equal(batch["keypoints_valid"], 1)
     for number, label in enumerate(labels):
         np.testing.assert_allclose(batch["keypoints"][number], label["keypoints"], atol=1e-4)
@@ -110,7 +117,9 @@ def test_the_readers_of_views_take_the_records_and_their_labels(annotated, world
         ]
         assert np.ptp(in_rig, axis=0).max() < 0.05  # mm
         assert 0 < label["confidence"][0] < 1
-    views = view_dataset(str(annotated), 4, camera=2, shuffle=False, repeat=False)
+    views = view_dataset(
+        str(annotated), camera=2, batching=Batching(batch_size=4, shuffle=False, repeat=False)
+    )
     assert next(iter(views))["keypoints"].shape == (4, 36, 3)
 
 

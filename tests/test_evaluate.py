@@ -40,6 +40,7 @@ def evaluate(world, *arguments):
 def test_weights_and_saved_model_give_the_same_figures(world):
     from dgn_tf.evaluation.frame_errors import frame_errors
     from dgn_tf.evaluation.predictions import NetworkPredictions, SavedModelPredictions
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
     from tests.exported_model import network
 
@@ -49,7 +50,11 @@ def test_weights_and_saved_model_give_the_same_figures(world):
         NetworkPredictions(network()),
         SavedModelPredictions(world / "model", template),
     ):
-        batches = record_dataset(str(world / "records"), template, 4, shuffle=False, repeat=False)
+        batches = record_dataset(
+            str(world / "records"),
+            template,
+            batching=Batching(batch_size=4, shuffle=False, repeat=False),
+        )
         found.append(frame_errors(predict, batches, template))
     weights, saved = found
     assert set(weights) == set(saved) and len(weights["joints"]) == 6
@@ -59,11 +64,16 @@ def test_weights_and_saved_model_give_the_same_figures(world):
 
 def test_a_saved_model_that_gives_nan_is_refused(world):
     from dgn_tf.evaluation.predictions import SavedModelPredictions
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
 
     template = tiny_template()
     predict = SavedModelPredictions(world / "model", template)
-    batches = record_dataset(str(world / "records"), template, 2, shuffle=False, repeat=False)
+    batches = record_dataset(
+        str(world / "records"),
+        template,
+        batching=Batching(batch_size=2, shuffle=False, repeat=False),
+    )
     batch, run = next(iter(batches)), predict._run
     predict(batch)
     predict._run = lambda **inputs: {
@@ -98,11 +108,16 @@ def test_command_writes_json_with_the_protocols_keys_table_and_plot(world):
 
 def test_evaluate_network_agrees_with_the_command_and_takes_a_dataset(world):
     from dgn_tf.evaluate import evaluate_network
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
     from tests.exported_model import network
 
     template = tiny_template()
-    batches = record_dataset(str(world / "records"), template, 3, shuffle=False, repeat=False)
+    batches = record_dataset(
+        str(world / "records"),
+        template,
+        batching=Batching(batch_size=3, shuffle=False, repeat=False),
+    )
     figures = evaluate_network(network(), batches, template)
     assert tuple(figures) == KEYS
     assert figures["frames"] == 6 and figures["surface_mm"] is None

@@ -133,6 +133,7 @@ def test_int8_engines_are_calibrated_on_the_first_frames_of_the_records(
     import tensorflow as tf
 
     from dgn_tf.conversion import tensorrt
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
     from tests.tiny_template import tiny_template
     from tests.written_records import write_records
@@ -152,7 +153,9 @@ def test_int8_engines_are_calibrated_on_the_first_frames_of_the_records(
     run(weights, tmp_path / "out", *engines, *calibration)
     ((precision, sizes, crops),) = given
     assert (precision, sizes) == ("int8", [4])
-    batches = record_dataset(str(records), tiny_template(), 12, shuffle=False, repeat=False)
+    batches = record_dataset(
+        str(records), tiny_template(), batching=Batching(batch_size=12, shuffle=False, repeat=False)
+    )
     for name, values in crops.items():
         np.testing.assert_array_equal(values, next(iter(batches))[name])
     assert (tmp_path / "out" / "1.tensorrt.json").is_file()

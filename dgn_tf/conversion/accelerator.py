@@ -105,10 +105,13 @@ def representative_crops(network, records: str, count: int, seed: int = 0) -> di
 
 def _batches(network, records, size=32):
     from dgn_tf.evaluation.view_records import ViewFrames, find_view_records
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
 
     views = find_view_records(records, "train", False)
     if views is not None:
         frames = ViewFrames(views, 1, network.template, None)
         return frames.batches(size, network.config.image_size)
-    return record_dataset(records, network.template, size, shuffle=False, repeat=False)
+    return record_dataset(
+        records, network.template, batching=Batching(batch_size=size, shuffle=False, repeat=False)
+    )

@@ -11,6 +11,7 @@ from dgn_tf.evaluation import nyu
 from dgn_tf.evaluation.mesh_truth import MeshTruth, columns_by_name, in_order
 from dgn_tf.geometry import mirror
 from dgn_tf.json_file import read_json
+from dgn_tf.records.batches import Batching
 from dgn_tf.records.schema import DESCRIPTION_FILE
 from dgn_tf.records.view_schema import KIND, WITHOUT_LABEL
 from dgn_tf.records.views import view_dataset, view_description
@@ -101,12 +102,10 @@ class ViewFrames:
         """One pass in the records' order, crops of side `size`; see `frame_errors`."""
         dataset = view_dataset(
             str(self.folder),
-            batch_size,
             camera=self.camera,
             augment=None,
-            shuffle=False,
-            repeat=False,
             size=size,
+            batching=Batching(batch_size=batch_size, shuffle=False, repeat=False),
         )
         for batch in dataset:
             arrays = in_order({name: value.numpy() for name, value in batch.items()}, self._columns)

@@ -85,3 +85,38 @@ class Share:
 
 
 WHOLE = Share()
+
+
+@dataclasses.dataclass(frozen=True)
+class Batching:
+    """Which batches a dataset gives, and how it makes them.
+
+    Batch k is the same whether the run began at 0 or resumed at k, and no state needs saving: a
+    pass over records is a permutation drawn from (seed, pass) alone, and what is drawn for an
+    example depends on (seed, its number in the run).
+
+    Attributes:
+        batch_size: B, of all processes together.
+        shuffle: permute each pass over records; else their order.
+        seed: of the order, and of what is drawn for each example.
+        start_step: number of the first batch.
+        repeat: go on for ever, batches running over the ends of passes; else one pass, the last
+            batch may be smaller. Synthesis has no end.
+        prefetch: batches kept ready.
+        threads: examples made at once; None for one after the other, or the default of synthesis.
+        share: the part of each batch that is made; without `repeat` the whole alone.
+    """
+
+    batch_size: int
+    shuffle: bool = True
+    seed: int = 0
+    start_step: int = 0
+    repeat: bool = True
+    prefetch: int = 4
+    threads: int | None = None
+    share: Share = WHOLE
+
+    @property
+    def rows(self) -> range:
+        """Numbers of this process's examples in every batch."""
+        return self.share.rows(self.batch_size)

@@ -13,7 +13,7 @@ from dgn_tf.compiled import kernel
 from dgn_tf.errors import InputError
 from dgn_tf.json_file import read_json
 from dgn_tf.records import schema
-from dgn_tf.records.batches import WHOLE, Share, targets
+from dgn_tf.records.batches import Batching, targets
 
 SYNTHETIC_WRITER = "data_prep.synthetic_to_tfrecord"
 
@@ -209,33 +209,13 @@ def unsharded() -> tf.data.Options:
     return options
 
 
-def record_dataset(
-    pattern: str,
-    template,
-    batch_size: int,
-    shuffle: bool = True,
-    seed: int = 0,
-    start_step: int = 0,
-    repeat: bool = True,
-    prefetch: int = 4,
-    share: Share = WHOLE,
-) -> tf.data.Dataset:
+def record_dataset(pattern: str, template, batching: Batching) -> tf.data.Dataset:
     """Batches of records, with the embedding's per-pixel targets.
-
-    The order is a permutation of all records per pass, drawn from (seed, pass) alone: batch k is
-    the same whether the run began at 0 or resumed at k, and no state needs saving.
 
     Args:
         pattern: folder or glob of record files; description.json lies beside them.
         template: HandTemplate that they were rendered with, any embedding.
-        batch_size: B, of all processes together.
-        shuffle: permute each pass; else the order of files and records.
-        seed: of the permutations.
-        start_step: number of the first batch.
-        repeat: go on for ever, batches running over the ends of passes; else one pass, the last
-            batch may be smaller.
-        prefetch: batches kept ready.
-        share: the part of each batch that is read; without `repeat` the whole alone.
+        batching: which batches; `threads` says nothing here.
 
     Returns:
         Batches with the keys of `synthesize_batch`, index [B] and left [B] int64 and those of
@@ -260,8 +240,9 @@ def record_dataset(
         schema.check_example(serialized, where)
     if os.path.isdir(pattern):  # a glob may well leave some out
         store.check_files(description)
-    total, rows = len(store), share.rows(batch_size)
-    rows_of = endless_order(total, shuffle, seed)
+    total, rows = len(store), batching.rows
+    batch_size, repeat = batching.batch_size, batching.repeat
+    rows_of = endless_order(total, batching.shuffle, batching.seed)
 
     def load(step):
         numbers = int(step) * batch_size + np.arange(rows.start, rows.stop)
@@ -278,8 +259,8 @@ def record_dataset(
         return targets(decoded | {"cube": cube}, template)
 
     last = tf.int64.max if repeat else -(-total // batch_size)
-    steps = tf.data.Dataset.range(start_step, last)
-    return steps.map(parse).prefetch(prefetch).with_options(unsharded())
+    steps = tf.data.Dataset.range(batching.start_step, last)
+    return steps.map(parse).prefetch(batching.prefetch).with_options(unsharded())
 
 
 # The checksum that TFRecord files hold of each record's length and data: CRC-32C, masked.

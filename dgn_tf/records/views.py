@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from dgn_tf.errors import InputError
 from dgn_tf.records import schema, view_schema
-from dgn_tf.records.batches import WHOLE, Share
+from dgn_tf.records.batches import WHOLE, Batching
 from dgn_tf.records.feature_scan import scan_feature
 from dgn_tf.records.reader import (
     RecordStore,
@@ -191,49 +191,46 @@ def labelled_steps(steps: np.ndarray, fraction: float) -> np.ndarray:
     return steps[(2 * np.arange(kept) + 1) * len(steps) // (2 * kept)]
 
 
+@dataclasses.dataclass(frozen=True)
+class StepChoice:
+    """Which of a split's time steps are read.
+
+    Attributes:
+        part: "all", "train" or "held_out", see `steps_of_part`.
+        held_out: share of the time steps that is held out.
+        fraction: share of the part's time steps that is used at all, see `runs_of_steps`.
+        labelled_fraction: share of these that keep their labels, evenly spread.
+    """
+
+    part: str = "all"
+    held_out: float = 0.1
+    fraction: float = 1.0
+    labelled_fraction: float = 1.0
+
+    def steps(self, records: ViewRecords, seed: int) -> np.ndarray:
+        """Numbers of the time steps, in order."""
+        part = steps_of_part(len(records.store), self.part, self.held_out)
+        return runs_of_steps(part, self.fraction, seed)
+
+
 def view_dataset(
     folder: str,
-    batch_size: int,
+    batching: Batching,
     camera: int | Sequence[int] = 0,
     augment: AugmentConfig | None = None,
-    shuffle: bool = True,
-    seed: int = 0,
-    start_step: int = 0,
-    repeat: bool = True,
-    labelled_fraction: float = 1.0,
-    part: str = "all",
-    held_out: float = 0.1,
+    choice: StepChoice = StepChoice(),
     size: int = 64,
-    prefetch: int = 4,
-    threads: int | None = None,
-    fraction: float = 1.0,
-    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Batches of single views; views without a usable frame or centre are left out.
 
-    The order is a permutation per pass, drawn from (seed, pass) alone, and the augmentation of
-    an example depends on (seed, its number in the run): batch k is the same whether the run began
-    at 0 or resumed at k.
-
     Args:
         folder: of a split's records.
-        batch_size: B, of all processes together.
+        batching: which batches.
         camera: number of the camera, from 1, or several; 0 for all. Each view of several is an
             example of its own; in order, a time step's views follow each other.
         augment: None for none.
-        shuffle: permute each pass; else the order of the records.
-        seed: of the order and the augmentation.
-        start_step: number of the first batch.
-        repeat: go on for ever, batches running over the ends of passes; else one pass, the last
-            batch may be smaller.
-        labelled_fraction: share of the part's time steps that are read, evenly spread.
-        part: "all", "train" or "held_out", see `steps_of_part`.
-        held_out: share of the time steps that is held out.
+        choice: of the time steps; those without labels are not read.
         size: S, side of the crops, pixels.
-        prefetch: batches kept ready.
-        threads: examples prepared at once; None for one after the other.
-        fraction: share of the part's time steps that is used at all, see `runs_of_steps`.
-        share: the part of each batch that is read; without `repeat` the whole alone.
 
     Returns:
         Batches of depth [B, S, S] mm (0 = missing), intrinsics [B, 4] of the crop,
@@ -247,11 +244,10 @@ def view_dataset(
         InputError: no such camera; no, unfinished or damaged records; nothing left to read.
     """
     records = open_views(folder)
-    steps = runs_of_steps(steps_of_part(len(records.store), part, held_out), fraction, seed)
-    steps = labelled_steps(steps, labelled_fraction)
+    steps = labelled_steps(choice.steps(records, batching.seed), choice.labelled_fraction)
     places = np.array(records.places(_numbers(camera)))
     rows, columns = np.nonzero(records.valid[steps][:, places])
-    _check_any(records, len(rows), part)
+    _check_any(records, len(rows), choice.part)
     steps, places = steps[rows], places[columns]
 
     def load(example):
@@ -259,7 +255,9 @@ def view_dataset(
 
     def make(number, serialized, row, place):
         step = records.parse_unseen(serialized)
-        view = augmented_view(_one_view(step, place), augment or NONE, seed, number, 0, size)
+        view = augmented_view(
+            _one_view(step, place), augment or NONE, batching.seed, number, 0, size
+        )
         example = {
             **view,
             "rig_known": tf.cast(step["rig_known"], tf.float32),
@@ -268,49 +266,26 @@ def view_dataset(
         }
         return example, schema.limited(step), row
 
-    examples = endless_order(len(steps), shuffle, seed)
-    return _batches(
-        len(steps),
-        examples,
-        load,
-        (tf.string, tf.int64, tf.int64),
-        make,
-        records.checked,
-        batch_size,
-        start_step,
-        repeat,
-        prefetch,
-        threads,
-        share,
-    )
+    types = (tf.string, tf.int64, tf.int64)
+    return _batches(len(steps), load, types, make, records.checked, batching)
 
 
 def step_dataset(
     folder: str,
-    batch_size: int,
+    batching: Batching,
     cameras: Sequence[int] = (),
     augment: AugmentConfig | None = None,
-    shuffle: bool = True,
-    seed: int = 0,
-    start_step: int = 0,
-    repeat: bool = True,
-    labelled_fraction: float = 1.0,
-    part: str = "all",
-    held_out: float = 0.1,
+    choice: StepChoice = StepChoice(),
     size: int = 64,
-    prefetch: int = 4,
-    threads: int | None = None,
-    fraction: float = 1.0,
 ) -> tf.data.Dataset:
     """Batches of time steps with their synchronised views; steps without any view are left out.
 
-    Order and resumption are those of `view_dataset`. Augmented views have a roll and a jitter
-    each; a step's views share the scale, so that their rig frames agree.
+    Augmented views have a roll and a jitter each; a step's views share the scale, so that their
+    rig frames agree.
 
     Args:
         cameras: numbers of the cameras, from 1, in the order wanted; none for all.
-        labelled_fraction: share of the part's time steps that keep their labels, evenly spread;
-            in the others keypoints and keypoints_valid are 0. All steps are read.
+        choice: of the time steps; in those without labels keypoints and keypoints_valid are 0.
         others: as in `view_dataset`.
 
     Returns:
@@ -323,10 +298,10 @@ def step_dataset(
     """
     records = open_views(folder)
     places = records.places(tuple(cameras))
-    steps = runs_of_steps(steps_of_part(len(records.store), part, held_out), fraction, seed)
-    labelled = np.isin(steps, labelled_steps(steps, labelled_fraction))
+    steps = choice.steps(records, batching.seed)
+    labelled = np.isin(steps, labelled_steps(steps, choice.labelled_fraction))
     seen = records.valid[steps][:, places].any(axis=1)
-    _check_any(records, int(seen.sum()), part)
+    _check_any(records, int(seen.sum()), choice.part)
     steps, labelled = steps[seen], labelled[seen]
 
     def load(example):
@@ -336,7 +311,9 @@ def step_dataset(
     def make(number, serialized, row, has_labels):
         step = records.parse_unseen(serialized)
         views = [
-            augmented_view(_one_view(step, place), augment or NONE, seed, number, turn, size)
+            augmented_view(
+                _one_view(step, place), augment or NONE, batching.seed, number, turn, size
+            )
             for turn, place in enumerate(places)
         ]
         batch = {name: tf.stack([view[name] for view in views]) for name in views[0]}
@@ -352,20 +329,8 @@ def step_dataset(
         }
         return example, schema.limited(step), row
 
-    examples = endless_order(len(steps), shuffle, seed)
-    return _batches(
-        len(steps),
-        examples,
-        load,
-        (tf.string, tf.int64, tf.float32),
-        make,
-        records.checked,
-        batch_size,
-        start_step,
-        repeat,
-        prefetch,
-        threads,
-    )
+    types = (tf.string, tf.int64, tf.float32)
+    return _batches(len(steps), load, types, make, records.checked, batching)
 
 
 def _one_view(step, place):
@@ -401,22 +366,19 @@ def _check_any(records, count, part):
 
 def _batches(
     total: int,
-    rows_of: Callable[[np.ndarray], np.ndarray],
     load: Callable[[int], tuple],
     types: tuple[tf.DType, ...],
     make: Callable[..., tuple],
     checked: Callable[..., tf.Tensor],
-    batch_size: int,
-    start_step: int,
-    repeat: bool,
-    prefetch: int,
-    threads: int | None,
-    share: Share = WHOLE,
+    batching: Batching,
 ) -> tf.data.Dataset:
     """Batches of `make`(number, *`load`(row)) for the run's examples, from a batch on.
 
     `make` gives an example, what of its record is to be looked at, and the record's number.
     """
+
+    batch_size, repeat, rows = batching.batch_size, batching.repeat, batching.rows
+    rows_of = endless_order(total, batching.shuffle, batching.seed)
 
     def read(number):
         return load(int(rows_of(np.array([number]))[0]))
@@ -431,12 +393,11 @@ def _batches(
         return batch | {"cube": checked(batch["cube"], values, rows)}
 
     last = sys.maxsize if repeat else total
-    numbers = tf.data.Dataset.range(start_step * batch_size, last)
-    rows = share.rows(batch_size)
-    if share != WHOLE:
+    numbers = tf.data.Dataset.range(batching.start_step * batch_size, last)
+    if batching.share != WHOLE:
         numbers = numbers.batch(batch_size).map(lambda batch: batch[rows.start : rows.stop])
         numbers = numbers.unbatch()
-    examples = numbers.map(example, num_parallel_calls=threads)
+    examples = numbers.map(example, num_parallel_calls=batching.threads)
     whole = repeat or total % batch_size == 0
     batches = examples.batch(len(rows), drop_remainder=whole).map(seen)
-    return batches.prefetch(prefetch).with_options(unsharded())
+    return batches.prefetch(batching.prefetch).with_options(unsharded())

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from dgn_tf.records.batches import WHOLE, Share, targets
+from dgn_tf.records.batches import WHOLE, Batching, targets
 from dgn_tf.synthesis.batches import synthesize_batch
 from dgn_tf.synthesis.pose_prior import GivenHands, PosePrior
 from dgn_tf.synthesis.settings import SynthesisConfig
@@ -29,49 +29,38 @@ def batch_spec(template, size: int) -> dict[str, tuple[tuple[int, ...], tf.DType
 def online_dataset(
     template,
     config: SynthesisConfig,
-    seed: int,
-    batch_size: int,
-    start_step: int = 0,
-    threads: int | None = None,
-    prefetch: int = 4,
+    batching: Batching,
     hands: Callable[[int], GivenHands | None] | None = None,
     prior: PosePrior | None = None,
-    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """An endless dataset of synthetic batches, with the embedding's per-pixel targets.
 
-    Batch k holds the samples k * batch_size .. (k + 1) * batch_size - 1 of the seed, so a run that
-    resumes at `start_step` sees what the uninterrupted run would have seen.
+    Batch k holds the samples k * batch_size .. (k + 1) * batch_size - 1 of the seed.
 
     Args:
         template: HandTemplate with the embedding in use.
         config: what to sample from.
-        seed: >= 0.
-        batch_size: B, of all processes together.
-        start_step: number of the first batch.
-        threads: see `synthesize_batch`.
-        prefetch: batches kept ready.
+        batching: which batches; a `share` without `hands` alone.
         hands: number of a batch -> those of its first samples, in place of sampled ones.
         prior: see `synthesize_batch`.
-        share: the part of each batch that is made; without `hands` alone if not the whole.
 
     Returns:
         Batches as `synthesize_batch` and `targets` make them, with static shapes.
     """
-    if hands and share != WHOLE:
+    if hands and batching.share != WHOLE:
         raise ValueError("online_dataset can't share batches that begin with given hands.")
     spec = batch_spec(template, config.size)
-    rows = share.rows(batch_size)
+    rows = batching.rows
 
     def synthesize(step):
         given = hands(int(step)) if hands else None
         batch = synthesize_batch(
             template,
             config,
-            seed,
-            int(step) * batch_size + rows.start,
+            batching.seed,
+            int(step) * batching.batch_size + rows.start,
             len(rows),
-            threads,
+            batching.threads,
             given,
             prior,
         )
@@ -84,9 +73,9 @@ def online_dataset(
             batch[name].set_shape((len(rows), *shape))
         return targets(batch, template)
 
-    steps = tf.data.Dataset.range(start_step, tf.int64.max)
+    steps = tf.data.Dataset.range(batching.start_step, tf.int64.max)
     options = tf.data.Options()
     # numpy_function holds Python state: the graph must not be sharded or shipped elsewhere.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     options.threading.private_threadpool_size = max(1, min(2, os.cpu_count() or 1))
-    return steps.map(load).prefetch(prefetch).with_options(options)
+    return steps.map(load).prefetch(batching.prefetch).with_options(options)

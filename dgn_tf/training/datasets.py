@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dgn_tf.config import Train
 from dgn_tf.errors import InputError, input_error_within, reason
-from dgn_tf.records.batches import WHOLE, Share
+from dgn_tf.records.batches import WHOLE, Batching, Share
 from dgn_tf.records.reader import read_description, record_files
 from dgn_tf.synthesis import pose_prior
 from dgn_tf.training.estimates import EstimatePool
@@ -91,12 +91,14 @@ def synthetic_data(
         return record_dataset(
             settings.synthetic_records,
             template,
-            batch_size,
-            shuffle=True,
-            seed=settings.seed,
-            start_step=step,
-            repeat=True,
-            share=share,
+            batching=Batching(
+                batch_size=batch_size,
+                shuffle=True,
+                seed=settings.seed,
+                start_step=step,
+                repeat=True,
+                share=share,
+            ),
         )
 
     hands = None
@@ -111,12 +113,11 @@ def synthetic_data(
         return online_dataset(
             template,
             config,
-            settings.seed,
-            batch_size,
-            first,
             hands=hands,
             prior=prior,
-            share=share,
+            batching=Batching(
+                seed=settings.seed, batch_size=batch_size, start_step=first, share=share
+            ),
         )
 
     easy = settings.easy_steps

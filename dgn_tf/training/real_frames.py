@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from dgn_tf.errors import InputError
 from dgn_tf.evaluation.mesh_truth import columns_by_name
-from dgn_tf.records.batches import WHOLE, Share
+from dgn_tf.records.batches import WHOLE, Batching, Share
 from dgn_tf.records.schema import DESCRIPTION_FILE
 from dgn_tf.records.view_crops import AugmentConfig
-from dgn_tf.records.views import WRITER, view_dataset, view_description
+from dgn_tf.records.views import WRITER, StepChoice, view_dataset, view_description
 
 # What both kinds of frame have, and what synthetic ones have besides.
 SHARED = ("depth", "intrinsics", "centre", "cube", "keypoints")
@@ -97,18 +97,20 @@ class RealFrames:
         """
         views = view_dataset(
             self.folder,
-            batch_size,
             camera=self.cameras,
             augment=AugmentConfig(),
-            shuffle=True,
-            seed=seed,
-            start_step=start_step,
-            repeat=True,
-            labelled_fraction=self.labelled_fraction,
-            part="train",
-            held_out=self.held_out,
             size=self.size,
-            share=share,
+            batching=Batching(
+                batch_size=batch_size,
+                shuffle=True,
+                seed=seed,
+                start_step=start_step,
+                repeat=True,
+                share=share,
+            ),
+            choice=StepChoice(
+                labelled_fraction=self.labelled_fraction, part="train", held_out=self.held_out
+            ),
         )
         return self._for_template(views, template)
 
@@ -123,16 +125,15 @@ class RealFrames:
         batch_size = min(frames, HELD_OUT_BATCH)
         views = view_dataset(
             self.folder,
-            batch_size,
             camera=self.cameras,
             augment=None,
-            shuffle=True,
-            seed=HELD_OUT_SEED,
-            repeat=False,
-            labelled_fraction=self.labelled_fraction,
-            part="held_out",
-            held_out=self.held_out,
             size=self.size,
+            batching=Batching(
+                batch_size=batch_size, shuffle=True, seed=HELD_OUT_SEED, repeat=False
+            ),
+            choice=StepChoice(
+                labelled_fraction=self.labelled_fraction, part="held_out", held_out=self.held_out
+            ),
         )
         views = self._for_template(views, template)
         batches = []

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from dgn_tf.losses.energy import Energy, mean_terms
 from dgn_tf.network_config import NETWORK_INPUTS
+from dgn_tf.records.batches import Batching
 from dgn_tf.records.view_crops import AugmentConfig
-from dgn_tf.records.views import step_dataset, view_dataset
+from dgn_tf.records.views import StepChoice, step_dataset, view_dataset
 from dgn_tf.training.real_frames import (
     HELD_OUT_BATCH,
     HELD_OUT_SEED,
@@ -103,15 +104,8 @@ class UnlabelledViews:
             Batches of `KEPT` in the shapes of `step_dataset`, with view_valid [B, C]; or, of
             single views, in those of `view_dataset`.
         """
-        return self._views(
-            batch_size,
-            augment=AugmentConfig(),
-            seed=seed,
-            start_step=start_step,
-            repeat=True,
-            part="train",
-            fraction=self.fraction,
-        )
+        batching = Batching(batch_size, seed=seed, start_step=start_step)
+        return self._views(batching, "train", AugmentConfig(), self.fraction)
 
     def held_out_batches(self, views: int) -> list[dict]:
         """About `views` held-out views, in whole time steps, not augmented; always the same.
@@ -126,21 +120,20 @@ class UnlabelledViews:
             cameras = len(self.cameras or self.description()["cameras"])
             left, most = max(1, views // cameras), max(1, HELD_OUT_BATCH // cameras)
         batch_size = min(left, most)
-        found = self._views(
-            batch_size, augment=None, seed=HELD_OUT_SEED, repeat=False, part="held_out"
-        )
+        found = self._views(Batching(batch_size, seed=HELD_OUT_SEED, repeat=False), "held_out")
         batches = []
         for batch in found.take(-(-left // batch_size)):
             batches.append({name: value[:left] for name, value in batch.items()})
             left -= len(batches[-1]["cube"])
         return batches
 
-    def _views(self, batch_size, **how):
-        how |= {"shuffle": True, "held_out": self.held_out, "size": self.size}
+    def _views(self, batching, part, augment=None, fraction=1.0):
+        choice = StepChoice(part, self.held_out, fraction)
+        given = (self.folder, batching, self.cameras, augment, choice, self.size)
         if self.multi_view:
-            found = step_dataset(self.folder, batch_size, cameras=self.cameras, **how)
+            found = step_dataset(*given)
             return found.map(lambda batch: {name: batch[name] for name in (*KEPT, "view_valid")})
-        found = view_dataset(self.folder, batch_size, camera=self.cameras, **how)
+        found = view_dataset(*given)
         return found.map(lambda batch: {name: batch[name] for name in KEPT})
 
 

@@ -12,10 +12,17 @@ from tests.written_records import write_records
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory):
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
 
     folder = write_records(tmp_path_factory.mktemp("records"), tiny_template(), count=4)
-    return next(iter(record_dataset(str(folder), tiny_template(), 4, shuffle=False)))
+    return next(
+        iter(
+            record_dataset(
+                str(folder), tiny_template(), batching=Batching(batch_size=4, shuffle=False)
+            )
+        )
+    )
 
 
 def training_model():

@@ -10,6 +10,7 @@ from PIL import Image
 from data_prep import rig_to_tfrecord
 from dgn_tf.geometry import mirror
 from dgn_tf.records import view_schema
+from dgn_tf.records.batches import Batching
 from dgn_tf.records.views import open_views, step_dataset
 from tests.data_prep import ball_rig, nyu_folder
 from tests.data_prep.nyu_folder import contents, read_records
@@ -97,7 +98,9 @@ def test_what_the_record_says_undoes_the_mirror(rig, left_records, tmp_path):
 
 
 def test_the_mirrored_rig_is_one_rig(left_records):
-    (batch,) = step_dataset(str(left_records), STEPS, shuffle=False, repeat=False)
+    (batch,) = step_dataset(
+        str(left_records), batching=Batching(batch_size=STEPS, shuffle=False, repeat=False)
+    )
     batch = {name: value.numpy() for name, value in batch.items()}
     assert (batch["left"] == 1).all() and (batch["frame_width"] == ball_rig.WIDTH).all()
     for step, centre in enumerate(ball_rig.centres(STEPS)):
@@ -185,7 +188,13 @@ def test_older_records_are_right_hands_and_their_folder_is_gone_on_with(rig, tmp
     assert convert_rig(rig, tmp_path)["content_hash"] == told["content_hash"]
     file.write_text(json.dumps(told))
     assert "hand" not in open_views(str(folder)).description
-    batch = next(iter(step_dataset(str(folder), STEPS, shuffle=False, repeat=False)))
+    batch = next(
+        iter(
+            step_dataset(
+                str(folder), batching=Batching(batch_size=STEPS, shuffle=False, repeat=False)
+            )
+        )
+    )
     assert not batch["left"].numpy().any()
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from data_prep.rig_to_tfrecord import convert_rig
 from dgn_tf.records import views
+from dgn_tf.records.batches import Batching
 from tests.data_prep import ball_rig
 from tests.data_prep.nyu_folder import contents, read_records
 
@@ -42,7 +43,11 @@ def copy(rig, tmp_path):
 
 
 def test_all_views_see_one_ball_in_the_rig_frame(records):
-    batches = list(views.step_dataset(str(records), 2, shuffle=False, repeat=False))
+    batches = list(
+        views.step_dataset(
+            str(records), batching=Batching(batch_size=2, shuffle=False, repeat=False)
+        )
+    )
     batch = {key: np.concatenate([b[key].numpy() for b in batches]) for key in batches[0]}
     assert batch["index"].tolist() == list(range(1, STEPS + 1))
     assert batch["view_valid"].all() and batch["rig_known"].all()

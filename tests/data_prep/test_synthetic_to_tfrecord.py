@@ -10,6 +10,7 @@ import tensorflow as tf
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import mirror
 from dgn_tf.records import schema
+from dgn_tf.records.batches import Batching
 from dgn_tf.records.reader import record_dataset, record_offsets
 from dgn_tf.synthesis.batches import synthesize_batch
 from dgn_tf.synthesis.settings import SynthesisConfig
@@ -137,7 +138,9 @@ def test_unwritable_places_and_too_many_shards_are_named(write, tmp_path):
 
 
 def test_records_return_what_was_rendered(template, records):
-    dataset = record_dataset(str(records), template, 4, shuffle=False, repeat=False)
+    dataset = record_dataset(
+        str(records), template, batching=Batching(batch_size=4, shuffle=False, repeat=False)
+    )
     batches = list(dataset.as_numpy_iterator())
     assert [len(batch["depth"]) for batch in batches] == [4, 4, 2]
     read = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
@@ -156,7 +159,9 @@ def test_left_hands_are_the_same_right_ones_marked(template, write, records, tmp
     description = write(tmp_path / "left", hand="left")
     assert description["hand"] == "left" and description["features"]["left"] == "int64 []"
     sets = [
-        record_dataset(str(folder), template, COUNT, shuffle=False, repeat=False)
+        record_dataset(
+            str(folder), template, batching=Batching(batch_size=COUNT, shuffle=False, repeat=False)
+        )
         for folder in (tmp_path / "left", records)
     ]
     left, right = (next(data.as_numpy_iterator()) for data in sets)
@@ -192,7 +197,9 @@ def test_older_sets_are_of_right_hands_and_are_gone_on_with(write, records, tmp_
 
 def test_a_shuffled_reader_goes_on_where_it_stopped(template, records):
     def numbers(start, steps, seed=1):
-        dataset = record_dataset(str(records), template, 4, seed=seed, start_step=start)
+        dataset = record_dataset(
+            str(records), template, batching=Batching(batch_size=4, seed=seed, start_step=start)
+        )
         return [batch["index"].tolist() for batch in dataset.take(steps).as_numpy_iterator()]
 
     whole = numbers(0, 5)
@@ -211,10 +218,10 @@ def test_a_truncated_file_is_named(template, records, tmp_path):
         with open(shard, "r+b") as file:
             file.truncate(size)
         with pytest.raises(InputError, match=f"{shard.name}: truncated within record 1 .*resumes"):
-            record_dataset(str(tmp_path), template, 2)
+            record_dataset(str(tmp_path), template, batching=Batching(batch_size=2))
     shard.write_bytes(b"")
     with pytest.raises(InputError, match=f"{shard.name}: holds no record"):
-        record_dataset(str(tmp_path), template, 2)
+        record_dataset(str(tmp_path), template, batching=Batching(batch_size=2))
 
 
 def test_a_missing_feature_is_named(template, records, tmp_path):
@@ -227,19 +234,19 @@ def test_a_missing_feature_is_named(template, records, tmp_path):
     with tf.io.TFRecordWriter(str(shard)) as writer:
         writer.write(example.SerializeToString())
     with pytest.raises(InputError, match=f"{shard.name}: .*lack the feature 'barycentric'"):
-        record_dataset(str(tmp_path), template, 2)
+        record_dataset(str(tmp_path), template, batching=Batching(batch_size=2))
 
 
 def test_records_of_another_template_or_an_unfinished_run_are_refused(template, records, tmp_path):
     moved = dataclasses.replace(template, vertices=template.vertices + 1)
     with pytest.raises(InputError, match="rendered with another template"):
-        record_dataset(str(records), moved, 2)
+        record_dataset(str(records), moved, batching=Batching(batch_size=2))
     with pytest.raises(InputError, match="no record files"):
-        record_dataset(str(tmp_path), template, 2)
+        record_dataset(str(tmp_path), template, batching=Batching(batch_size=2))
     for path in records.glob("*.tfrecord"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(InputError, match="description.json: cannot be read"):
-        record_dataset(str(tmp_path), template, 2)
+        record_dataset(str(tmp_path), template, batching=Batching(batch_size=2))
 
 
 def test_values_that_do_not_fit_a_record_are_refused(template):

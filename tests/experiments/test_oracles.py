@@ -10,12 +10,15 @@ from tests.written_records import write_records
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """An untrained network's oracles and a batch of frames with made-up truth."""
+    from dgn_tf.records.batches import Batching
     from dgn_tf.records.reader import record_dataset
     from experiments.oracles import Oracles
     from tests.exported_model import network
 
     records = write_records(tmp_path_factory.mktemp("oracles") / "records", tiny_template())
-    (batch,) = record_dataset(str(records), tiny_template(), 6, shuffle=False, repeat=False)
+    (batch,) = record_dataset(
+        str(records), tiny_template(), batching=Batching(batch_size=6, shuffle=False, repeat=False)
+    )
     return Oracles(network()), batch
 
 

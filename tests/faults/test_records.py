@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from dgn_tf.config import Train
 from dgn_tf.errors import InputError, input_error_within
+from dgn_tf.records.batches import Batching
 from dgn_tf.records.feature_scan import scan_feature
 from dgn_tf.records.reader import RecordStore, masked_crc32c, record_dataset, record_offsets
 from dgn_tf.records.record_folder import is_whole
@@ -22,15 +23,29 @@ from tests.written_records import write_records
 
 
 def read_synthetic(folder):
-    return list(record_dataset(str(folder), tiny_template(), 4, shuffle=False, repeat=False))
+    return list(
+        record_dataset(
+            str(folder),
+            tiny_template(),
+            batching=Batching(batch_size=4, shuffle=False, repeat=False),
+        )
+    )
 
 
 def read_views(folder):
-    return list(view_dataset(str(folder), 4, shuffle=False, repeat=False, size=16))
+    return list(
+        view_dataset(
+            str(folder), size=16, batching=Batching(batch_size=4, shuffle=False, repeat=False)
+        )
+    )
 
 
 def read_steps(folder):
-    return list(step_dataset(str(folder), 2, shuffle=False, repeat=False, size=16))
+    return list(
+        step_dataset(
+            str(folder), size=16, batching=Batching(batch_size=2, shuffle=False, repeat=False)
+        )
+    )
 
 
 def told(read, folder) -> str:
@@ -208,7 +223,9 @@ def flipped(shard):
 def test_training_on_damaged_records_ends_in_a_line_that_names_them(damage, line, tmp_path):
     folder = write_records(tmp_path, tiny_template(), 3)
     damage(shard_of(folder))
-    dataset = record_dataset(str(folder), tiny_template(), 1, shuffle=False, repeat=False)
+    dataset = record_dataset(
+        str(folder), tiny_template(), batching=Batching(batch_size=1, shuffle=False, repeat=False)
+    )
     model = Reader()
     model.compile()
     settings = Train(synthetic_records=str(folder))

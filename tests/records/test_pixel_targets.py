@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dgn_tf.records.batches import targets
+from dgn_tf.records.batches import Batching, targets
 from dgn_tf.synthesis.batches import synthesize_batch
 from dgn_tf.synthesis.online import online_dataset
 from dgn_tf.synthesis.settings import SynthesisConfig
@@ -55,18 +55,22 @@ def test_mesh_coordinates_lie_on_the_grid(template):
 
 def test_online_batches_are_those_of_synthesis_and_resume_where_they_stopped(template):
     config = SynthesisConfig()
-    dataset = online_dataset(template, config, seed=4, batch_size=3, threads=1)
+    dataset = online_dataset(template, config, batching=Batching(seed=4, batch_size=3, threads=1))
     batches = list(dataset.take(4).as_numpy_iterator())
     expected = synthesize_batch(template, config, 4, 9, 3, 1)
     for name, array in expected.items():
         np.testing.assert_array_equal(batches[3][name], array, name)
-    resumed = online_dataset(template, config, 4, 3, start_step=2, threads=1)
+    resumed = online_dataset(
+        template, config, batching=Batching(seed=4, batch_size=3, start_step=2, threads=1)
+    )
     for name, array in next(resumed.as_numpy_iterator()).items():
         np.testing.assert_array_equal(array, batches[2][name], name)
 
 
 def test_online_batches_have_static_shapes(template):
-    spec = online_dataset(template, SynthesisConfig(), 0, 5).element_spec
+    spec = online_dataset(
+        template, SynthesisConfig(), batching=Batching(seed=0, batch_size=5)
+    ).element_spec
     assert spec["depth"].shape == (5, 64, 64)
     assert spec["vertices"].shape == (5, len(template.vertices), 3)
     assert spec["mesh_coords"].shape == (5, 64, 64, 2)

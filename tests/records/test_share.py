@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dgn_tf.records.batches import Share
+from dgn_tf.records.batches import Batching, Share
 from dgn_tf.records.reader import record_dataset
 from dgn_tf.records.view_crops import AugmentConfig
 from dgn_tf.records.views import view_dataset
@@ -22,15 +22,17 @@ def datasets(kind, folder):
     if kind == "online":
         hand, config = HandTemplate.load(DEFAULT_TEMPLATE_PATH), SynthesisConfig()
         return lambda **share: online_dataset(
-            hand, config, 3, BATCH, start_step=1, threads=1, **share
+            hand, config, Batching(BATCH, seed=3, start_step=1, threads=1, **share)
         )
     template = tiny_template()
     if kind == "records":
         records = str(write_records(folder, template, count=18))
-        return lambda **share: record_dataset(records, template, BATCH, start_step=1, **share)
+        return lambda **share: record_dataset(
+            records, template, Batching(BATCH, start_step=1, **share)
+        )
     views = str(write_view_records(folder, 18))
     return lambda **share: view_dataset(
-        views, BATCH, 1, AugmentConfig(), start_step=1, size=32, **share
+        views, Batching(BATCH, start_step=1, **share), 1, AugmentConfig(), size=32
     )
 
 

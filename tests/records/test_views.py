@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from dgn_tf.errors import InputError
+from dgn_tf.records.batches import Batching
 from dgn_tf.records.view_crops import AugmentConfig
 from dgn_tf.records.views import (
+    StepChoice,
     labelled_steps,
     open_views,
     runs_of_steps,
@@ -41,7 +43,9 @@ def same(one, other):
 
 
 def test_one_camera_in_order_gives_its_valid_views_with_their_truth(folder):
-    dataset = view_dataset(folder, 4, camera=2, shuffle=False, repeat=False)
+    dataset = view_dataset(
+        folder, camera=2, batching=Batching(batch_size=4, shuffle=False, repeat=False)
+    )
     found = batches(dataset)
     assert np.concatenate([batch["index"] for batch in found]).tolist() == [
         1,
@@ -61,7 +65,9 @@ def test_one_camera_in_order_gives_its_valid_views_with_their_truth(folder):
 
 
 def test_every_camera_in_turn_gives_each_valid_view_once(folder):
-    dataset = view_dataset(folder, 8, camera=0, shuffle=True, repeat=False)
+    dataset = view_dataset(
+        folder, camera=0, batching=Batching(batch_size=8, shuffle=True, repeat=False)
+    )
     pairs = sorted(zip(gathered(dataset, "index"), gathered(dataset, "camera"), strict=True))
     assert pairs == [
         (index, camera + 1)
@@ -73,10 +79,12 @@ def test_every_camera_in_turn_gives_each_valid_view_once(folder):
 
 def test_shapes_are_static_at_two_batch_sizes(folder):
     for size, batch in ((32, 3), (64, 5)):
-        spec = view_dataset(folder, batch, size=size).element_spec
+        spec = view_dataset(folder, size=size, batching=Batching(batch_size=batch)).element_spec
         assert spec["depth"].shape == (batch, size, size)
         assert spec["keypoints"].shape == (batch, 36, 3)
-        spec = step_dataset(folder, batch, cameras=[3, 1], size=size).element_spec
+        spec = step_dataset(
+            folder, cameras=[3, 1], size=size, batching=Batching(batch_size=batch)
+        ).element_spec
         assert spec["depth"].shape == (batch, 2, size, size)
         assert spec["view_valid"].shape == (batch, 2) and spec["cube"].shape == (batch,)
         assert spec["camera_from_rig"].shape == (batch, 2, 4, 4)
@@ -84,30 +92,36 @@ def test_shapes_are_static_at_two_batch_sizes(folder):
 
 @pytest.mark.parametrize("kind", [view_dataset, step_dataset])
 def test_a_resumed_run_sees_what_the_uninterrupted_one_saw(folder, kind):
-    settings = {"augment": AugmentConfig(), "seed": 3, "size": 32}
-    whole = batches(kind(folder, 5, **settings), 9)  # Over the ends of passes
-    resumed = batches(kind(folder, 5, start_step=6, **settings), 3)
+    settings = {"augment": AugmentConfig(), "size": 32}
+    whole = batches(kind(folder, Batching(5, seed=3), **settings), 9)  # over the ends of passes
+    resumed = batches(kind(folder, Batching(5, seed=3, start_step=6), **settings), 3)
     for one, other in zip(whole[6:], resumed, strict=True):
         same(one, other)
-    threaded = batches(kind(folder, 5, threads=2, **settings), 9)
+    threaded = batches(kind(folder, Batching(5, seed=3, threads=2), **settings), 9)
     for one, other in zip(whole, threaded, strict=True):
         same(one, other)
 
 
 def test_passes_are_permutations_that_differ_and_augmentation_never_repeats(folder):
-    dataset = view_dataset(folder, 11, camera=1, augment=AugmentConfig(), seed=1, size=32)
+    dataset = view_dataset(
+        folder, camera=1, augment=AugmentConfig(), size=32, batching=Batching(batch_size=11, seed=1)
+    )
     first, second = batches(dataset, 2)  # 11 valid views
     assert sorted(first["index"]) == sorted(second["index"]) == sorted({*range(1, 13)} - {5})
     assert first["index"].tolist() != second["index"].tolist()
     by_index = {index: depth for index, depth in zip(first["index"], first["depth"], strict=True)}
     for index, depth in zip(second["index"], second["depth"], strict=True):
         assert (by_index[index] != depth).any()
-    other = batches(view_dataset(folder, 11, camera=1, seed=2, size=32), 1)[0]
+    other = batches(
+        view_dataset(folder, camera=1, size=32, batching=Batching(batch_size=11, seed=2)), 1
+    )[0]
     assert other["index"].tolist() != first["index"].tolist()
 
 
 def test_steps_have_synchronised_views_and_name_those_that_are_missing(folder):
-    parts = batches(step_dataset(folder, 4, shuffle=False, repeat=False))
+    parts = batches(
+        step_dataset(folder, batching=Batching(batch_size=4, shuffle=False, repeat=False))
+    )
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     assert found["index"].tolist() == [index for index in range(1, STEPS + 1) if index != 5]
     np.testing.assert_array_equal(found["camera"], np.tile([1, 2, 3], [STEPS - 1, 1]))
@@ -120,14 +134,26 @@ def test_steps_have_synchronised_views_and_name_those_that_are_missing(folder):
 
 
 def test_steps_agree_with_single_views(folder):
-    steps = batches(step_dataset(folder, 3, cameras=[3], shuffle=False, repeat=False), 1)[0]
-    views = batches(view_dataset(folder, 3, camera=3, shuffle=False, repeat=False), 1)[0]
+    steps = batches(
+        step_dataset(
+            folder, cameras=[3], batching=Batching(batch_size=3, shuffle=False, repeat=False)
+        ),
+        1,
+    )[0]
+    views = batches(
+        view_dataset(
+            folder, camera=3, batching=Batching(batch_size=3, shuffle=False, repeat=False)
+        ),
+        1,
+    )[0]
     for name in views.keys() - {"cube", "rig_known", "index", "left", "frame_width"}:
         np.testing.assert_array_equal(steps[name][:, 0], views[name], err_msg=name)
 
 
 def test_augmented_views_of_a_step_agree_in_their_rig_frame(folder):
-    batch = batches(step_dataset(folder, 6, augment=AugmentConfig(), seed=4), 1)[0]
+    batch = batches(
+        step_dataset(folder, augment=AugmentConfig(), batching=Batching(batch_size=6, seed=4)), 1
+    )[0]
     transform = batch["camera_from_rig"].astype(np.float64)
     moved = batch["keypoints"] - transform[..., np.newaxis, :3, 3]
     rig = np.einsum("bcij,bckj->bcki", np.moveaxis(transform[..., :3, :3], -1, -2), moved)
@@ -141,10 +167,19 @@ def test_augmented_views_of_a_step_agree_in_their_rig_frame(folder):
 
 
 def test_labels_are_kept_in_an_evenly_spread_share(folder):
-    views = view_dataset(folder, 2, camera=1, labelled_fraction=0.25, shuffle=False, repeat=False)
+    views = view_dataset(
+        folder,
+        camera=1,
+        batching=Batching(batch_size=2, shuffle=False, repeat=False),
+        choice=StepChoice(labelled_fraction=0.25),
+    )
     assert gathered(views, "index").tolist() == [3, 7, 11]
     (steps,) = batches(
-        step_dataset(folder, STEPS - 1, labelled_fraction=0.25, shuffle=False, repeat=False)
+        step_dataset(
+            folder,
+            batching=Batching(batch_size=STEPS - 1, shuffle=False, repeat=False),
+            choice=StepChoice(labelled_fraction=0.25),
+        )
     )
     labelled = steps["keypoints_valid"].any(axis=(1, 2))
     assert steps["index"][labelled].tolist() == [3, 7, 11]
@@ -199,7 +234,9 @@ def test_a_dataset_of_a_share_reads_no_other_step(folder):
         found.append(set(steps[some_view[steps]] + 1))
         for dataset in (view_dataset, step_dataset):
             read = dataset(
-                folder, 2, part="train", held_out=0.25, fraction=0.5, repeat=False, seed=seed
+                folder,
+                Batching(2, repeat=False, seed=seed),
+                choice=StepChoice("train", held_out=0.25, fraction=0.5),
             )
             assert set(gathered(read, "index")) == found[-1]
     assert any(steps != found[0] for steps in found)
@@ -218,7 +255,16 @@ def test_no_share_holds_nothing_out_and_wrong_ones_are_refused():
 
 def test_datasets_of_the_parts_share_no_step(folder):
     seen = [
-        set(gathered(view_dataset(folder, 4, part=part, held_out=0.25, repeat=False), "index"))
+        set(
+            gathered(
+                view_dataset(
+                    folder,
+                    batching=Batching(batch_size=4, repeat=False),
+                    choice=StepChoice(part=part, held_out=0.25),
+                ),
+                "index",
+            )
+        )
         for part in ("train", "held_out")
     ]
     assert not seen[0] & seen[1]
@@ -238,30 +284,32 @@ def rewritten(folder, tmp_path, **changes):
 
 def test_a_missing_folder_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(InputError, match="python -m data_prep.nyu_to_tfrecord"):
-        view_dataset(str(tmp_path / "none"), 2)
+        view_dataset(str(tmp_path / "none"), batching=Batching(batch_size=2))
 
 
 def test_the_folder_of_several_splits_is_refused(tmp_path):
     (tmp_path / "train").mkdir()
     with pytest.raises(InputError, match="name one, .*train"):
-        view_dataset(str(tmp_path), 2)
+        view_dataset(str(tmp_path), batching=Batching(batch_size=2))
 
 
 def test_a_camera_that_is_not_there_is_named(folder):
     with pytest.raises(InputError, match="no camera 4 .*1, 2, 3"):
-        view_dataset(folder, 2, camera=4)
+        view_dataset(folder, camera=4, batching=Batching(batch_size=2))
 
 
 def test_records_of_another_kind_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match="another kind"):
-        view_dataset(str(rewritten(folder, tmp_path, kind="synthetic")), 2)
+        view_dataset(
+            str(rewritten(folder, tmp_path, kind="synthetic")), batching=Batching(batch_size=2)
+        )
 
 
 def test_a_missing_shard_is_named(folder, tmp_path):
     copy = rewritten(folder, tmp_path)
     sorted(copy.glob("*.tfrecord"))[1].unlink()
     with pytest.raises(InputError, match="views-00001-of-00002.tfrecord: 0 records.*says 6"):
-        view_dataset(str(copy), 2)
+        view_dataset(str(copy), batching=Batching(batch_size=2))
 
 
 def test_a_truncated_shard_is_named_with_its_writer(folder, tmp_path):
@@ -269,10 +317,10 @@ def test_a_truncated_shard_is_named_with_its_writer(folder, tmp_path):
     shard = sorted(copy.glob("*.tfrecord"))[0]
     shard.write_bytes(shard.read_bytes()[:-10])
     with pytest.raises(InputError, match="00000-of-00002.*truncated.*nyu_to_tfrecord"):
-        view_dataset(str(copy), 2)
+        view_dataset(str(copy), batching=Batching(batch_size=2))
 
 
 def test_a_split_without_usable_views_is_refused(tmp_path):
     folder = write_view_records(tmp_path / "bad", 2, invalid={1: (0, 1, 2), 2: (0, 1, 2)})
     with pytest.raises(InputError, match="no usable view"):
-        step_dataset(str(folder), 2)
+        step_dataset(str(folder), batching=Batching(batch_size=2))
