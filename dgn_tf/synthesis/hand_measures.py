@@ -26,6 +26,31 @@ _CLIP = 2.5  # deviations
 _LARGEST = 0.4  # change of a breadth, as a share of it, that a template's hand is put to
 
 
+# BLAS and LAPACK round as the processor's kernels do, and one bit of a constant is enough to change
+# a byte of a frozen split: the template's constants are computed without them.
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Products of vectors, summed over the last axis, to the last bit."""
+    return (np.asarray(a, np.longdouble) * b).sum(axis=-1).astype(np.float64)
+
+
+def _length(vector: np.ndarray) -> float:
+    return float(np.sqrt((np.asarray(vector, np.longdouble) ** 2).sum()))
+
+
+def _inverse(matrices: np.ndarray) -> np.ndarray:
+    """Inverses of affine transforms [P, 4, 4], by cofactors, to the last bit."""
+    matrices = matrices.astype(np.longdouble)
+    rows = matrices[:, :3, :3]
+    turned = np.stack([np.cross(rows[:, k - 2], rows[:, k - 1]) for k in range(3)], axis=-1)
+    linear = turned / (rows[:, :1] * turned[:, :, 0][:, np.newaxis]).sum(axis=-1)[..., np.newaxis]
+    inverses = np.zeros_like(matrices)
+    inverses[:, :3, :3], inverses[:, 3, 3] = linear, 1.0
+    inverses[:, :3, 3] = -(linear * matrices[:, np.newaxis, :3, 3]).sum(axis=-1)
+    return inverses.astype(np.float64)
+
+
 class MeasuredHand(NamedTuple):
     """Where a template is measured, and how its rest pose becomes broader; float64, contiguous.
 
@@ -66,21 +91,20 @@ def measured_hand(template, joints, finger, segment, across) -> MeasuredHand:
     def length(number):
         points = [joints[part] for part in chains[number]] + [vertices[ends[number]]]
         return (
-            np.linalg.norm(points[0] - joints[0])
-            + np.linalg.norm(np.diff(points, axis=0), axis=1).sum()
+            _length(points[0] - joints[0]) + np.linalg.norm(np.diff(points, axis=0), axis=1).sum()
         )
 
     longest = max(range(1, len(chains)), key=length)
     roots = [chain[0] for chain in chains[1:]]
     thumb = np.isin(owner, chains[0])
     along = np.cross(across, np.cross(joints[chains[longest][0]] - joints[0], across))
-    along /= np.linalg.norm(along)
-    knuckles = np.mean([joints[root] @ along for root in roots])
-    palm = _ends(vertices @ across, ~thumb & (np.abs(vertices @ along - knuckles) < 12.0))
+    along /= _length(along)
+    knuckles = np.mean([_dot(joints[root], along) for root in roots])
+    palm = _ends(_dot(vertices, across), ~thumb & (np.abs(_dot(vertices, along) - knuckles) < 12.0))
     middle = chains[1][min(1, len(chains[1]) - 1)]
     side = np.cross(bones[middle], np.cross(across, bones[middle]))
     flesh = np.isin(owner, chains[1][:2]) & (
-        np.abs((vertices - joints[middle]) @ bones[middle]) < 6.0
+        np.abs(_dot(vertices - joints[middle], bones[middle])) < 6.0
     )
     wider = _wider(joints, parents, finger, chains, bones, across)
 
@@ -93,7 +117,7 @@ def measured_hand(template, joints, finger, segment, across) -> MeasuredHand:
         chain=chains[longest].astype(np.int32),
         tip=int(ends[longest]),
         palm=palm,
-        finger=_ends((vertices - joints[middle]) @ side, flesh),
+        finger=_ends(_dot(vertices - joints[middle], side), flesh),
         wider_vertices=basis(vertices, np.asarray(template.skinning_weights, np.float64)),
         wider_joints=basis(joints, np.eye(len(joints))),
         wider_keypoints=basis(
@@ -108,7 +132,7 @@ def _directions(joints, chains, tips):
     bones = np.zeros_like(joints)
     for chain, tip in zip(chains, tips, strict=True):
         for part, end in zip(chain, [*joints[chain[1:]], tip], strict=True):
-            bones[part] = (end - joints[part]) / (np.linalg.norm(end - joints[part]) + 1e-9)
+            bones[part] = (end - joints[part]) / (_length(end - joints[part]) + 1e-9)
     return bones
 
 
@@ -131,11 +155,11 @@ def _wider(joints, parents, finger, chains, bones, across):
     centre = np.mean([joints[chain[0]] for chain in chains[1:]], axis=0)
     for part in range(len(joints)):
         if finger[part] < 0:
-            linear[0, part], offset[0, part] = sideways, -sideways @ centre
+            linear[0, part], offset[0, part] = sideways, _dot(-sideways, centre)
             continue
-        offset[0, part] = sideways @ (joints[chains[finger[part]][0]] - centre)
+        offset[0, part] = _dot(sideways, joints[chains[finger[part]][0]] - centre)
         linear[1, part] = np.eye(3) - np.outer(bones[part], bones[part])
-        offset[1, part] = -linear[1, part] @ joints[part]
+        offset[1, part] = _dot(-linear[1, part], joints[part])
     return linear, offset
 
 
@@ -291,11 +315,11 @@ def _collision_balls(template, joints, finger):
         if children:
             end = joints[children[0]]
         else:
-            reach = (flesh - joints[part]) @ direction / np.linalg.norm(direction)
-            end = joints[part] + direction / np.linalg.norm(direction) * (reach.max() - 6.0)
-        axis = (end - joints[part]) / np.linalg.norm(end - joints[part])
+            reach = _dot(flesh - joints[part], direction) / _length(direction)
+            end = joints[part] + direction / _length(direction) * (reach.max() - 6.0)
+        axis = (end - joints[part]) / _length(end - joints[part])
         offset = flesh - joints[part]
-        radius = 0.85 * np.linalg.norm(offset - np.outer(offset @ axis, axis), axis=1).mean()
+        radius = 0.85 * np.linalg.norm(offset - np.outer(_dot(offset, axis), axis), axis=1).mean()
         for share in (0.33, 0.66, 1.0):
             balls.append([*(joints[part] + share * (end - joints[part])), radius])
             parts.append(part)
@@ -311,7 +335,7 @@ def _collision_balls(template, joints, finger):
 
 def hand_arrays(template) -> HandArrays:
     """Lays out a HandTemplate for the kernels of this package."""
-    template_from_bone = np.linalg.inv(np.asarray(template.bone_from_template, np.float64))
+    template_from_bone = _inverse(np.asarray(template.bone_from_template, np.float64))
     joints = np.ascontiguousarray(template_from_bone[:, :3, 3])
     finger, segment = _fingers(template)
     balls, ball_part = _collision_balls(template, joints, finger)
@@ -329,11 +353,11 @@ def hand_arrays(template) -> HandArrays:
     wrist = np.asarray(template.wrist_loop, np.int32)
     centre = vertices[wrist].mean(axis=0)
     elbow = stub[np.argsort(template.stub_ring, kind="stable")[-8:]].mean(axis=0) - centre
-    elbow /= np.linalg.norm(elbow)
+    elbow /= _length(elbow)
     knuckles = [p for p in range(len(joints)) if finger[p] > 0 and segment[p] == 0]
     flexion = joints[knuckles[-1]] - joints[knuckles[0]]  # across the palm
-    flexion -= elbow * (flexion @ elbow)
-    flexion /= np.linalg.norm(flexion)
+    flexion -= elbow * _dot(flexion, elbow)
+    flexion /= _length(flexion)
     return HandArrays(
         vertices=vertices,
         faces=faces,
@@ -355,7 +379,7 @@ def hand_arrays(template) -> HandArrays:
         balls=balls,
         ball_part=ball_part,
         stub=stub,
-        stub_along=np.maximum((stub - centre) @ elbow, 0.0),
+        stub_along=np.maximum(_dot(stub - centre, elbow), 0.0),
         wrist=wrist,
         wrist_axes=np.stack([flexion, np.cross(elbow, flexion), elbow]),
         measured=measured_hand(template, joints, finger, segment, flexion),
