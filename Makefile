@@ -9,7 +9,7 @@ OUTPUT ?= demo_output
 ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 \
 	OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test test-all lint venv lock clean
+.PHONY: demo test test-all lint docs venv lock clean
 
 demo: venv
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m dgn_tf.predict --saved_model=saved_models/dgn \
@@ -39,6 +39,14 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
+
+# The pages as a site in build/site, by mkdocs-material in an environment of its own.
+docs: venv
+	$(PYTHON) -m venv build/docs_env
+	build/docs_env/bin/pip install --quiet --disable-pip-version-check mkdocs==1.6.1 mkdocs-material==9.8.2
+	$(BIN)/python docs/site.py build/pages
+	build/docs_env/bin/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html"
 
 venv: $(STAMP)
 

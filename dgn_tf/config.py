@@ -229,7 +229,10 @@ class Network:
         choices=("layered", "atlas", "mds"),
     )
     network: str = setting(
-        "default", "Preset that the network's sizes start from.", choices=("default", "paper")
+        "default",
+        "Preset that the network's sizes start from; with --init_weights the default is the "
+        "network that these are of.",
+        choices=("default", "paper"),
     )
     image_channels: list[str] | None = setting(
         None, "Channels of the image hourglass by level, finest first; empty: the preset's."

@@ -84,6 +84,16 @@ def read_description(path) -> dict:
         raise InputError(f"{file}: not a model's description ({error}); export it again.") from None
 
 
+def described_network(path) -> NetworkConfig:
+    """Sizes and choices of the network in the model folder at `path`; InputError as above."""
+    folder = find_model_folder(path)
+    try:
+        # Networks of before `upright` say nothing of it, and see their crops as they are.
+        return NetworkConfig(**{"upright": False, **read_description(folder)["network"]})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / CONFIG}: {error}; it is of another version.") from None
+
+
 def load_template_of(path) -> HandTemplate:
     """The template of the model folder at `path` (or of the version there)."""
     folder = find_model_folder(path)
@@ -113,12 +123,7 @@ def load_network(path, calibrated: bool = True) -> DualGridNet:
             f"{folder / TEMPLATE} has hash {template.hash[:12]}, but the weights were trained "
             f"with {description['template_hash'][:12]}; restore the template they came with."
         )
-    try:
-        # Networks of before `upright` say nothing of it, and see their crops as they are.
-        config = NetworkConfig(**{"upright": False, **description["network"]})
-    except TypeError as error:
-        raise InputError(f"{folder / CONFIG}: {error}; it is of another version.") from None
-    network = DualGridNet(template, config)
+    network = DualGridNet(template, described_network(folder))
     network(network.example_inputs())
     load_weights(network, folder / WEIGHTS)
     if calibrated and (folder / CONFIDENCE).is_file():

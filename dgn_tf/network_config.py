@@ -71,10 +71,15 @@ class NetworkConfig:
             raise InputError(f"extension_stride is 1 or 2, not {self.extension_stride}.")
 
 
+# Without a norm Muon's steps let activations grow to 1e5 and more, and ReLUs shut for good. Both
+# choices learn faster from random weights (experiments/README.md), and cost a model nothing.
+_DEFAULT = NetworkConfig(norm="batch", activation="leaky_relu")
+
 PRESETS = {
-    "default": NetworkConfig(),
+    "default": _DEFAULT,
     # Sec. 3.6 as far as the paper says; what it leaves open (channels, blocks) is the default's.
-    "paper": NetworkConfig(
+    "paper": dataclasses.replace(
+        _DEFAULT,
         normalise_extension=False,
         extension_stride=1,
         points=False,

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -69,7 +70,7 @@ def command(output, *arguments):
     )
 
 
-def test_writes_mesh_key_points_and_picture_of_each_frame(frames, tmp_path):
+def test_writes_mesh_key_points_and_picture_of_each_frame(checkout, frames, tmp_path):
     result = command(tmp_path / "a" / "b", f"--depth={frames}/*.png", "--depth_unit=0.125")
     assert result.returncode == 0, result.stderr
     written = sorted(file.name for file in (tmp_path / "a" / "b").iterdir())
@@ -80,6 +81,9 @@ def test_writes_mesh_key_points_and_picture_of_each_frame(frames, tmp_path):
     assert np.shape(list(description["keypoints_mm"].values())) == (36, 3)
     assert np.shape(list(description["transforms"].values()))[1:] == (4, 4)
     assert set(description["transforms"]) == set(description["joint_angles_rad"])
+    page = (checkout / "docs" / "results.md").read_text().partition("## The JSON file")[2]
+    table = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", table)) == set(description), "docs/results.md"
     assert description["unit"] == "mm" and 0 <= description["confidence"] <= 1
     mesh = trimesh.load(tmp_path / "a" / "b" / "frame0.ply", process=False)
     assert len(mesh.vertices) == len(description["confidence_vertices"])

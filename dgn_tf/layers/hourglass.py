@@ -14,6 +14,16 @@ ACTIVATIONS = {
 }
 
 
+def activation_of_sum(name: str):
+    """`activation_of`, for a sum with what a convolution gives.
+
+    TensorFlow 2.15 makes one kernel of Conv2D, BiasAdd, AddV2 and LeakyRelu in a graph, and its
+    slope is 0.2, whatever was asked for.
+    """
+    activate = activation_of(name)
+    return activate if name == "relu" else lambda values: tf.maximum(values, 0.1 * values)
+
+
 def activation_of(name: str):
     """The function of that name; ValueError for another name."""
     if name not in ACTIVATIONS:
@@ -48,7 +58,7 @@ class ResidualBlock(keras.layers.Layer):
             raise ValueError(f"block wants plain or bottleneck, got {block!r}.")
         self.filters, self.block, self.norm = filters, block, norm
         self.activation = activation
-        self._activate = activation_of(activation)
+        self._activate = activation_of_sum(activation)
         half = max(filters // 2, 1)
         sizes = (
             [(filters, 3), (filters, 3)]
@@ -195,7 +205,7 @@ class Hourglass(keras.layers.Layer):
                 f"{self.channels}, blocks={blocks}."
             )
         self.blocks, self.block, self.norm = blocks, block, norm
-        self.activation, self._activate = activation, activation_of(activation)
+        self.activation, self._activate = activation, activation_of_sum(activation)
         policy = {"activation": activation, "dtype": self.dtype_policy}
 
         def residual(level, side):

@@ -1,6 +1,7 @@
 """Model and optimiser of a run, by its settings."""
 
 import dataclasses
+import pathlib
 
 from dgn_tf.config import EnergyWeights, Train
 from dgn_tf.errors import InputError
@@ -62,11 +63,22 @@ def build_optimizer(model) -> None:
     inner_optimizer(model.optimizer).build(model.network.trainable_variables)
 
 
+def _network_of(weights: str):
+    """The NetworkConfig in the model folder of --init_weights; None where none is described."""
+    from dgn_tf.model_folder import CONFIG, described_network
+
+    folder = pathlib.Path(weights) if weights else None
+    if folder is not None and folder.is_file():
+        folder = folder.parent
+    return described_network(folder) if folder and (folder / CONFIG).is_file() else None
+
+
 def network_config(settings: Train):
-    """The preset of --network with the sizes that flags name."""
+    """The network of --init_weights, else the preset of --network, with what flags name."""
     from dgn_tf.network_config import PRESETS
 
-    preset = PRESETS[settings.network]
+    own = _network_of(settings.init_weights) if settings.network == "default" else None
+    preset = own or PRESETS[settings.network]
     given = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(preset)

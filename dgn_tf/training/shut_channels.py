@@ -1,7 +1,8 @@
 """Channels that a ReLU shuts for good: found, reported every epoch, given back.
 
 Where a residual block's last ReLU lets a channel through on no frame, nothing that leads to it gets
-a gradient any more, and no training brings it back. A too large step does that to whole blocks.
+a gradient any more, and no training brings it back. A too large step does that to whole blocks. A
+leaky ReLU shuts nothing: networks with one have no such channel, whatever they let through.
 """
 
 import contextlib
@@ -61,7 +62,8 @@ def shut_channels(network, batches) -> dict[str, np.ndarray]:
         network: built `DualGridNet`.
         batches: inputs; the first 192 frames are looked at.
     """
-    return {name: ~out for name, (_, out) in _activity(network, batches).items()}
+    relu = network.config.activation == "relu"
+    return {name: ~out & relu for name, (_, out) in _activity(network, batches).items()}
 
 
 def _activity(network, batches):
@@ -106,6 +108,8 @@ def revive(network, batches) -> int:
     Returns:
         How many channels were given back.
     """
+    if network.config.activation != "relu":
+        return 0
     count = 0
     activity = _activity(network, batches)
     names = {id(block): name for name, block in residual_blocks(network).items()}

@@ -78,6 +78,17 @@ def test_graph_of_unknown_batch_agrees_with_eager(jit):
             np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+def test_a_graph_for_inference_has_the_slope_that_was_asked_for(activation):
+    """What TensorFlow fuses there: convolution, bias, the shortcut's sum and the activation."""
+    layer = Hourglass((16, 16), norm="none", activation=activation)
+    image = _image()
+    layer(image)
+    for variable in layer.trainable_weights:
+        variable.assign(0.3 * tf.random.stateless_normal(variable.shape, [7, variable.shape[-1]]))
+    np.testing.assert_allclose(tf.function(layer)(image), layer(image), rtol=1e-4, atol=1e-4)
+
+
 def test_mixed_precision_computes_in_half_and_keeps_float32_weights():
     tf.keras.mixed_precision.set_global_policy("mixed_float16")
     try:

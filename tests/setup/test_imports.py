@@ -96,7 +96,7 @@ def test_prediction_loads_neither_graphics_nor_addons(checkout):
 
 def test_the_map_of_the_paper_names_what_there_is(checkout):
     page = (checkout / "docs/paper_map.md").read_text()
-    numbers = {int(n) for n in re.findall(r"^\| Eq\. (\d+) \|", page, re.MULTILINE)}
+    numbers = {int(n) for n in re.findall(r"^- \*\*Eq\. (\d+)\*\*", page, re.MULTILINE)}
     assert numbers == set(range(1, 15)), "each equation of the paper has a line"
     names = re.findall(r"`((?:dgn_tf|data_prep|experiments)\.[\w.]+)`", page)
     assert len(names) > 40

@@ -1,6 +1,7 @@
 """The pages' commands name modules, flags and files that exist."""
 
 import ast
+import importlib.util
 import json
 import re
 import shlex
@@ -45,7 +46,7 @@ def commands(checkout):
     """(page, arguments) of each `python -m` of the project in the pages' blocks of commands."""
     found = []
     for page in PAGES:
-        for line in (checkout / page).read_text().splitlines():
+        for line in (checkout / page).read_text().replace("\\\n", "").splitlines():
             if line.startswith("    python -m ") and "python -m pip" not in line:
                 found.append((page, shlex.split(line)[2:]))
     return found
@@ -108,6 +109,25 @@ def test_files_in_the_pages_commands_exist_or_are_made(checkout):
                     assert list(checkout.glob(value)), f"{page}: {value}"
 
 
+def test_the_site_has_every_page_and_program(checkout):
+    spec = importlib.util.spec_from_file_location("site_of_pages", checkout / "docs" / "site.py")
+    site = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(site)
+    named = re.findall(r": ([\w/]+\.md)$", (checkout / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = {str(page.relative_to(checkout)) for page in site.pages()}
+    assert set(named) - pages == {"docs/reference.md"}  # made of the code
+    assert pages >= {*PAGES, *(f"docs/{page.name}" for page in checkout.glob("docs/*.md"))}
+    for _, module in site.programs():
+        program = checkout / module.replace(".", "/")
+        assert program.with_suffix(".py").is_file() or (program / "__main__.py").is_file(), module
+
+
+def test_no_line_of_a_page_is_longer_than_120_characters(checkout):
+    for page in (*PAGES, "SECURITY.md", "CHANGELOG.md", *checkout.glob("docs/*.md")):
+        for number, line in enumerate((checkout / page).read_text().splitlines(), 1):
+            assert len(line) <= 120, f"{page}:{number}"
+
+
 def test_links_lead_to_files(checkout):
     for page in PAGES:
         for target in re.findall(r"\]\(([^)]+)\)", (checkout / page).read_text()):
@@ -115,9 +135,9 @@ def test_links_lead_to_files(checkout):
 
 
 def test_the_tests_that_security_names_are_there(checkout):
-    """By surface: each row of its table names the files that hold what it says."""
+    """By surface: each item of its list names the files that hold what it says."""
     text = (checkout / "SECURITY.md").read_text().partition("## What was tried")[2]
-    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    rows = text.split("\n- ")[1:]
     assert len(rows) > 12
     for row in rows:
         names = re.findall(r"`([\w/]*test_\w+\.py)`", row)

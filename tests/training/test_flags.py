@@ -52,6 +52,22 @@ def test_flags_of_the_network(parsed):
     assert paper == dataclasses.replace(PRESETS["paper"], image_channels=(8, 16, 24))
 
 
+def test_a_network_starts_from_that_of_its_first_weights(parsed, tmp_path):
+    own = dataclasses.replace(PRESETS["paper"], image_channels=(8, 16), activation="relu")
+    description = {"format": 1, "network": dataclasses.asdict(own)}
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    for weights in (tmp_path, tmp_path / "weights.h5"):
+        (tmp_path / "weights.h5").touch()
+        assert network_config(parsed(f"--init_weights={weights}")) == own
+    given = network_config(parsed(f"--init_weights={tmp_path}", "--norm=none", "--blocks=2"))
+    assert given == dataclasses.replace(own, norm="none", blocks=2)
+    paper = parsed(f"--init_weights={tmp_path}", "--network=paper")
+    assert network_config(paper) == PRESETS["paper"]
+    (tmp_path / "config.json").write_text('{"format": 1, "network": {"widths": 3}}')
+    with pytest.raises(InputError, match="config.json: .*widths.*; it is of another version"):
+        network_config(parsed(f"--init_weights={tmp_path}"))
+
+
 def test_weights_of_all_terms_and_the_optimiser(parsed):
     """Distinct primes: a weight that went to another term would be seen."""
     primes = iter(

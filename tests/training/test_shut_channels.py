@@ -92,6 +92,8 @@ def test_a_network_without_dead_zones_has_nothing_shut(batches):
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(net(batches[0])["vertices"] ** 2)
     assert np.any(tape.gradient(loss, block._units[-1].conv.kernel))
+    assert not np.any(np.concatenate(list(shut_channels(net, batches).values())))
+    assert revive(net, batches) == 0  # it would change what the leak lets through
     again = DualGridNet.from_config(net.get_config())
     assert again.config.activation == "leaky_relu"
 
