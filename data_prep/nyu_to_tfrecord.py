@@ -99,22 +99,12 @@ def convert_split(
     nyu_dir: str | os.PathLike,
     output_dir: str | os.PathLike,
     split: str,
+    writing: record_set.ViewWriting,
     cameras: tuple[int, ...] = (1, 2, 3),
-    center: str = "joint",
-    center_file: str = "",
     use_labels: str = "auto",
     calibration: str = "",
-    cube_mm: float = 300.0,
-    workers: int = 0,
-    steps_per_shard: int = 256,
-    skip_bad_frames: bool = False,
-    progress: bool = True,
-    localiser: str = "",
-    hand: str = "right",
-    must_fit: bool = True,
-    limit: int = 0,
 ) -> dict:
-    """Converts one split into `output_dir`/`split`; the flags of this module, one by one.
+    """Converts one split into `output_dir`/`split`, by the flags of this module.
 
     Returns:
         The description.
@@ -124,33 +114,31 @@ def convert_split(
     """
     folder = pathlib.Path(nyu_dir) / split
     listed = frames.list_frames(folder, cameras)
-    found = _read_labels(folder, cameras, center, use_labels)
+    found = _read_labels(folder, cameras, writing.center, use_labels)
     if found and not calibration:
         labels.check_same_frames(found)
     listing = frames.match_labels(folder, listed, found and found.xyz.shape[1], labels.LABEL_FILE)
     bad = labels.bad_labels(found, cameras, listing.indices - 1) if found else []
-    if not skip_bad_frames:
+    if not writing.skip_bad_frames:
         record_set.refuse_bad(folder.parent, listing.skipped + bad)
     if not len(listing.indices):
         raise InputError(f"{folder}: no frame has a label; wrong --nyu_dir or joint_data.mat?")
     rig = _find_rig(calibration, found, cameras)
     places = np.asarray(cameras) - 1
     # Rows run to the last index: without labels, that of the frames.
-    centre, centre_hashes = _find_centres(
-        center, center_file, localiser, split, cameras, found, int(listing.indices[-1])
-    )
+    centre, centre_hashes = _find_centres(writing, split, cameras, found, int(listing.indices[-1]))
     kept = found.xyz[places] if found and use_labels == "auto" else None
-    source = frames.NyuFrames(folder, cameras, listing.first(limit), rig.frame_size)
-    made = steps.Steps(source, cameras, rig, centre, kept, cube_mm, skip_bad_frames)
-    if hand == "left":
+    source = frames.NyuFrames(folder, cameras, listing.first(writing.limit), rig.frame_size)
+    made = steps.Steps(source, cameras, rig, centre, kept, writing.cube_mm, writing.skip_bad_frames)
+    if writing.hand == "left":
         made = mirrored.mirrored_steps(made)
-    if calibration and must_fit:
+    if calibration and writing.must_fit:
         check_rig(made, calibration)
     plan = record_set.make_plan(
         split,
         made,
-        record_set.centre_in_words(center, center_file, centre),
-        steps_per_shard,
+        record_set.centre_in_words(writing.center, writing.center_file, centre),
+        writing.steps_per_shard,
         found.sha256 if found else None,
         centre_hashes,
     )
@@ -162,7 +150,14 @@ def convert_split(
         }
 
     return record_set.write_views(
-        pathlib.Path(output_dir) / split, plan, "nyu", made, facts, tuple(bad), workers, progress
+        pathlib.Path(output_dir) / split,
+        plan,
+        "nyu",
+        made,
+        facts,
+        tuple(bad),
+        writing.workers,
+        writing.progress,
     )
 
 
@@ -196,18 +191,18 @@ def _find_rig(calibration, found, cameras):
     return rigs.rig_from_labels(found.xyz, cameras) if found else rigs.unknown_rig(last)
 
 
-def _find_centres(center, center_file, localiser, split, cameras, found, last):
+def _find_centres(writing, split, cameras, found, last):
     """[C, N, 3] mm, or what finds them in frames; and the sha256 of each file."""
     places = np.asarray(cameras) - 1
     palm = found.xyz[places, :, labels.CENTRE_JOINT] if found else None
-    if center == "joint":
+    if writing.center == "joint":
         return palm, None
-    if center in centres.FOUND:
-        return centres.FoundCentres(center, localiser), None
-    centres.check_pattern(center_file, (split,), cameras)
+    if writing.center in centres.FOUND:
+        return centres.FoundCentres(writing.center, writing.localiser), None
+    centres.check_pattern(writing.center_file, (split,), cameras)
     read, hashes = [], []
     for place, camera in enumerate(cameras):
-        path = centres.centre_file(center_file, split, camera)
+        path = centres.centre_file(writing.center_file, split, camera)
         one, digest = centres.read_centres(path)
         count = last if palm is None else palm.shape[1]
         centres.check_centres(path, one, count, None if palm is None else palm[place])
@@ -266,19 +261,21 @@ def main(_):
             _NYU_DIR.value,
             _OUTPUT_DIR.value,
             split,
+            record_set.ViewWriting(
+                center=_CENTER.value,
+                center_file=_CENTER_FILE.value,
+                localiser=_LOCALISER.value,
+                cube_mm=_CUBE_MM.value,
+                workers=_WORKERS.value,
+                steps_per_shard=_STEPS_PER_SHARD.value,
+                skip_bad_frames=_SKIP_BAD_FRAMES.value,
+                hand=_HAND.value,
+                must_fit=_CHECK_RIG.value,
+                limit=_LIMIT.value,
+            ),
             cameras,
-            _CENTER.value,
-            _CENTER_FILE.value,
             _LABELS.value,
             _CALIBRATION.value,
-            _CUBE_MM.value,
-            _WORKERS.value,
-            _STEPS_PER_SHARD.value,
-            _SKIP_BAD_FRAMES.value,
-            localiser=_LOCALISER.value,
-            hand=_HAND.value,
-            must_fit=_CHECK_RIG.value,
-            limit=_LIMIT.value,
         )
         folder = os.path.join(_OUTPUT_DIR.value, split)
         _report(description, folder, time.monotonic() - begin)

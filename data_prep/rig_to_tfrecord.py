@@ -116,21 +116,11 @@ def convert_rig(
     calibration: str | os.PathLike,
     depth_unit: float,
     output_dir: str | os.PathLike,
+    writing: record_set.ViewWriting,
     split: str = "train",
     sync: str = "name",
-    center: str = "localiser",
-    center_file: str = "",
-    cube_mm: float = 300.0,
-    workers: int = 0,
-    steps_per_shard: int = 256,
-    skip_bad_frames: bool = False,
-    progress: bool = True,
-    localiser: str = "",
-    hand: str = "right",
-    must_fit: bool = True,
-    limit: int = 0,
 ) -> dict:
-    """Converts a rig's frames into `output_dir`/`split`; the flags of this module, one by one.
+    """Converts a rig's frames into `output_dir`/`split`, by the flags of this module.
 
     Returns:
         The description.
@@ -143,21 +133,19 @@ def convert_rig(
     cameras = tuple(range(1, len(listed) + 1))
     rig = read_calibration(calibration, len(cameras), exactly=True)
     source = rig_frames.match_frames(listed, sync, rig.frame_size, depth_unit)
-    if not skip_bad_frames:
+    if not writing.skip_bad_frames:
         record_set.refuse_bad(pathlib.Path(source.root), source.listing.skipped)
         source.check_first()
-    centre, hashes = _find_centres(
-        center, center_file, localiser, split, cameras, len(source.paths)
-    )
-    source = dataclasses.replace(source, listing=source.listing.first(limit))
-    made = steps.Steps(source, cameras, rig, centre, None, cube_mm, skip_bad_frames)
-    if hand == "left":
+    centre, hashes = _find_centres(writing, split, cameras, len(source.paths))
+    source = dataclasses.replace(source, listing=source.listing.first(writing.limit))
+    made = steps.Steps(source, cameras, rig, centre, None, writing.cube_mm, writing.skip_bad_frames)
+    if writing.hand == "left":
         made = mirrored.mirrored_steps(made)
-    if must_fit:
+    if writing.must_fit:
         check_rig(made, calibration)
-    words = record_set.centre_in_words(center, center_file, centre)
+    words = record_set.centre_in_words(writing.center, writing.center_file, centre)
     plan = {
-        **record_set.make_plan(split, made, words, steps_per_shard, centre_sha256=hashes),
+        **record_set.make_plan(split, made, words, writing.steps_per_shard, centre_sha256=hashes),
         "depth_unit_mm": depth_unit,
     }
 
@@ -165,24 +153,31 @@ def convert_rig(
         return {"centres_apart_mm": steps.centres_apart(records, cameras)}
 
     return record_set.write_views(
-        pathlib.Path(output_dir) / split, plan, "rig", made, facts, (), workers, progress
+        pathlib.Path(output_dir) / split,
+        plan,
+        "rig",
+        made,
+        facts,
+        (),
+        writing.workers,
+        writing.progress,
     )
 
 
-def _find_centres(center, center_file, localiser, split, cameras, count):
+def _find_centres(writing, split, cameras, count):
     """[C, N, 3] mm, or what finds them in frames; and the sha256 of each file."""
-    if center in centres.FOUND:
-        return centres.FoundCentres(center, localiser), None
-    if not center_file:
+    if writing.center in centres.FOUND:
+        return centres.FoundCentres(writing.center, writing.localiser), None
+    if not writing.center_file:
         raise InputError("--center=file wants --center_file: a text of `x y z`, mm, one a step.")
-    if len(cameras) > 1 and "{camera}" not in center_file:
+    if len(cameras) > 1 and "{camera}" not in writing.center_file:
         raise InputError(
-            f"--center_file={center_file} is one file for {len(cameras)} cameras; write {{camera}} "
-            "into its name."
+            f"--center_file={writing.center_file} is one file for {len(cameras)} cameras; write "
+            "{camera} into its name."
         )
     read, hashes = [], []
     for camera in cameras:
-        path = centres.centre_file(center_file, split, camera)
+        path = centres.centre_file(writing.center_file, split, camera)
         one, digest = centres.read_centres(path)
         centres.check_centres(path, one, count, None)
         read.append(one)
@@ -221,18 +216,20 @@ def main(_):
         _CALIBRATION.value,
         _DEPTH_UNIT.value,
         _OUTPUT_DIR.value,
+        record_set.ViewWriting(
+            center=_CENTER.value,
+            center_file=_CENTER_FILE.value,
+            localiser=_LOCALISER.value,
+            cube_mm=_CUBE_MM.value,
+            workers=_WORKERS.value,
+            steps_per_shard=_STEPS_PER_SHARD.value,
+            skip_bad_frames=_SKIP_BAD_FRAMES.value,
+            hand=_HAND.value,
+            must_fit=_CHECK_RIG.value,
+            limit=_LIMIT.value,
+        ),
         _SPLIT.value,
         _SYNC.value,
-        _CENTER.value,
-        _CENTER_FILE.value,
-        _CUBE_MM.value,
-        _WORKERS.value,
-        _STEPS_PER_SHARD.value,
-        _SKIP_BAD_FRAMES.value,
-        localiser=_LOCALISER.value,
-        hand=_HAND.value,
-        must_fit=_CHECK_RIG.value,
-        limit=_LIMIT.value,
     )
     folder = os.path.join(_OUTPUT_DIR.value, _SPLIT.value)
     report(description, folder, time.monotonic() - begin)

@@ -19,10 +19,11 @@ STEPS = 5
 def convert():
     # Modules with flags are forgotten before each test: imported here, kept by the closure.
     from data_prep.nyu_to_tfrecord import convert_split
+    from tests.view_records import grouped
 
     def convert(nyu, output, **settings):
         settings = {"center": "com", "workers": 1, "steps_per_shard": 2, **settings}
-        return convert_split(nyu, output, "train", progress=False, **settings)
+        return convert_split(nyu, output, "train", **grouped({"progress": False, **settings}))
 
     return convert
 

@@ -18,10 +18,13 @@ STEPS = 3
 def convert():
     # Modules with flags are forgotten before each test: imported here, kept by the closure.
     from data_prep.nyu_to_tfrecord import convert_split
+    from tests.view_records import grouped
 
     def convert(nyu, output, **settings):
         settings = {"workers": 1, "steps_per_shard": 2, **settings}
-        return convert_split(nyu, output, "train", progress=False, hand="left", **settings)
+        return convert_split(
+            nyu, output, "train", **grouped({"progress": False, "hand": "left", **settings})
+        )
 
     return convert
 

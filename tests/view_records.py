@@ -1,5 +1,6 @@
 """Multi-view records of made-up frames, for tests of what reads them."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -120,3 +121,13 @@ def write_view_records(
     }
     (folder / "description.json").write_text(json.dumps(description))
     return folder
+
+
+def grouped(settings: dict) -> dict:
+    """Arguments of `convert_split` and `convert_rig`, from flat ones."""
+    from data_prep.multi_view.record_set import ViewWriting
+
+    names = {field.name for field in dataclasses.fields(ViewWriting)}
+    how = {name: value for name, value in settings.items() if name in names}
+    rest = {name: value for name, value in settings.items() if name not in names}
+    return {**rest, "writing": ViewWriting(**how)}

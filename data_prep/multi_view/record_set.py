@@ -1,5 +1,6 @@
 """Writes a split's time steps as a set of records, and tells what became of them."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -13,6 +14,35 @@ from dgn_tf.records.record_folder import hand_of
 from dgn_tf.template.hand_template import nyu_keypoint_names
 
 _LISTED = 10  # of skipped frames on the screen; description.json has them all
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewWriting:
+    """How frames of several cameras become records: flags that the writers share, by their names.
+
+    Attributes:
+        center, center_file, localiser: where the crops' centres come from.
+        cube_mm: side of the crops' cube.
+        workers: processes; 0: one for each processor.
+        steps_per_shard: time steps in a file.
+        skip_bad_frames: leave out, and list, what can't be read; else it ends the conversion.
+        hand: that the frames show; of a left one everything is mirrored.
+        must_fit: refuse a calibration by which the views can't be one hand's (--check_rig).
+        limit: time steps at most, from the first on; 0: all.
+        progress: show a bar.
+    """
+
+    center: str = "joint"
+    center_file: str = ""
+    localiser: str = ""
+    cube_mm: float = 300.0
+    workers: int = 0
+    steps_per_shard: int = 256
+    skip_bad_frames: bool = False
+    hand: str = "right"
+    must_fit: bool = True
+    limit: int = 0
+    progress: bool = True
 
 
 def make_plan(

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from tests.data_prep import nyu_folder
+from tests.view_records import grouped
 
 STEPS = 5
 WIDTH, HEIGHT = 320, 240
@@ -66,14 +67,16 @@ def write_rig(folder, steps: int = STEPS) -> pathlib.Path:
 
 def arguments(rig, output, frames, **settings) -> dict:
     """What `convert_rig` takes for folders or patterns of a rig's folder; `settings` win."""
-    return {
-        "frames": tuple(str(rig / one) for one in frames),
-        "calibration": rig / "calibration.json",
-        "depth_unit": UNIT_MM,
-        "output_dir": output,
-        "center": "com",  # a ball is no hand
-        "workers": 1,
-        "steps_per_shard": 2,
-        "progress": False,
-        **settings,
-    }
+    return grouped(
+        {
+            "frames": tuple(str(rig / one) for one in frames),
+            "calibration": rig / "calibration.json",
+            "depth_unit": UNIT_MM,
+            "output_dir": output,
+            "center": "com",  # a ball is no hand
+            "workers": 1,
+            "steps_per_shard": 2,
+            "progress": False,
+            **settings,
+        }
+    )

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from tests.data_prep import nyu_folder
+from tests.view_records import grouped
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +16,7 @@ def convert():
 
     def convert(nyu, output, split="test", **settings):
         settings = {"workers": 1, "steps_per_shard": 2, "progress": False, **settings}
-        return convert_split(nyu, output, split, **settings)
+        return convert_split(nyu, output, split, **grouped(settings))
 
     return convert
 

@@ -111,6 +111,7 @@ def test_any_number_of_workers_writes_the_same_bytes(convert, nyu, records, tmp_
 DEADLY = """
 import os, signal, sys
 from data_prep.multi_view.steps import Steps
+from data_prep.multi_view.record_set import ViewWriting
 from data_prep.nyu_to_tfrecord import convert_split
 
 def encode(steps, number, whole=Steps.encode):
@@ -119,7 +120,7 @@ def encode(steps, number, whole=Steps.encode):
     return whole(steps, number)
 
 Steps.encode = encode
-convert_split(sys.argv[1], sys.argv[2], "test", workers=1, steps_per_shard=2)
+convert_split(sys.argv[1], sys.argv[2], "test", writing=ViewWriting(workers=1, steps_per_shard=2))
 """
 
 

@@ -104,6 +104,7 @@ def test_any_number_of_workers_and_of_runs_writes_the_same_bytes(rig, records, t
 DEADLY = """
 import os, signal, sys
 from data_prep.multi_view.steps import Steps
+from data_prep.multi_view.record_set import ViewWriting
 from data_prep.rig_to_tfrecord import convert_rig
 
 def encode(steps, number, whole=Steps.encode):
@@ -114,7 +115,7 @@ def encode(steps, number, whole=Steps.encode):
 Steps.encode = encode
 rig, output, unit = sys.argv[1:]
 convert_rig(tuple(f"{rig}/cam{c}" for c in (1, 2, 3)), f"{rig}/calibration.json", float(unit),
-            output, center="com", workers=1, steps_per_shard=2)
+            output, writing=ViewWriting(center="com", workers=1, steps_per_shard=2))
 """
 
 

@@ -155,10 +155,12 @@ def test_samplers_of_the_first_steps_of_the_others_and_of_validation(parsed, tmp
         f"--easy_config={files['easy']}",
         f"--validation_config={files['validation']}",
     )
+
     # A dataset of (salt of its sampler, number of its batch).
-    online = lambda _, config, seed, size, first, **__: tf.data.Dataset.range(first, 9).map(  # noqa: E731
-        lambda step: (config.salt, step)
-    )
+    def online(_, config, batching, **__):
+        batches = tf.data.Dataset.range(batching.start_step, 9)
+        return batches.map(lambda step: (config.salt, step))
+
     monkeypatch.setattr("dgn_tf.synthesis.online.online_dataset", online)
     found = datasets.synthetic_data(tiny_template(), settings, 2, 1)
     salts = [(int(salt), int(step)) for salt, step in found]

@@ -128,14 +128,12 @@ def test_averages_begin_at_the_initial_weights(tmp_path):
     from dgn_tf.config import Train
     from dgn_tf.model_folder import load_weights, save_model_folder
     from dgn_tf.network import DualGridNet
-    from dgn_tf.network_config import NetworkConfig
-    from dgn_tf.training.building import build_model, build_optimizer
+    from dgn_tf.training.building import build_model, build_optimizer, network_config
     from dgn_tf.training.callbacks import averaged_weights
     from tests.tiny_template import tiny_template
 
     settings = Train(image_channels=["8", "8"], mesh_channels=["8", "8"], features=4)
-    sizes = NetworkConfig(image_channels=(8, 8), mesh_channels=(8, 8), features=4)
-    given = DualGridNet(tiny_template(), sizes)
+    given = DualGridNet(tiny_template(), network_config(settings))
     given(given.example_inputs())
     save_model_folder(given, tmp_path / "model")
     model = build_model(tiny_template(), settings)
