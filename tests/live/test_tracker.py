@@ -133,12 +133,13 @@ def test_time_stamps_that_jump_or_stand_still_lose_no_hand(trackers, one_hand):
 
 def test_a_still_hand_is_quieter_with_the_filter(trackers):
     source = SyntheticHands(
-        trackers.template, "still", 45, RATE, seed=1, sensor=EXACT_SENSOR, noise_mm=1.0, sides="r"
+        trackers.template, "still", 80, RATE, seed=1, sensor=EXACT_SENSOR, noise_mm=1.0, sides="r"
     )
     frames, spread = list(source), {}
     for name in ("none", "one_euro"):
         found = follow(trackers(max_hands=1, hand="right", filter=name), frames)
-        vertices = np.stack([hands[0].mesh.vertices for hands in found[20:]])
+        # Not before the mean of the bones has come to rest.
+        vertices = np.stack([hands[0].mesh.vertices for hands in found[45:]])
         spread[name] = np.sqrt(vertices.var(axis=0).sum(axis=-1).mean())
     assert spread["one_euro"] < 0.6 * spread["none"] and spread["one_euro"] < 0.8  # mm
 
