@@ -63,32 +63,28 @@ _LABELS = flags.DEFINE_enum(
 _CALIBRATION = flags.DEFINE_string(
     "calibration", "", "JSON file of the rig; empty to find the rig from the labels."
 )
-_CUBE_MM = flags.DEFINE_float(
+flags.DEFINE_float(
     "cube_mm", 300.0, "Side of the crops' cube, mm.", lower_bound=50.0, upper_bound=2000.0
 )
-_HAND = flags.DEFINE_enum(
+flags.DEFINE_enum(
     "hand",
     "right",
     HANDS,
     "The hand that the frames show. Of a left one frames, labels, centres and cameras are "
     "mirrored: the records hold a right hand and say that it was a left one.",
 )
-_WORKERS = flags.DEFINE_integer(
+flags.DEFINE_integer(
     "workers", 0, "Shards written at once; 0 for one per processor.", lower_bound=0
 )
-_STEPS_PER_SHARD = flags.DEFINE_integer(
-    "steps_per_shard", 256, "Time steps in a file, about.", lower_bound=1
-)
-_SKIP_BAD_FRAMES = flags.DEFINE_boolean(
+flags.DEFINE_integer("steps_per_shard", 256, "Time steps in a file, about.", lower_bound=1)
+flags.DEFINE_boolean(
     "skip_bad_frames",
     False,
     "Leave out unreadable and missing frames, frames without label and key points that are NaN: "
     "counted, and listed in description.json. Otherwise the first is an error.",
 )
-_LIMIT = flags.DEFINE_integer(
-    "limit", 0, "Time steps at most, from the first on; 0: all.", lower_bound=0
-)
-_CHECK_RIG = flags.DEFINE_boolean(
+flags.DEFINE_integer("limit", 0, "Time steps at most, from the first on; 0: all.", lower_bound=0)
+flags.DEFINE_boolean(
     "check_rig",
     True,
     "Refuse a --calibration by which the cameras' hands lie too far apart for one hand.",
@@ -261,18 +257,7 @@ def main(_):
             _NYU_DIR.value,
             _OUTPUT_DIR.value,
             split,
-            record_set.ViewWriting(
-                center=_CENTER.value,
-                center_file=_CENTER_FILE.value,
-                localiser=_LOCALISER.value,
-                cube_mm=_CUBE_MM.value,
-                workers=_WORKERS.value,
-                steps_per_shard=_STEPS_PER_SHARD.value,
-                skip_bad_frames=_SKIP_BAD_FRAMES.value,
-                hand=_HAND.value,
-                must_fit=_CHECK_RIG.value,
-                limit=_LIMIT.value,
-            ),
+            record_set.ViewWriting.of_flags(),
             cameras,
             _LABELS.value,
             _CALIBRATION.value,

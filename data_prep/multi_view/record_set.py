@@ -5,6 +5,8 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable
 
+from absl import flags
+
 from data_prep.multi_view import centres, steps
 from data_prep.multi_view.calibration import Rig
 from data_prep.sharded_records import write_set
@@ -43,6 +45,13 @@ class ViewWriting:
     must_fit: bool = True
     limit: int = 0
     progress: bool = True
+
+    @classmethod
+    def of_flags(cls) -> "ViewWriting":
+        """As the command line of a writer says, whose flags have these names."""
+        names = [field.name for field in dataclasses.fields(cls) if field.name in flags.FLAGS]
+        given = {name: flags.FLAGS[name].value for name in names}
+        return cls(**given, must_fit=flags.FLAGS.check_rig)
 
 
 def make_plan(
