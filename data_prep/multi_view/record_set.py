@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from absl import flags
 
@@ -50,7 +51,7 @@ class ViewWriting:
     def of_flags(cls) -> "ViewWriting":
         """As the command line of a writer says, whose flags have these names."""
         names = [field.name for field in dataclasses.fields(cls) if field.name in flags.FLAGS]
-        given = {name: flags.FLAGS[name].value for name in names}
+        given: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
         return cls(**given, must_fit=flags.FLAGS.check_rig)
 
 
