@@ -66,7 +66,7 @@ $(STAMP): requirements.lock setup.cfg pyproject.toml
 lock:
 	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PYTHON) -m venv "$$scratch" && \
-	"$$scratch/bin/pip" install --quiet --disable-pip-version-check '.[camera,live,realsense,table,serving,viz,dev]' && \
+	"$$scratch/bin/pip" install --quiet --disable-pip-version-check '.[camera,live,onnx,openvino,realsense,serving,table,usd,viz,dev]' && \
 	{ grep '^#' requirements.lock; \
 	  "$$scratch/bin/pip" freeze --all | grep -viE '^(pip==|dgn[_-]tf)' | sort -f; \
 	} > requirements.lock.part && mv requirements.lock.part requirements.lock

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from dgn_tf import console
 
-LOCKED_EXTRAS = ("camera", "live", "realsense", "table", "serving", "viz", "dev")
+LOCKED_EXTRAS = tuple("camera live onnx openvino realsense serving table usd viz dev".split())
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,7 @@ def test_what_locked_packages_require_is_locked_too(lock):
 def test_extras_and_python_range_are_those_that_the_readme_names(setup, checkout):
     assert setup["options"]["python_requires"] == ">=3.11,<3.12"
     extras = set(setup["options.extras_require"])
-    assert extras == {
-        *("camera", "gpu", "live", "model", "realsense", "serving", "table", "viz", "dev")
-    }
+    assert extras == {"gpu", "model", *LOCKED_EXTRAS}
     readme = (checkout / "README.md").read_text()
     assert all(f"`{extra}`" in readme for extra in extras)
 
