@@ -21,11 +21,9 @@ def build_makehuman(path: str, grid_size: int = 16, embedding: str = "layered") 
         hand,
         place_keypoints(hand),
         shape_basis(body, hand),
-        name="makehuman_right",
-        licence=makehuman.LICENCE,
-        source=makehuman.SOURCE,
-        grid_size=grid_size,
-        embedding=embedding,
+        template_assembly.About(
+            "makehuman_right", makehuman.LICENCE, makehuman.SOURCE, grid_size, embedding
+        ),
         makehuman=True,
     )
     template.validate(path)

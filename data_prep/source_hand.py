@@ -8,7 +8,7 @@ import numpy as np
 from data_prep import hand_parts, keypoint_placement, mesh_repair, nyu_keypoints, plain_shapes
 from data_prep.bone_frames import finger_chain, unit
 from data_prep.rest_hand import RestHand, Shapes
-from data_prep.template_assembly import assemble
+from data_prep.template_assembly import About, assemble
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import mirror
 from dgn_tf.template import HandTemplate
@@ -61,7 +61,7 @@ def build_template(
 
     Args:
         source: the hand.
-        grid_size, embedding: see `template_assembly.assemble`.
+        grid_size, embedding: see `template_assembly.About`.
         components: see `mesh_repair.clean`.
 
     Raises:
@@ -89,12 +89,14 @@ def build_template(
         hand,
         nyu_keypoints.place_keypoints(hand, markers),
         shapes,
-        name=source.name,
-        licence=source.licence,
-        grid_size=grid_size,
-        embedding=embedding,
-        source=source.source + (", a left hand, mirrored" if source.left else ""),
-        handedness="left" if source.left else "right",
+        About(
+            source.name,
+            source.licence,
+            source.source + (", a left hand, mirrored" if source.left else ""),
+            grid_size,
+            embedding,
+            "left" if source.left else "right",
+        ),
     )
     template.validate(source.where)
     return template

@@ -7,6 +7,7 @@ the same bytes, whatever --workers is, and a run that was killed goes on with th
 missing.
 """
 
+import dataclasses
 import json
 import os
 
@@ -48,31 +49,42 @@ _WORKERS = flags.DEFINE_integer(
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """Which frames a set of records holds.
+
+    Attributes:
+        config: what they are sampled from.
+        count: how many.
+        seed: of all random draws.
+        prior: poses to draw some from, see `synthesize_batch`.
+        hand: see the flag.
+    """
+
+    config: SynthesisConfig
+    count: int
+    seed: int = 0
+    prior: PosePrior | None = None
+    hand: str = "right"
+
+
 def write_records(
     output_dir: str | os.PathLike,
     template,
-    config: SynthesisConfig,
-    count: int,
-    seed: int,
+    frames: Frames,
     shards: int,
     workers: int = 0,
     progress: bool = True,
-    prior: PosePrior | None = None,
-    hand: str = "right",
 ) -> dict:
     """Writes what is missing of a set of records, then their description.json.
 
     Args:
         output_dir: folder, made if need be.
         template: HandTemplate.
-        config: what to sample from.
-        count: frames.
-        seed: of all random draws.
+        frames: which ones.
         shards: files.
         workers: shards written at once, 0 for one per processor.
         progress: show a bar.
-        prior: poses to draw some from, see `synthesize_batch`.
-        hand: see the flag.
 
     Returns:
         The description: counts, hashes, config.
@@ -80,6 +92,8 @@ def write_records(
     Raises:
         InputError: the folder holds other records or cannot be written, or shards > count.
     """
+    config, count, seed, prior = frames.config, frames.count, frames.seed, frames.prior
+    left = frames.hand == "left"
     if shards > count:
         raise InputError(f"--shards={shards}: more files than frames (--count={count}).")
     plan = {
@@ -89,7 +103,7 @@ def write_records(
         "mesh_hash": schema.mesh_hash(template),
         "keypoints": len(template.keypoints),
         "seed": seed,
-        "hand": hand,
+        "hand": frames.hand,
         "count": count,
         "shards": shards,
         "config": json.loads(config.to_json()),
@@ -102,14 +116,14 @@ def write_records(
             batch = synthesize_batch(template, config, seed, first, size, threads=1, prior=prior)
             yield [
                 schema.encode_example(
-                    {name: v[row] for name, v in batch.items()}, first + row, hand == "left"
+                    {name: v[row] for name, v in batch.items()}, first + row, left
                 )
                 for row in range(size)
             ]
 
     def details(_):
         spec = schema.feature_spec(plan["keypoints"])
-        spec |= schema.mirror_spec() if hand == "left" else {}
+        spec |= schema.mirror_spec() if left else {}
         return {
             "depth_unit_mm": schema.DEPTH_UNIT_MM,
             "vertex_unit_mm": schema.VERTEX_UNIT_MM,
@@ -125,13 +139,15 @@ def main(_):
     description = write_records(
         _OUTPUT_DIR.value,
         template,
-        config,
-        _COUNT.value,
-        _SEED.value,
+        Frames(
+            config,
+            _COUNT.value,
+            _SEED.value,
+            load_for(config, _POSE_PRIOR.value),
+            _HAND.value,
+        ),
         _SHARDS.value,
         _WORKERS.value,
-        prior=load_for(config, _POSE_PRIOR.value),
-        hand=_HAND.value,
     )
     print(
         f"{description['count']} frames of {description['hand']} hands in {description['shards']} "

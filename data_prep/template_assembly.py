@@ -1,5 +1,7 @@
 """Makes a HandTemplate of a hand at rest: bone frames, limits, forearm and embeddings."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from data_prep import bone_frames, hand_parts
@@ -10,29 +12,38 @@ from data_prep.rest_hand import Keypoints, RestHand, Shapes
 from dgn_tf.template import EMBEDDINGS, HandTemplate
 
 
+class About(NamedTuple):
+    """What a template says of itself.
+
+    Attributes:
+        name, licence, source: see `HandTemplate`.
+        grid_size: cells on each axis of the mesh grid.
+        embedding: the one to select; the template holds all.
+        handedness: "left": the hand is a left one's mirror image.
+    """
+
+    name: str
+    licence: str
+    source: str
+    grid_size: int
+    embedding: str
+    handedness: str = "right"
+
+
 def assemble(
     hand: RestHand,
     keypoints: Keypoints,
     shapes: Shapes,
-    *,
-    name: str,
-    licence: str,
-    source: str,
-    grid_size: int,
-    embedding: str,
+    about: About,
     makehuman: bool = False,
-    handedness: str = "right",
 ) -> HandTemplate:
     """Returns the template, not yet validated; arrays rounded, so that they rebuild bit for bit.
 
     Args:
         hand, keypoints, shapes: in the template's frame.
-        name, licence, source: see `HandTemplate`.
-        grid_size: cells on each axis of the mesh grid.
-        embedding: the one to select; the template holds all.
+        about: what the template says of itself.
         makehuman: it is the hand from whose rest pose the thumb's limits and the fan of the
             fingers are counted.
-        handedness: "left": `hand` is a left one's mirror image.
     """
     names, parents = hand.part_names, hand_parts.parents(hand.part_names)
     frames = bone_frames.bone_frames(hand.joints, hand.tips, names)
@@ -44,11 +55,7 @@ def assemble(
     stub_vertices, stub_faces, stub_ring = forearm_stub(vertices, hand.wrist_loop, hand.elbow)
     flattened = flatten(hand, frames, flat_angles)
     return HandTemplate(
-        name=name,
-        licence=licence,
-        source=source,
-        embedding=embedding,
-        grid_size=grid_size,
+        **about._asdict(),
         vertices=vertices,
         faces=hand.faces,
         wrist_loop=hand.wrist_loop,
@@ -70,7 +77,7 @@ def assemble(
         stub_faces=stub_faces,
         stub_ring=stub_ring,
         embeddings={
-            kind: embed(kind, vertices, flattened, hand.faces, grid_size) for kind in EMBEDDINGS
+            kind: embed(kind, vertices, flattened, hand.faces, about.grid_size)
+            for kind in EMBEDDINGS
         },
-        handedness=handedness,
     )

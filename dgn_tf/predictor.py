@@ -139,21 +139,7 @@ class HandMesh:
         depth, camera = tiles.window(
             np.asarray(depth_mm, np.float32), intrinsics, self.centre, self.cube_mm, panels.TILE
         )
-        return panels.render_panel(
-            depth,
-            camera,
-            self.centre,
-            self.vertices,
-            self.faces,
-            self.keypoints,
-            self.keypoint_names,
-            self.mesh_coords,
-            self.valid,
-            self.grid_size,
-            self.mesh_layer if self.num_layers > 1 else None,
-            self.cube_mm,
-            title=title,
-        )
+        return panels.render_panel(depth, camera, self, title=title)
 
 
 def hand_mesh(outputs: dict, description: HandDescription, hand: str) -> HandMesh:

@@ -17,6 +17,7 @@ from dgn_tf.synthesis.crops import NEAR_MM
 from dgn_tf.synthesis.pose_prior import GivenHands, GivenSettings
 from dgn_tf.synthesis.posing import PoseSettings, pose_hands
 from dgn_tf.synthesis.sensor import SensorSettings, observe
+from dgn_tf.template import HandTemplate
 
 MOTIONS = ("one", "two", "cross", "still", "wave")
 _WAVE_MM, _WAVE_MM_S = 150.0, 500.0  # of "wave": to each side, and the largest speed
@@ -75,6 +76,7 @@ class _Hand:
     tempo: np.ndarray  # [12] Hz
 
 
+@dataclasses.dataclass
 class SyntheticHands:
     """Frames of a depth camera before which hands move, by the seed alone.
 
@@ -93,31 +95,29 @@ class SyntheticHands:
         speed: factor of the motion's tempo.
     """
 
-    def __init__(
-        self,
-        template,
-        motion: str = "one",
-        frames: int = 300,
-        rate: float = 30.0,
-        seed: int = 0,
-        sides: str = "",
-        sensor: SensorSettings = SENSOR,
-        noise_mm: float = 0.0,
-        size: tuple[int, int] = (640, 480),
-        speed: float = 1.0,
-    ):
-        if motion not in MOTIONS:
-            raise ValueError(f"motion {motion!r} is not one of {', '.join(MOTIONS)}.")
-        self._arrays, self._template = laid_out(template), template
-        self.motion, self.frames, self.rate, self._seed = motion, frames, rate, seed
-        self._sensor, self._noise, self._size, self._speed = sensor, noise_mm, size, speed
-        width, height = size
+    template: HandTemplate
+    motion: str = "one"
+    frames: int = 300
+    rate: float = 30.0
+    seed: int = 0
+    sides: str = ""
+    sensor: SensorSettings = SENSOR
+    noise_mm: float = 0.0
+    size: tuple[int, int] = (640, 480)
+    speed: float = 1.0
+
+    def __post_init__(self):
+        if self.motion not in MOTIONS:
+            raise ValueError(f"motion {self.motion!r} is not one of {', '.join(MOTIONS)}.")
+        self._arrays = laid_out(self.template)
+        width, height = self.size
         focal = 475.0 * width / 640.0
         self.intrinsics = np.array([focal, focal, (width - 1) / 2, (height - 1) / 2], np.float32)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(self.seed)
+        sides = self.sides
         if not sides:
             first = bool(rng.random() < 0.5)
-            sides = "lr"[first] + ("rl"[first] if motion in ("two", "cross") else "")
+            sides = "lr"[first] + ("rl"[first] if self.motion in ("two", "cross") else "")
         self._hands = [self._drawn(side == "l", rng) for side in sides]
         self._solids, self._count = _background()
 
@@ -151,7 +151,7 @@ class SyntheticHands:
     def _posed(self, place: int, time_s: float) -> tuple[np.ndarray, np.ndarray]:
         """Vertices, the forearm's behind the hand's, and key points, mm, camera frame."""
         hand, arrays = self._hands[place], self._arrays
-        t = time_s * self._speed
+        t = time_s * self.speed
         held = self.motion in ("still", "wave")
         waves = np.sin(2 * np.pi * hand.tempo * (0.0 if held else t) + hand.phases)
         vertices = np.empty([1, len(arrays.vertices) + len(arrays.stub), 3])
@@ -219,7 +219,7 @@ class SyntheticHands:
 
     def _rendered(self, hands):
         """Clean depth [H, W] mm, which hand a pixel shows (-1: none) and the shares seen [N]."""
-        width, height = self._size
+        width, height = self.size
         count = len(self._arrays.vertices)
         depth = np.full([height, width], np.inf)
         owner = np.full([height, width], -1, np.int32)
@@ -249,12 +249,12 @@ class SyntheticHands:
         unused = np.zeros([2, *clean.shape, 2])
         fx = float(self.intrinsics[0])
         observe(
-            *((self._sensor,), (1.0,), self._seed, number, 1.0, fx),
+            *((self.sensor,), (1.0,), self.seed, number, 1.0, fx),
             *(clean, owner, unused[0], depth, face, unused[1]),
         )
-        if self._noise:
-            rng = np.random.default_rng([self._seed, number])
-            depth += np.where(depth > 0, rng.normal(0.0, self._noise, depth.shape), 0.0)
+        if self.noise_mm:
+            rng = np.random.default_rng([self.seed, number])
+            depth += np.where(depth > 0, rng.normal(0.0, self.noise_mm, depth.shape), 0.0)
         return depth.clip(0).astype(np.float32)
 
 

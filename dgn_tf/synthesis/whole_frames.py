@@ -15,6 +15,7 @@ from dgn_tf.geometry.raster import rasterize, render_mesh
 from dgn_tf.synthesis import scene
 from dgn_tf.synthesis.batches import DrawnHand, drawn_hand, laid_out
 from dgn_tf.synthesis.crops import NEAR_MM
+from dgn_tf.synthesis.hand_measures import HandArrays
 from dgn_tf.synthesis.scene import MAX_SOLIDS, SOLID_FIELDS, person_behind, render_solids
 from dgn_tf.synthesis.sensor import observe
 from dgn_tf.synthesis.settings import SynthesisConfig
@@ -91,9 +92,31 @@ def render_whole_frames(
     return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
+class _Frame(NamedTuple):
+    """What one frame is drawn from: arrays of the template, settings and random numbers."""
+
+    hand: HandArrays
+    config: SynthesisConfig
+    settings: WholeFrameSettings
+    stream: int
+    number: int
+    generator: np.random.Generator
+
+
+class _Picture(NamedTuple):
+    """A picture that is drawn: its rays, depth [H, W] mm and whose hand a pixel shows [H, W]."""
+
+    camera: tuple[float, float, float, float]
+    columns: np.ndarray
+    rows: np.ndarray
+    depth: np.ndarray
+    owner: np.ndarray
+
+
 def _render(hand, config, settings, stream, index):
     """One sample, as `render_whole_frames` says of each."""
     generator = np.random.default_rng([stream, index])
+    frame = _Frame(hand, config, settings, stream, index, generator)
     first = drawn_hand(hand, config, stream, index)
     arms, hidden = [first], False
     if generator.random() < settings.no_hand_share:
@@ -103,14 +126,15 @@ def _render(hand, config, settings, stream, index):
     left = [False, False]
     if not hidden and generator.random() < settings.second_hand_share:
         left[1] = bool(generator.random() < settings.second_is_other_side_share)
-        arms.append(_second_hand(hand, config, settings, stream, index, first, left[1], generator))
+        arms.append(_second_hand(frame, first, left[1]))
     camera, columns, rows, native = _raster(first.camera, settings, generator)
     depth = np.full([HEIGHT, WIDTH], np.inf)
     owner = np.full([HEIGHT, WIDTH], NOBODY, np.int32)
+    picture = _Picture(camera, columns, rows, depth, owner)
     for number, arm in enumerate(arms):
-        _add_arm(hand, arm, left[number], hidden, camera, columns, rows, number, depth, owner)
+        _add_arm(picture, hand, arm, number, left[number], hidden)
     solids = np.zeros([_SOLIDS, SOLID_FIELDS])
-    count = _draw_solids(hand, config, settings, stream, index, first, arms, solids, generator)
+    count = _draw_solids(frame, first, arms, solids)
     render_solids(solids, count, camera, columns, rows, depth, owner)
     centres, visible = _centres(depth, owner, camera, settings)
     observed, owned = np.empty_like(depth), np.empty_like(owner)
@@ -140,8 +164,9 @@ def _render(hand, config, settings, stream, index):
     return _mirrored(sample) if generator.random() < 0.5 else sample
 
 
-def _second_hand(hand, config, settings, stream, index, first, mirrored, generator) -> DrawnHand:
+def _second_hand(frame: _Frame, first: DrawnHand, mirrored: bool) -> DrawnHand:
     """Another arm, moved to beside the first one's hand."""
+    hand, config, settings, stream, index, generator = frame
     second = drawn_hand(hand, config, stream, index + _SECOND)
     vertices = mirror.mirror_points(second.vertices) if mirrored else second.vertices.copy()
     direction = generator.normal(size=3) * [1.0, 0.7, 0.6]
@@ -167,8 +192,9 @@ def _raster(camera, settings, generator):
     return intrinsics, columns, rows, 1 / along
 
 
-def _add_arm(hand, arm, mirrored, hidden, camera, columns, rows, number, depth, owner):
-    """Renders a hand with its forearm, or with `hidden` the forearm alone."""
+def _add_arm(picture: _Picture, hand, arm, number: int, mirrored: bool, hidden: bool):
+    """Renders hand `number` with its forearm, or with `hidden` the forearm alone."""
+    camera, columns, rows, depth, owner = picture
     first = hand.hand_faces if hidden else 0
     faces = hand.faces[first:] if arm.forearm or hidden else hand.faces[: hand.hand_faces]
     if mirrored:
@@ -195,8 +221,9 @@ def _add_arm(hand, arm, mirrored, hidden, camera, columns, rows, number, depth, 
     owner[nearest & (face + first < hand.hand_faces)] = number
 
 
-def _draw_solids(hand, config, settings, stream, index, first, arms, solids, generator) -> int:
+def _draw_solids(frame: _Frame, first, arms, solids) -> int:
     """Fills `solids` with occluder, bodies and clutter; returns how many."""
+    hand, config, settings, stream, index, generator = frame
     count = scene.draw_occluder(
         config.scene, stream, index, first.vertices[: len(hand.vertices)], solids
     )

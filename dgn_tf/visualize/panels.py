@@ -9,58 +9,36 @@ TILE = 400  # pixels; three in a row make a picture 1200 wide
 _STRIP = 26  # height of a label
 
 
-def render_panel(
-    depth,
-    intrinsics,
-    centre,
-    vertices,
-    faces,
-    keypoints,
-    keypoint_names,
-    mesh_coords,
-    mask,
-    grid_size: int,
-    mesh_layer=None,
-    cube: float = 300.0,
-    size: int = TILE,
-    title: str = "",
-) -> np.ndarray:
+def render_panel(depth, intrinsics, hand, size: int = TILE, title: str = "") -> np.ndarray:
     """Draws depth, correspondence map, shaded mesh; overlay, key points and side view.
 
     Args:
         depth: [S, S] mm, square window around the hand, 0 = missing, at any resolution.
         intrinsics: [4] fx, fy, cx, cy of the window.
-        centre: [3] mm, camera frame, centre of the cube that the window shows.
-        vertices: [V, 3] mm, camera frame.
-        faces: [F, 3].
-        keypoints: [J, 3] mm, camera frame.
-        keypoint_names: J names.
-        mesh_coords: [N, N, 2] of the same window, cells.
-        mask: [N, N] bool, pixels whose coordinates are drawn.
-        grid_size: cells on a side of the mesh grid.
-        mesh_layer: [N, N] probability of the second layer, or None.
-        cube: side of the cube, mm.
+        hand: `HandMesh` in the camera's frame, found in this window or a crop of the same extent.
         size: side of a tile, pixels.
         title: drawn above, where not empty.
 
     Returns:
         uint8 RGB [H, 3 * size, 3].
     """
-    depth, centre = np.asarray(depth, np.float32), np.asarray(centre, np.float64)
+    depth, centre = np.asarray(depth, np.float32), np.asarray(hand.centre, np.float64)
     large = tiles.enlarge(depth, size)
     camera = tiles.enlarged_intrinsics(intrinsics, len(depth), size)
-    grey = tiles.depth_tile(large, centre[2], cube / 2)
-    coords = tiles.correspondence_tile(mesh_coords, mask, grid_size, mesh_layer)
+    grey = tiles.depth_tile(large, centre[2], hand.cube_mm / 2)
+    layer = hand.mesh_layer if hand.num_layers > 1 else None
+    coords = tiles.correspondence_tile(hand.mesh_coords, hand.valid, hand.grid_size, layer)
     dim = (0.75 * grey).astype(np.uint8)
+    mesh = (hand.vertices, hand.faces)
     pictures = [
         ("depth", grey),
         ("correspondence", tiles.enlarge(coords, size)),
-        ("mesh", tiles.mesh_tile(vertices, faces, camera, size)),
-        ("mesh over depth", tiles.mesh_tile(vertices, faces, camera, size, grey, 0.7)),
-        ("key points", tiles.keypoint_tile(keypoints, keypoint_names, camera, dim)),
+        ("mesh", tiles.mesh_tile(*mesh, camera, size)),
+        ("mesh over depth", tiles.mesh_tile(*mesh, camera, size, grey, 0.7)),
+        ("key points", tiles.keypoint_tile(hand.keypoints, hand.keypoint_names, camera, dim)),
         (
             "from the right, with the depth's points",
-            tiles.side_tile(vertices, faces, depth, intrinsics, centre, cube, size),
+            tiles.side_tile(*mesh, depth, intrinsics, centre, hand.cube_mm, size),
         ),
     ]
     return compose(pictures, columns=3, title=title)

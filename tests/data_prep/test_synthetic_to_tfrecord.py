@@ -27,13 +27,12 @@ def template():
 @pytest.fixture(scope="module")
 def write(template):
     # conftest forgets modules with flags after each test: imported here, kept by the closure.
-    from data_prep.synthetic_to_tfrecord import write_records
+    from data_prep.synthetic_to_tfrecord import Frames, write_records
 
     def write(folder, shards=3, workers=1, config=None, count=COUNT, seed=SEED, **settings):
         config = config or SynthesisConfig()
-        return write_records(
-            folder, template, config, count, seed, shards, workers, False, **settings
-        )
+        frames = Frames(config, count, seed, **settings)
+        return write_records(folder, template, frames, shards, workers, False)
 
     return write
 

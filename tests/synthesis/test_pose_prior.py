@@ -195,12 +195,12 @@ def test_a_prior_of_strange_parts_is_refused(template, tmp_path):
 
 
 def test_records_tell_of_their_prior(template, tmp_path):
-    from data_prep.synthetic_to_tfrecord import write_records
+    from data_prep.synthetic_to_tfrecord import Frames, write_records
 
     prior = write(tmp_path / "a.npz", contents(template))
     config = dataclasses.replace(SynthesisConfig(), pose=QUIET)
     for folder, given in (("with", prior), ("without", None)):
-        write_records(tmp_path / folder, template, config, 2, 0, 1, 1, False, given)
+        write_records(tmp_path / folder, template, Frames(config, 2, prior=given), 1, 1, False)
     described = json.loads((tmp_path / "with" / "description.json").read_text())
     assert described["pose_prior"] == prior.facts()
     assert "pose_prior" not in json.loads((tmp_path / "without" / "description.json").read_text())
@@ -208,7 +208,7 @@ def test_records_tell_of_their_prior(template, tmp_path):
 
 def test_the_trainer_learns_the_priors_status(template, tmp_path):
     """Of --pose_prior, and of the prior behind records; both at once are refused."""
-    from data_prep.synthetic_to_tfrecord import write_records
+    from data_prep.synthetic_to_tfrecord import Frames, write_records
     from dgn_tf.training.datasets import pose_prior_facts
 
     file = tmp_path / "a.npz"
@@ -216,7 +216,8 @@ def test_the_trainer_learns_the_priors_status(template, tmp_path):
     settings = Train(pose_prior=str(file))
     assert pose_prior_facts(settings) == prior.facts()
     assert pose_prior_facts(Train()) is None
-    write_records(tmp_path / "r", template, SynthesisConfig(pose=QUIET), 2, 0, 1, 1, False, prior)
+    frames = Frames(SynthesisConfig(pose=QUIET), 2, prior=prior)
+    write_records(tmp_path / "r", template, frames, 1, 1, False)
     recorded = Train(data="records", synthetic_records=str(tmp_path / "r"))
     assert pose_prior_facts(recorded) == prior.facts()
     with pytest.raises(InputError, match="--pose_prior wants --data=online: records have their"):

@@ -56,10 +56,10 @@ def test_files_without_a_version_give_the_bytes_that_they_always_gave(checkout, 
 
 
 def test_the_frozen_test_split_keeps_its_bytes(checkout, template, tmp_path):
-    from data_prep.synthetic_to_tfrecord import write_records
+    from data_prep.synthetic_to_tfrecord import Frames, write_records
 
     config = SynthesisConfig.load(checkout / "configs" / "synthetic_test.json")
-    about = write_records(tmp_path / "r", template, config, 2000, 0, 8, 1, False)
+    about = write_records(tmp_path / "r", template, Frames(config, 2000), 8, 1, False)
     assert about["content_hash"] in (checkout / "saved_models/dgn/README.md").read_text()
 
 

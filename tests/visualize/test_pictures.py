@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import tensorflow as tf
 
@@ -90,34 +92,23 @@ def test_key_points_behind_the_camera_and_not_finite_depth_do_no_harm():
 def test_panel_shows_six_pictures_1200_wide():
     template = tiny_template()
     vertices = template.vertices @ np.float32([[1, 0, 0], [0, 0, 1], [0, -1, 0]]) + [0, 60, 500]
-    keypoints = template.keypoints + np.float32([0, 0, 500])
-    coords = np.zeros([64, 64, 2], np.float32)
-    picture = panels.render_panel(
-        np.full([64, 64], 500, np.float32),
-        (107.0, 107.0, 31.5, 31.5),
-        (0, 0, 500.0),
-        vertices,
-        template.faces,
-        keypoints,
-        template.keypoint_names,
-        coords,
-        np.ones([64, 64], bool),
-        16,
-        title="a frame",
+    hand = types.SimpleNamespace(
+        centre=(0, 0, 500.0),
+        cube_mm=300.0,
+        vertices=vertices,
+        faces=template.faces,
+        keypoints=template.keypoints + np.float32([0, 0, 500]),
+        keypoint_names=template.keypoint_names,
+        mesh_coords=np.zeros([64, 64, 2], np.float32),
+        valid=np.ones([64, 64], bool),
+        grid_size=16,
+        num_layers=1,
     )
+    camera = (107.0, 107.0, 31.5, 31.5)
+    depth = np.full([64, 64], 500, np.float32)
+    picture = panels.render_panel(depth, camera, hand, title="a frame")
     assert picture.dtype == np.uint8 and picture.shape[1:] == (1200, 3)
     assert picture.shape[0] >= 800
-    small = panels.render_panel(
-        np.zeros([64, 64], np.float32),
-        (107.0, 107.0, 31.5, 31.5),
-        (0, 0, 500.0),
-        vertices,
-        template.faces,
-        keypoints,
-        template.keypoint_names,
-        coords,
-        np.zeros([64, 64], bool),
-        16,
-        size=96,
-    )
+    hand.valid = np.zeros([64, 64], bool)
+    small = panels.render_panel(0 * depth, camera, hand, size=96)
     assert small.shape[1] == 3 * 96
