@@ -12,7 +12,8 @@ writes `saved_models/dgn/1/` (signatures `serving_default`, `centred`, `crop`, `
 --precision says, without --tensorrt, how the networks' weights are stored: in half (fp16) or in 8
 bits with a scale for each output channel (int8). Arithmetic stays float32: the file shrinks, the
 time does not. With --tensorrt it is the precision of the engines; `1.tensorrt.json` then tells what
-stayed outside them. --litert adds `1.PRECISION.tflite`: one crop in, the hand out.
+stayed outside them. --litert adds `1.PRECISION.tflite`: one crop in, the hand out. --onnx adds
+`1.SIGNATURE.onnx`, weights in float32, for ONNX Runtime, OpenVINO, TensorRT and Triton.
 """
 
 import pathlib
@@ -63,6 +64,12 @@ flags.DEFINE_string(
     "Folder of records that --tensorrt --precision=int8 is calibrated on; empty: synthetic frames.",
 )
 flags.DEFINE_integer("calibration_frames", 256, "Frames of the calibration.", lower_bound=8)
+flags.DEFINE_bool(
+    "onnx",
+    False,
+    "Write an ONNX file of each of the signatures crop, centred, serving_default and locate beside "
+    "the version too.",
+)
 flags.DEFINE_bool("litert", False, "Write a LiteRT (.tflite) file beside the version too.")
 
 
@@ -136,6 +143,10 @@ def _checked_flags() -> list[int]:
         from dgn_tf.conversion.tensorrt import require_tensorrt
 
         require_tensorrt()
+    if FLAGS.onnx:
+        from dgn_tf.conversion.onnx import require_onnx
+
+        require_onnx()
     if FLAGS.calibration_records:
         from dgn_tf.records.reader import record_files
 
@@ -165,6 +176,12 @@ def _write(network, finder, folder: pathlib.Path, version: str, batch_sizes) -> 
 
         names.append(f"{version}.{FLAGS.precision}.tflite")
         (folder / names[-1]).write_bytes(litert.convert(network, FLAGS.precision))
+    if FLAGS.onnx:
+        from dgn_tf.conversion import onnx
+
+        for signature, content in onnx.convert(network, finder, folder / version).items():
+            names.append(onnx.file_of(version, signature).name)
+            (folder / names[-1]).write_bytes(content)
     return names
 
 

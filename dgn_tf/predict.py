@@ -14,6 +14,7 @@ from absl import flags
 
 from dgn_tf import errors, frame_command
 from dgn_tf.serving.inference_only import assume_frozen_weights
+from dgn_tf.serving.runtimes import BACKENDS
 from dgn_tf.shipped import shipped_model
 
 flags.adopt_module_key_flags(frame_command)  # for --help
@@ -28,6 +29,12 @@ _USER_TEMPLATE = flags.DEFINE_string(
     "",
     "Template of dgn_tf.calibrate: that user's hand, with joints that hold, "
     "is fitted to each frame from the model's estimate; empty: the estimate as it is.",
+)
+_BACKEND = flags.DEFINE_enum(
+    "backend",
+    "tensorflow",
+    BACKENDS,
+    "What runs the model; onnxruntime and openvino run the files of export --onnx beside it.",
 )
 _MAX_HANDS = flags.DEFINE_integer(
     "max_hands",
@@ -50,7 +57,7 @@ def main(_):
     )
     from dgn_tf import predictor
 
-    predict = predictor.HandMeshPredictor(saved_model)
+    predict = predictor.HandMeshPredictor(saved_model, backend=_BACKEND.value)
     if hands > 1:
         side = flags.FLAGS.hand if flags.FLAGS["hand"].present else "auto"
         frame_command.predict_frames(predict, frames, "predict", side)

@@ -17,6 +17,7 @@ from dgn_tf.hand_description import (
 from dgn_tf.json_file import parse_json
 from dgn_tf.plausibility import FARTHEST_MM, NEAREST_MM
 from dgn_tf.serving import allow_list
+from dgn_tf.serving.runtimes import TensorFlowRuntime, open_runtime
 from dgn_tf.shipped import shipped_model
 
 HANDS = ("right", "left", "auto")
@@ -285,19 +286,24 @@ class HandMeshPredictor(FrameToMesh):
         saved_model: folder of an exported model, or of one version of it; None: the shipped one.
         intrinsics: default fx, fy, cx, cy of the frames, pixels.
         hand: default, "right", "left" or "auto".
+        backend: "tensorflow"; "onnxruntime" or "openvino" run the model's ONNX files, which
+            `export --onnx` writes, and load no TensorFlow.
 
     Raises:
         InputError: no model, a damaged or foreign one, or one with ops that are not allowed.
     """
 
-    def __init__(self, saved_model=None, intrinsics=None, hand: str = "right"):
+    def __init__(
+        self, saved_model=None, intrinsics=None, hand: str = "right", backend: str = "tensorflow"
+    ):
         self.folder = allow_list.find_version(saved_model or shipped_model())
-        proto = allow_list.read_saved_model(self.folder)
-        _check_signatures(proto, self.folder)
+        if backend == "tensorflow":
+            _check_signatures(allow_list.read_saved_model(self.folder), self.folder)
         self.description = read_description(self.folder)
         super().__init__(intrinsics, hand)
-        self._model = allow_list.load_checked(self.folder)
-        _check_told(self._model, self.description, self.folder)
+        self._runtime = open_runtime(backend, self.folder)
+        if isinstance(self._runtime, TensorFlowRuntime):
+            _check_told(self._runtime.model, self.description, self.folder)
 
     @functools.cached_property
     def template(self):
@@ -329,7 +335,7 @@ class HandMeshPredictor(FrameToMesh):
 
     def check_signature(self, signature: str) -> None:
         """InputError where the model has no such signature."""
-        if signature not in self._model.signatures:
+        if not self._runtime.has(signature):
             raise InputError(
                 f"--saved_model {self.folder} has no signature {signature!r}; export it anew by "
                 "python -m dgn_tf.export."
@@ -344,14 +350,12 @@ class HandMeshPredictor(FrameToMesh):
         return self._run(signature, inputs, name)[0]
 
     def _run(self, signature, inputs, name):
-        import tensorflow as tf
-
-        tensors = {key: tf.constant(value) for key, value in inputs.items()}
         try:
-            outputs = self._model.signatures[signature](**tensors)
-        except tf.errors.OpError as error:
-            raise InputError(f"{name}: the model refused it: {reason(error)}") from None
-        return {key: value.numpy() for key, value in outputs.items()}, self.description
+            return self._runtime.run(signature, inputs), self.description
+        except InputError:  # of a file, not of the inputs
+            raise
+        except ValueError as error:
+            raise InputError(f"{name}: the model refused it: {error}") from None
 
 
 def _check_told(model, description, folder):

@@ -20,6 +20,13 @@ os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "0")
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+def pytest_collection_finish():
+    """What was imported stays: the collector need not look through TensorFlow again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 @pytest.fixture(scope="session")
 def checkout() -> pathlib.Path:
     """The folder of setup.cfg."""
@@ -47,7 +54,7 @@ def memory_given_back():
 # The modules one runs define flags for a process of their own, and several define the same name
 # (--output_dir). A process of tests imports many of them: so each file of tests has those that it
 # imports at its top, and each test besides those that it imports itself.
-_OWN = ("dgn_tf.", "data_prep.", "experiments.")
+_OWN = ("dgn_tf.", "data_prep.", "experiments.", "benchmarks.")
 _MODULES_OF_FILE = pytest.StashKey[list]()
 
 

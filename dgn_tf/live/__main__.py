@@ -18,6 +18,7 @@ from dgn_tf import errors
 from dgn_tf.cameras.known import SENSORS
 from dgn_tf.errors import InputError
 from dgn_tf.serving.inference_only import assume_frozen_weights, one_thread
+from dgn_tf.serving.runtimes import BACKENDS
 from dgn_tf.shipped import shipped_model
 
 _SOURCE = flags.DEFINE_string(
@@ -32,6 +33,12 @@ _SAVED_MODEL = flags.DEFINE_string(
     "saved_model",
     "",
     "Folder of an exported model or of one version of it; empty: the shipped one.",
+)
+_BACKEND = flags.DEFINE_enum(
+    "backend",
+    "tensorflow",
+    BACKENDS,
+    "What runs the model; onnxruntime and openvino run the files of export --onnx beside it.",
 )
 _INTRINSICS = flags.DEFINE_list(
     "intrinsics",
@@ -98,6 +105,7 @@ def main(_):
     from dgn_tf.live.tracker import HandTracker
     from dgn_tf.live.viewer import Viewer, check_recording
     from dgn_tf.model_folder import load_template_of
+    from dgn_tf.predictor import HandMeshPredictor
 
     check_recording(_RECORD.value)
     if _VIEWER.value == "none" and (_RECORD.value or _KEEP_OPEN.value):
@@ -108,7 +116,10 @@ def main(_):
         named, _read, lambda: load_template_of(saved_model), _RATE.value, _SECONDS.value
     )
     tracker = HandTracker(
-        saved_model, max_hands=_MAX_HANDS.value, hand=_HAND.value, filter=_FILTER.value
+        HandMeshPredictor(saved_model, backend=_BACKEND.value),
+        max_hands=_MAX_HANDS.value,
+        hand=_HAND.value,
+        filter=_FILTER.value,
     )
     ordered = sources.Ordered(frames, named)
     stream: Iterable = sources.Newest(ordered) if sources.is_device(named) else ordered

@@ -91,6 +91,30 @@ def centres(centre, depth):
         return tf.identity(centre)
 
 
+# A camera and a place that any frame may have.
+SAFE_INTRINSICS, SAFE_CENTRE = (100.0, 100.0, 1.0, 1.0), (0.0, 0.0, 1000.0)
+
+
+def usable(depth, intrinsics, centre=None, cube=None):
+    """[B] bool: what `crops` (where `cube` is given), `frames` and `centres` let through.
+
+    For graphs that can't refuse. Sizes and the batch's length are not looked at.
+    """
+    good = tf.reduce_all(tf.abs(depth) < depth.dtype.max, axis=[1, 2])  # false for NaN
+    good &= tf.reduce_all(tf.abs(intrinsics) <= MAX_INTRINSICS, axis=1)
+    good &= tf.reduce_all(intrinsics[:, :2] > 0.0, axis=1)
+    if cube is None:
+        size = tf.cast(tf.shape(depth)[2:0:-1], tf.float32)  # width, height
+        principal = intrinsics[:, 2:]
+        good &= tf.reduce_all((principal > 0.0) & (principal < size), axis=1)
+        good &= tf.reduce_all(depth >= 0.0, axis=[1, 2])
+    else:
+        good &= (cube >= 10.0) & (cube <= 10000.0)
+    if centre is not None:
+        good &= tf.reduce_all(tf.abs(centre) <= MAX_CENTRE_MM, axis=1) & (centre[:, 2] >= 10.0)
+    return good
+
+
 def batch_size(name, batch):
     """Checks the number of frames or crops, a scalar, of the input `name`."""
     return [

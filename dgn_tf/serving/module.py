@@ -57,10 +57,16 @@ class ServingModule(tf.Module):
         precision: how the weights are stored, see `graph_weights.store_weights`.
         forward: a loaded SavedModel whose signature `serving_default` takes the place of
             `frozen_forward` (TF-TRT made it of that).
+        branches: right hands alone skip what mirrors, and what is wrong is refused in words;
+            False: for runtimes that know neither conditionals nor assertions: what is wrong is a
+            frame in which no hand is found.
     """
 
-    def __init__(self, network, finder, precision: str = "fp32", forward=None):
+    def __init__(
+        self, network, finder, precision: str = "fp32", forward=None, branches: bool = True
+    ):
         super().__init__(name="dual_grid_net")
+        self._branches = branches
         self.image_size = network.config.image_size
         self._loaded = forward  # owns what the function needs
         large: list = []
@@ -101,8 +107,12 @@ class ServingModule(tf.Module):
         """Signature `locate`."""
         either = tf.zeros(tf.shape(depth)[:1], tf.bool)
         depth, intrinsics, _ = checks.frames(depth, intrinsics, either)
+        usable, (depth, intrinsics) = self._usable(depth, intrinsics)
         places = self._finder(depth, intrinsics, PLACES)
-        return {"centre": places["centre"], "score": places["score"]}
+        score = places["score"]
+        if usable is not None:
+            score = tf.where(usable[:, tf.newaxis], score, 0.0)
+        return {"centre": places["centre"], "score": score}
 
     def locate(self, depth, intrinsics, left):
         """Signature `serving_default`."""
@@ -111,16 +121,20 @@ class ServingModule(tf.Module):
     def centred(self, depth, intrinsics, centre, left):
         """Signature `centred`."""
         depth, intrinsics, left = checks.frames(depth, intrinsics, left)
-        seen, camera = _mirror_frames(depth, intrinsics, left)
-        centre = _mirror_where(left, {"centre": checks.centres(centre, depth)})["centre"]
-        return self._as_asked(self._cut(seen, camera, centre), left)
+        centre = checks.centres(centre, depth)
+        usable, (depth, intrinsics, centre) = self._usable(depth, intrinsics, centre)
+        seen, camera = self._mirror_frames(depth, intrinsics, left)
+        centre = self._mirror_where(left, {"centre": centre})["centre"]
+        return self._as_asked(self._cut(seen, camera, centre, usable), left)
 
     def crop(self, depth, intrinsics, centre, cube, left):
         """Signature `crop`."""
         depth, intrinsics, centre, cube, left = checks.crops(depth, intrinsics, centre, cube, left)
-        seen, camera = _mirror_frames(depth, intrinsics, left)
-        mirrored = _mirror_where(left, {"centre": centre})["centre"]
-        outputs = self._as_asked(self._predict(seen, camera, mirrored, cube), left)
+        usable, values = self._usable(depth, intrinsics, centre, cube)
+        depth, intrinsics, centre, cube = values
+        seen, camera = self._mirror_frames(depth, intrinsics, left)
+        mirrored = self._mirror_where(left, {"centre": centre})["centre"]
+        outputs = self._as_asked(self._predict(seen, camera, mirrored, cube, usable), left)
         return {**outputs, "crop_intrinsics": intrinsics}  # cx is not rounded twice
 
     def png(self, png, intrinsics, depth_unit, left):
@@ -128,10 +142,23 @@ class ServingModule(tf.Module):
         depth = decode_depth(png, depth_unit)
         return self._locate(*checks.frames(depth, intrinsics, left))
 
+    def _usable(self, *values):
+        """Which requests can be used [B], and safe values for the others; or None, as they are."""
+        if self._branches:
+            return None, values
+        usable = checks.usable(*values)
+        safe = (0.0, checks.SAFE_INTRINSICS, checks.SAFE_CENTRE, CUBE_MM)
+        return usable, [
+            _where(usable, value, tf.zeros_like(value) + other)
+            for value, other in zip(values, safe, strict=False)
+        ]
+
     def _locate(self, depth, intrinsics, left):
-        seen, camera = _mirror_frames(depth, intrinsics, left)
+        usable, (depth, intrinsics) = self._usable(depth, intrinsics)
+        seen, camera = self._mirror_frames(depth, intrinsics, left)
         places = self._finder(seen, camera, 1)
         found = places["score"][:, 0] >= self._finder.least_score
+        found = found if usable is None else found & usable
         return self._as_asked(self._cut(seen, camera, places["centre"][:, 0], found), left)
 
     def _cut(self, depth, intrinsics, centre, found=None):
@@ -155,7 +182,42 @@ class ServingModule(tf.Module):
         camera = outputs["crop_intrinsics"]
         flipped = mirror.mirror_intrinsics(camera, self.image_size)
         camera = tf.where(left[:, tf.newaxis], flipped, camera)
-        return {**_mirror_where(left, outputs), "crop_intrinsics": camera, "left": left}
+        return {**self._mirror_where(left, outputs), "crop_intrinsics": camera, "left": left}
+
+    def _mirror_frames(self, depth, intrinsics, left):
+        """Whole frames (or crops) and their cameras, of which left hands' are mirrored.
+
+        Before anything is looked up in them: so a left hand's answer is the mirrored answer to the
+        mirrored frame, to the bit. Frames of right hands alone cost nothing.
+        """
+        seen = self._if_any(
+            left,
+            lambda: _where(left, mirror.mirror_image(depth), depth),
+            lambda: tf.identity(depth),
+        )
+        width = tf.cast(tf.shape(depth)[2], tf.float32)
+        flipped = mirror.mirror_intrinsics(intrinsics, width)
+        return tf.ensure_shape(seen, depth.shape), tf.where(
+            left[:, tf.newaxis], flipped, intrinsics
+        )
+
+    def _mirror_where(self, left, values):
+        """Mirrors left hands' arrays [B, ...] by their names; the others' pass through."""
+        names = [name for name in values if name in mirror.NAMED]
+
+        def mirrored():
+            found = mirror.mirror_named({name: values[name] for name in names})
+            return [_where(left, found[name], values[name]) for name in names]
+
+        # Right hands alone, the usual case, skip what costs as much as a convolution.
+        chosen = self._if_any(left, mirrored, lambda: [tf.identity(values[name]) for name in names])
+        return values | dict(zip(names, chosen, strict=True))
+
+    def _if_any(self, left, mirrored, as_they_are):
+        """`mirrored()` where a hand is a left one, else `as_they_are()`, which is the same."""
+        if not self._branches:
+            return mirrored()
+        return tf.cond(tf.reduce_any(left), mirrored, as_they_are)
 
 
 OF_NETWORK = (
@@ -209,37 +271,6 @@ def input_specs(size: int, batch: int | None = None) -> dict:
         "centre": tf.TensorSpec([batch, 3], tf.float32, name="centre"),
         "cube": tf.TensorSpec([batch], tf.float32, name="cube"),
     }
-
-
-def _mirror_frames(depth, intrinsics, left):
-    """Whole frames (or crops) and their cameras, of which left hands' are mirrored.
-
-    Before anything is looked up in them: so a left hand's answer is the mirrored answer to the
-    mirrored frame, to the bit. Frames of right hands alone cost nothing.
-    """
-    seen = tf.cond(
-        tf.reduce_any(left),
-        lambda: _where(left, mirror.mirror_image(depth), depth),
-        lambda: tf.identity(depth),
-    )
-    width = tf.cast(tf.shape(depth)[2], tf.float32)
-    flipped = mirror.mirror_intrinsics(intrinsics, width)
-    return tf.ensure_shape(seen, depth.shape), tf.where(left[:, tf.newaxis], flipped, intrinsics)
-
-
-def _mirror_where(left, values):
-    """Mirrors left hands' arrays [B, ...] by their names; the others' pass through."""
-    names = [name for name in values if name in mirror.NAMED]
-
-    def mirrored():
-        found = mirror.mirror_named({name: values[name] for name in names})
-        return [_where(left, found[name], values[name]) for name in names]
-
-    # Right hands alone, the usual case, skip what costs as much as a convolution.
-    chosen = tf.cond(
-        tf.reduce_any(left), mirrored, lambda: [tf.identity(values[name]) for name in names]
-    )
-    return values | dict(zip(names, chosen, strict=True))
 
 
 def _where(chosen, values, others):

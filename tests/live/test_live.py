@@ -56,6 +56,7 @@ def test_usual_intrinsics_of_a_sensor_and_its_coding(tmp_path, capsys):
     [
         (["--source=nowhere/*.png"], r"--source=nowhere/\*.png matches no file"),
         (["--source=samples/*.png"], "--intrinsics is missing"),
+        (["--source=synthetic", "--viewer=none", "--backend=onnxruntime"], "crop.onnx is missing"),
         (["--source=synthetic:dance"], "--source=synthetic:dance: wanted one of"),
         (["--source=synthetic", "--record=hands.mp4"], "--record=hands.mp4: wanted a name"),
         (["--source=synthetic", "--record=h.html"], "--record and --keep_open want"),
