@@ -27,6 +27,8 @@ _OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
+_PACKED = {"float_val": np.dtype("<f4"), "bool_val": np.dtype(np.bool_)}  # as in an array's bytes
+
 
 class GrpcTransport:
     """One connection to a model.
@@ -135,16 +137,36 @@ def _array(name, value) -> np.ndarray:
     }.get(value.dtype, (None, ""))
     if kind is None:
         raise ValueError(f"{name} is of the type {value.dtype}")
-    values = getattr(value, field)
     if value.tensor_content and kind is not object:
         if len(value.tensor_content) % np.dtype(kind).itemsize:
             raise ValueError(f"{name} is cut")
         values = np.frombuffer(value.tensor_content, kind)
+    elif field in _PACKED:
+        values = _packed(value, field)
+    else:
+        values = getattr(value, field)
     if value.tensor_shape.unknown_rank or min(shape, default=1) < 0:
         raise ValueError(f"{name} has no shape")
     if math.prod(shape) != len(values):
         raise ValueError(f"{name} {shape} has {len(values)} values")
     return np.array(values, kind).reshape(shape)
+
+
+def _packed(value, field: str) -> np.ndarray:
+    """What a field of floats or bools holds, which is how TensorFlow Serving answers.
+
+    Its numbers lie in a message's bytes as they do in an array; to ask for one after the other
+    takes a millisecond for each answer.
+    """
+    alone = type(value)()
+    alone.CopyFrom(value)
+    alone.DiscardUnknownFields()
+    for other, _ in alone.ListFields():
+        if other.name != field:
+            alone.ClearField(other.name)
+    content = alone.SerializeToString()  # a tag, how many bytes follow, and those
+    kind, count = _PACKED[field], len(getattr(value, field))
+    return np.frombuffer(content, kind, count, len(content) - count * kind.itemsize)
 
 
 def _tensor(value):

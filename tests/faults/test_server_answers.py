@@ -279,6 +279,27 @@ def test_a_tensor_has_as_many_values_as_its_shape_says(edit, message):
         assert _array("vertices", value).dtype == object  # refused by its type later
 
 
+@pytest.mark.parametrize("kind", [np.float32, bool, np.int32])
+@pytest.mark.parametrize("shape", [(1,), (2, 64, 3), (0, 3)])
+def test_a_tensor_in_fields_has_the_numbers_of_one_in_raw_content(kind, shape):
+    pytest.importorskip("tensorflow_serving.apis")
+    import tensorflow as tf
+
+    from dgn_tf.serving.client_grpc import _array
+    from tests.serving.stand_in_server import tensor_proto
+
+    values = np.random.default_rng(5).integers(-3, 3, shape).astype(kind)
+    fields = tensor_proto(values)
+    for value in (fields, tensor(values)):
+        np.testing.assert_array_equal(tf.make_ndarray(value), values)
+        found = _array("vertices", value)
+        np.testing.assert_array_equal(found, values)
+        assert found.dtype == kind and found.flags.writeable
+    fields.double_val.append(3.0)  # a later field, which does not belong there
+    fields.MergeFromString(b"\xfa\x3e\x02ab")  # one that TensorFlow does not know
+    np.testing.assert_array_equal(_array("vertices", fields), values)
+
+
 @pytest.mark.parametrize("count", HOW_MANY)
 def test_damaged_tensors_are_refused_or_of_their_size(count):
     from google.protobuf.message import DecodeError
