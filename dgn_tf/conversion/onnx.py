@@ -13,7 +13,7 @@ import numpy as np
 
 from dgn_tf.errors import InputError
 
-SIGNATURES = ("crop", "centred", "serving_default", "locate")
+SIGNATURES = ("crop", "centred", "serving_default", "locate")  # the last two need a finder
 OPSET = 17
 AGREEMENT_MM = 0.01  # of the vertices with the network's, by ONNX's slow reference or a runtime
 PASSED = "_out"  # ends an output's name that is an input's too: ONNX knows one of a name
@@ -30,7 +30,7 @@ OPERATORS = frozenset(
     Mod Mul Neg NonMaxSuppression NonZero Not OneHot Or Pad Pow Range Reciprocal ReduceL2 ReduceMax
     ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round
     ScatterElements ScatterND Shape Sigmoid Sign Sin Size Slice Softmax Softplus SpaceToDepth Split
-    Sqrt Squeeze Sub Sum Tan Tanh Tile TopK Transpose Unique Unsqueeze Where Xor
+    Sqrt Squeeze Sub Sum Tan Tanh Tile TopK Transpose Unsqueeze Where Xor
     """.split()
 )
 _FLOATS = (1, 11)  # ONNX's numbers of float32 and float64
@@ -54,19 +54,22 @@ def file_of(version_folder, signature: str) -> pathlib.Path:
     return folder.with_name(f"{folder.name}.{signature}.onnx")
 
 
-def convert(network, finder, saved_model, names=SIGNATURES) -> dict[str, bytes]:
+def convert(network, finder, saved_model) -> dict[str, bytes]:
     """The files' bytes by signature, weights in float32.
+
+    Of a `BlobFinder` only what needs no finder: its histogram has no form in ONNX that TensorRT
+    takes, and in the one that there is OpenVINO's threads race.
 
     Args:
         network: a built `DualGridNet` with its weights.
         finder: of `dgn_tf.localize.finders`.
         saved_model: folder of the SavedModel that was exported of them; the files name it.
-        names: of the signatures.
 
     Raises:
         RuntimeError: an operator is not among `OPERATORS`.
     """
     from dgn_tf.conversion.accelerator import for_accelerator
+    from dgn_tf.localize.finders import BlobFinder
     from dgn_tf.serving.module import ServingModule
     from dgn_tf.serving.saving import hand_description
 
@@ -77,6 +80,7 @@ def convert(network, finder, saved_model, names=SIGNATURES) -> dict[str, bytes]:
         DESCRIPTION: json.dumps(hand_description(network, finder)),
         SAVED_MODEL: fingerprint(saved_model),
     }
+    names = SIGNATURES[:2] if isinstance(finder, BlobFinder) else SIGNATURES
     return {name: _converted(signatures[name], name, properties) for name in names}
 
 

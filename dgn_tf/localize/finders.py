@@ -192,9 +192,7 @@ def _nearest_depth(z, area, config):
     bins = tf.clip_by_value(bins, 0, _DEPTH_STEPS - 1)  # missing pixels add nothing to bin 0
     batch = tf.shape(z)[0]
     offset = tf.range(batch)[:, tf.newaxis, tf.newaxis] * _DEPTH_STEPS
-    mass = tf.math.unsorted_segment_sum(
-        tf.reshape(area, [-1]), tf.reshape(bins + offset, [-1]), batch * _DEPTH_STEPS
-    )
+    mass = tf.math.unsorted_segment_sum(area, bins + offset, batch * _DEPTH_STEPS)
     mass = tf.cumsum(tf.reshape(mass, [-1, _DEPTH_STEPS]), axis=1)
     reached = mass >= config.support_cm2
     first = tf.argmax(tf.cast(reached, tf.int32), axis=1, output_type=tf.int32)

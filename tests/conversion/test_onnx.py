@@ -20,7 +20,8 @@ pytest.importorskip("tf2onnx", reason="wants the extra `onnx`")
 
 from dgn_tf.conversion import onnx as files  # noqa: E402
 
-MADE = ("crop", "serving_default")  # each takes ten seconds; of all four: the long test
+MADE = ("crop", "centred")  # without a network that finds hands; of all four: the long test
+CENTRE = (20.0, -20.0, 600.0)  # of `blob_frame`
 RUNTIMES = ("onnxruntime", "openvino")
 
 
@@ -31,7 +32,7 @@ def version(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("onnx") / "1"
     shutil.copytree(exported_model() / "1", folder)
-    for signature, content in files.convert(network(), BlobFinder(), folder, MADE).items():
+    for signature, content in files.convert(network(), BlobFinder(), folder).items():
         files.file_of(folder, signature).write_bytes(content)
     return folder
 
@@ -69,6 +70,7 @@ def requests(signature, batch):
         return {**example_crops(SIZE, batch), "left": left}
     frames = np.stack([blob_frame(u=150 + 9 * i, z=600.0 + 13 * i) for i in range(batch)])
     inputs = {"depth": frames, "intrinsics": np.tile(INTRINSICS, [batch, 1]), "left": left}
+    inputs["centre"] = np.float32([[20, -20, 610 + 13 * i] for i in range(batch)])
     return inputs
 
 
@@ -141,7 +143,7 @@ def test_a_predictor_gives_the_same_hand_and_the_same_errors(version, backend):
     )
     frame = blob_frame()
     for hand in ("right", "left"):
-        expected, actual = own(frame, hand=hand), other(frame, hand=hand)
+        expected, actual = (one(frame, centre_mm=CENTRE, hand=hand) for one in (own, other))
         assert actual.hand == expected.hand
         np.testing.assert_allclose(actual.vertices, expected.vertices, atol=1e-3)
         np.testing.assert_allclose(actual.confidence, expected.confidence, atol=1e-4)
@@ -149,7 +151,7 @@ def test_a_predictor_gives_the_same_hand_and_the_same_errors(version, backend):
         messages = []
         for predictor in (own, other):
             with pytest.raises(InputError) as told:
-                predictor(bad)
+                predictor(bad, centre_mm=CENTRE)
             messages.append(str(told.value))
         assert messages[0] == messages[1]
     for predictor in (own, other):
@@ -165,7 +167,7 @@ def test_predict_runs_another_backend(version, tmp_path):
         programs.run(
             "dgn_tf.predict",
             *(f"--saved_model={version}", f"--backend={backend}", f"--depth={tmp_path}/*.npy"),
-            *("--intrinsics=300,300,160,120", "--hand=right", "--pictures=none"),
+            *("--intrinsics=300,300,160,120", "--center_mm=20,-20,600", "--pictures=none"),
             f"--output_dir={tmp_path / backend}",
         )
         found.append(json.loads((tmp_path / backend / "frame.json").read_text()))
@@ -179,7 +181,8 @@ def test_a_process_with_onnx_runtime_never_loads_tensorflow(version, checkout):
         "import sys, dgn_tf, numpy as np; from dgn_tf.predictor import HandMeshPredictor;"
         f"p = HandMeshPredictor({str(version)!r}, (300, 300, 160, 120), backend='onnxruntime');"
         "y, x = np.mgrid[:240, :320]; d = (x - 170.0) ** 2 + (y - 110.0) ** 2 < 37 ** 2;"
-        "print(p(np.where(d, 600.0, 0.0)).vertices.shape[1], 'tensorflow' in sys.modules)"
+        "hand = p(np.where(d, 600.0, 0.0), centre_mm=(20, -20, 600));"
+        "print(hand.vertices.shape[1], 'tensorflow' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, timeout=120
