@@ -16,6 +16,7 @@ from dgn_tf.setting import settings_of
 
 PAGES = (
     *("README.md", "BUILD.md", "CONTRIBUTING.md", "serving/README.md"),
+    "serving/triton/README.md",
     *("docs/training.md", "docs/evaluation.md", "docs/serving.md", "docs/hands.md"),
     *("docs/design.md", "docs/benchmarks.md", "docs/live.md"),
 )
