@@ -23,7 +23,7 @@ def mesh(seed=0, hand="right"):
 
 
 def write(file, hands=("right", "", "right"), names=None):
-    """A file of hands; "" is a frame without one."""
+    """A file of hands, a frame each, posed by their number; "" is a frame without one."""
     table = ParameterTable(str(file), TEMPLATE)
     for row, hand in enumerate(hands):
         name = names[row] if names else f"frame_{row}.png"
