@@ -43,11 +43,7 @@ def read_mano(path, left: bool | None = None) -> SourceHand:
     Raises:
         InputError: a pickle that asks for more than arrays, or a file of another structure.
     """
-    model = (
-        _read_npz(path)
-        if zipfile.is_zipfile(path)
-        else restricted_pickle.load(path, stand_ins=("chumpy", "scipy.sparse"))
-    )
+    model = _read(path)
     try:
         missing = [field for field in _FIELDS if field not in model]
         if missing:
@@ -106,9 +102,29 @@ def read_mano(path, left: bool | None = None) -> SourceHand:
     )
 
 
+def read_hands_mean(path) -> np.ndarray:
+    """[45] rad, the mean pose that MANO adds unless it is told `flat_hand_mean`; InputError."""
+    try:
+        mean = _values(_read(path)["hands_mean"])
+        if mean.shape != (3 * (len(PARTS) - 1),) or not np.isfinite(mean).all():
+            raise ValueError(f"it is {mean.shape}")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(
+            f"{path}: hands_mean can't be read ({error}); use MANO_RIGHT.pkl as it came, or "
+            "--flat_hand_mean."
+        ) from None
+    return mean
+
+
+def _read(path) -> dict:
+    if zipfile.is_zipfile(path):
+        return _read_npz(path)
+    return restricted_pickle.load(path, stand_ins=("chumpy", "scipy.sparse"))
+
+
 def _read_npz(path) -> dict:
     try:
-        return read_arrays(path, _FIELDS)
+        return read_arrays(path, (*_FIELDS, "hands_mean"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: cannot read ({error}); an .npz of plain arrays is wanted."
