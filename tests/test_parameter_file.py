@@ -1,17 +1,20 @@
 """Parameter files: what was written comes back, and what is wrong with a file is said in a line."""
 
 import json
+import shutil
 import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dgn_tf.errors import InputError
+from dgn_tf.model_folder import save_model_folder
 from dgn_tf.parameter_file import FRAME, HEADER, ParameterTable, read_parameters
 from dgn_tf.parameters import hand_parameters
 from dgn_tf.template import load_template
 from tests import programs
-from tests.exported_model import blob_frame, exported_model
+from tests.exported_model import blob_frame, exported_model, network
 from tests.test_parameters import posed
 
 TEMPLATE = load_template()
@@ -122,23 +125,21 @@ def test_no_file_another_ending_and_foreign_bytes(tmp_path):
             read_parameters(str(tmp_path / "take.npz"))
 
 
+def model_folder(folder):
+    """A model folder with the small network's template and export; its path."""
+    save_model_folder(network(), folder / "model")
+    shutil.copytree(exported_model() / "1", folder / "model" / "1")
+    return folder / "model"
+
+
 def test_predict_writes_a_row_for_every_frame(tmp_path):
-    import shutil
-
-    from PIL import Image
-
-    from dgn_tf.model_folder import save_model_folder
-    from tests.exported_model import network
-
-    save_model_folder(network(), tmp_path / "model")
-    shutil.copytree(exported_model() / "1", tmp_path / "model" / "1")
     frames = tmp_path / "frames"
     frames.mkdir()
     for name, u in (("a", 150), ("c", 170)):
         Image.fromarray(blob_frame(u=u).astype(np.uint16)).save(frames / f"{name}.png")
     Image.fromarray(np.zeros([240, 320], np.uint16)).save(frames / "b.png")
     common = (
-        f"--saved_model={tmp_path / 'model'}",
+        f"--saved_model={model_folder(tmp_path)}",
         f"--depth={frames}",
         "--intrinsics=300,300,160,120",
         "--depth_unit=1",

@@ -12,14 +12,16 @@ import bvhio
 import numpy as np
 import pytest
 
+from dgn_tf import HandMeshPredictor
 from dgn_tf.animation.sequence import hand_sequence
 from dgn_tf.errors import InputError
-from dgn_tf.parameter_file import read_parameters
+from dgn_tf.parameter_file import ParameterTable, read_parameters
 from dgn_tf.template import load_template
 from tests import programs
 from tests.animation.glb_reader import Animated
 from tests.animation.posed_hands import joints, skinned
-from tests.test_parameter_file import TEMPLATE, mesh, write
+from tests.exported_model import INTRINSICS, blob_frame
+from tests.test_parameter_file import TEMPLATE, mesh, model_folder, write
 
 TOLERANCE_MM = 0.1
 MODEL = pathlib.Path(__file__).parents[2] / "saved_models" / "dgn"
@@ -204,6 +206,26 @@ def test_the_template_is_the_models_or_a_users(tmp_path):
     )
     with pytest.raises(InputError, match="moves the template makehuman_right"):
         run(f"--parameters={file}", f"--output={tmp_path / 'a.glb'}", f"--saved_model={MODEL}")
+
+
+def test_the_animated_mesh_is_the_predicted_one(tmp_path):
+    """P_r of a model's own network, from depth frames to the file."""
+    predictor = HandMeshPredictor(model_folder(tmp_path), INTRINSICS, "left")
+    table = ParameterTable(str(tmp_path / "take.json"), predictor.template)
+    meshes = [predictor(blob_frame(u=u)) for u in (150, 170)]
+    for name, found in zip(("a.png", "b.png"), meshes, strict=True):
+        table.add(name, "found", found)
+    table.write()
+    run(
+        f"--parameters={tmp_path / 'take.json'}",
+        f"--output={tmp_path / 'a.glb'}",
+        f"--saved_model={tmp_path / 'model'}",
+    )
+    animated = Animated(tmp_path / "a.glb")
+    for frame, found in enumerate(meshes):
+        away = animated.vertices(frame) * [1000, -1000, -1000] - found.vertices
+        assert np.linalg.norm(away, axis=1).max() < TOLERANCE_MM
+        np.testing.assert_array_equal(animated.faces, found.faces)
 
 
 @pytest.mark.long

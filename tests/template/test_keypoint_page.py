@@ -23,8 +23,8 @@ def rows() -> list[str]:
         assert template.keypoint_weights[number, template.part_names.index(part)] == 1
         if part == "palm":
             place = (
-                f"palm, {share(across)} across from the little finger's edge, {share(depth)} up to "
-                f"the back, {share(along)} up to the knuckles"
+                f"palm, {share(across)} across from the little finger, {share(depth)} up to the "
+                f"back, {share(along)} to the knuckles"
             )
         else:
             bone = "second" if part == "thumb2" else BONES[part[-1]]
