@@ -2,7 +2,7 @@
 
     python -m dgn_tf.predict --depth='take/*.png' --camera=d435 --skip_without_hand \\
         --output_dir=OUT --parameters=take.json
-    python -m dgn_tf.animate --parameters=take.json --output=take.glb
+    python -m dgn_tf.animate --input=take.json --output=take.glb
 
 The ending names the form: .glb (glTF: mesh, skin and skeleton, metres, y up), .bvh (the skeleton,
 centimetres, y up), .usda, .usdc or .usd (UsdSkel, metres, y up; extra `usd`). A frame in which no
@@ -21,8 +21,8 @@ _USD = (".usda", ".usdc", ".usd")
 _MANO = ".npz"
 _ENDINGS = (".glb", ".bvh", *_USD, _MANO)
 
-_PARAMETERS = flags.DEFINE_string(
-    "parameters", None, "What dgn_tf.predict --parameters wrote, .json or .npz.", required=True
+_INPUT = flags.DEFINE_string(
+    "input", None, "What dgn_tf.predict --parameters wrote, .json or .npz.", required=True
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
@@ -116,7 +116,7 @@ def main(_):
     from dgn_tf.animation.sequence import hand_sequence
     from dgn_tf.parameter_file import read_parameters
 
-    recorded = read_parameters(_PARAMETERS.value)
+    recorded = read_parameters(_INPUT.value)
     sequence = hand_sequence(recorded, _template(), _HAND.value, _FPS.value)
     if ending == ".glb":
         from dgn_tf.animation.gltf import glb

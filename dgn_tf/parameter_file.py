@@ -199,11 +199,11 @@ def read_parameters(file: str) -> Recorded:
     Raises:
         InputError: no such file, another ending, or a damaged or foreign file; names it.
     """
-    ending = check_ending("parameters", file, ENDINGS)
+    ending = check_ending("input", file, ENDINGS)
     try:
         return _checked(file, _fields_of_json(file) if ending == ".json" else read_arrays(file))
     except OSError as error:
-        raise InputError(f"--parameters={file}: cannot read ({error.strerror or error}).") from None
+        raise InputError(f"--input={file}: cannot read ({error.strerror or error}).") from None
     except (
         ValueError,
         KeyError,
@@ -214,7 +214,7 @@ def read_parameters(file: str) -> Recorded:
     ) as error:
         told = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
-            f"--parameters={file}: no parameters of dgn_tf.predict ({' '.join(told.split())[:200]})"
+            f"--input={file}: no parameters of dgn_tf.predict ({' '.join(told.split())[:200]})"
             "; write them anew by python -m dgn_tf.predict --parameters=FILE."
         ) from None
 

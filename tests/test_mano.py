@@ -103,7 +103,7 @@ def test_manos_joints_so_posed_are_the_hands(model, tmp_path, capsys, flat):
     joints = recording(template, side, tmp_path / "take.npz")
     programs.run(
         "dgn_tf.animate",
-        f"--parameters={tmp_path / 'take.npz'}",
+        f"--input={tmp_path / 'take.npz'}",
         f"--template={file.with_name('mano.npz')}",
         f"--mano={file}",
         f"--output={tmp_path / 'out.npz'}",
@@ -150,7 +150,7 @@ def test_the_other_hands_file_and_other_outputs_are_refused(model, tmp_path):
     side, _, file, template = model
     other = "left" if side == "right" else "right"
     recording(template, other, tmp_path / "take.npz")
-    take = f"--parameters={tmp_path / 'take.npz'}"
+    take = f"--input={tmp_path / 'take.npz'}"
     flags = (take, f"--template={file.with_name('mano.npz')}")
     line = f"is a {side} hand, the recording shows a {other} one; give MANO_{other.upper()}"
     with pytest.raises(InputError, match=line):

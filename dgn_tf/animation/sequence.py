@@ -77,7 +77,7 @@ def hand_sequence(
         InputError: the template is another one, both hands are there or none, or a frame has two
             of them.
     """
-    file = f"--parameters={recorded.file}"
+    file = f"--input={recorded.file}"
     if template.hash != recorded.template_hash or template.part_names != recorded.part_names:
         raise InputError(
             f"{file} moves the template {recorded.template_name} "

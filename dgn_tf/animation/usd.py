@@ -22,11 +22,25 @@ def check_usd(file: str) -> None:
 
 
 def write_usd(sequence: HandSequence, file) -> None:
-    """Writes the stage; the ending (.usda, .usdc, .usd) names its form."""
-    from pxr import Gf, Usd, UsdGeom, UsdSkel, Vt
+    """Writes the stage; the ending (.usda, .usdc, .usd) names its form.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    from pxr import Tf, Usd
+
+    stage = Usd.Stage.CreateInMemory()
+    _fill(stage, sequence)
+    try:
+        stage.GetRootLayer().Export(str(file))
+    except Tf.ErrorException as error:
+        raise OSError("USD can't write there") from error
+
+
+def _fill(stage, sequence) -> None:
+    from pxr import Gf, UsdGeom, UsdSkel, Vt
 
     template = sequence.template
-    stage = Usd.Stage.CreateNew(str(file))
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
     stage.SetTimeCodesPerSecond(sequence.fps)
@@ -64,7 +78,6 @@ def write_usd(sequence: HandSequence, file) -> None:
         binding = UsdSkel.BindingAPI.Apply(prim)
         binding.CreateAnimationSourceRel().SetTargets([animation.GetPath()])
         binding.CreateSkeletonRel().SetTargets([bones.GetPath()])
-    stage.GetRootLayer().Save()
 
 
 def _mesh(stage, sequence):

@@ -1,5 +1,6 @@
 """Animations as other programs read them: the hand stands where the project puts it."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -11,10 +12,13 @@ import sys
 import bvhio
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dgn_tf import HandMeshPredictor
+from dgn_tf.animation.gltf import glb
 from dgn_tf.animation.sequence import hand_sequence
 from dgn_tf.errors import InputError
+from dgn_tf.geometry import kinematics
 from dgn_tf.parameter_file import ParameterTable, read_parameters
 from dgn_tf.template import load_template
 from tests import programs
@@ -43,7 +47,7 @@ def of_frame(frame, hand):
 
 def test_a_glb_holds_the_skinned_mesh_of_every_frame(take, tmp_path, capsys):
     file, hand = take
-    run(f"--parameters={file}", f"--output={tmp_path / 'a.glb'}", "--fps=10")
+    run(f"--input={file}", f"--output={tmp_path / 'a.glb'}", "--fps=10")
     assert "5 frames in 0.40 s, 1 of them lost\n  lost, holds the pose before: frame_2" in (
         capsys.readouterr().out
     )
@@ -62,7 +66,7 @@ def test_a_glb_holds_the_skinned_mesh_of_every_frame(take, tmp_path, capsys):
 
 def test_six_channels_keep_joints_where_they_are(take, tmp_path):
     file, hand = take
-    run(f"--parameters={file}", f"--output={tmp_path / 'a.bvh'}", "--fps=25")
+    run(f"--input={file}", f"--output={tmp_path / 'a.bvh'}", "--fps=25")
     hierarchy = bvhio.readAsHierarchy(str(tmp_path / "a.bvh"))
     assert bvhio.readAsBvh(str(tmp_path / "a.bvh")).FrameTime == pytest.approx(1 / 25)
     for frame in range(5):
@@ -76,7 +80,7 @@ def test_six_channels_keep_joints_where_they_are(take, tmp_path):
 def test_constant_bones_keep_their_lengths_and_say_what_that_costs(take, tmp_path, capsys):
     file, hand = take
     name = str(tmp_path / "a.bvh")
-    run(f"--parameters={file}", f"--output={name}", "--constant_bones")
+    run(f"--input={file}", f"--output={name}", "--constant_bones")
     mean, most = map(float, re.findall(r"(\d+\.\d+) (?:mm|at)", capsys.readouterr().out)[:2])
     text = pathlib.Path(name).read_text()
     assert text.count("CHANNELS 6") == 1 and text.count("CHANNELS 3") == 15
@@ -91,7 +95,7 @@ def test_constant_bones_keep_their_lengths_and_say_what_that_costs(take, tmp_pat
     assert mean == pytest.approx(np.mean(away), abs=0.02)
     assert most == pytest.approx(np.max(away), abs=0.02)
     with pytest.raises(InputError, match="--constant_bones is of .bvh alone, not of .glb"):
-        run(f"--parameters={file}", f"--output={tmp_path / 'a.glb'}", "--constant_bones")
+        run(f"--input={file}", f"--output={tmp_path / 'a.glb'}", "--constant_bones")
 
 
 @pytest.mark.parametrize("ending", ["usda", "usdc"])
@@ -100,7 +104,7 @@ def test_usd_skins_the_mesh_as_the_project_does(take, tmp_path, ending):
     from pxr import UsdGeom, UsdSkel
 
     file, hand = take
-    run(f"--parameters={file}", f"--output={tmp_path / f'a.{ending}'}", "--fps=10")
+    run(f"--input={file}", f"--output={tmp_path / f'a.{ending}'}", "--fps=10")
     stage = usd.Stage.Open(str(tmp_path / f"a.{ending}"))
     assert UsdGeom.GetStageUpAxis(stage) == "Y" and UsdGeom.GetStageMetersPerUnit(stage) == 1
     assert stage.GetTimeCodesPerSecond() == pytest.approx(10)
@@ -122,9 +126,9 @@ def test_usd_skins_the_mesh_as_the_project_does(take, tmp_path, ending):
 def test_times_are_the_stamps_unless_a_rate_is_given(tmp_path):
     names = ["1305031102.00.png", "1305031102.50.png", "1305031103.50.png"]
     file = write(tmp_path / "take.json", ("right",) * 3, names)
-    run(f"--parameters={file}", f"--output={tmp_path / 'a.glb'}")
+    run(f"--input={file}", f"--output={tmp_path / 'a.glb'}")
     np.testing.assert_allclose(Animated(tmp_path / "a.glb").times, [0, 0.5, 1.5], atol=1e-6)
-    run(f"--parameters={file}", f"--output={tmp_path / 'a.glb'}", "--fps=2")
+    run(f"--input={file}", f"--output={tmp_path / 'a.glb'}", "--fps=2")
     np.testing.assert_allclose(Animated(tmp_path / "a.glb").times, [0, 0.5, 1], atol=1e-6)
 
 
@@ -151,53 +155,69 @@ def test_lost_frames_hold_the_pose_before_and_leading_ones_the_first(tmp_path):
         )
 
 
+def test_more_than_four_parts_may_move_a_vertex(tmp_path):
+    """glTF holds four to an attribute: there are as many attributes as it takes."""
+    rng = np.random.default_rng(0)
+    weights = rng.dirichlet(np.full(len(TEMPLATE.parents), 0.5), len(TEMPLATE.vertices))
+    file = write(tmp_path / "take.json", ("right",))
+    sequence = hand_sequence(read_parameters(str(file)), TEMPLATE)
+    template = dataclasses.replace(TEMPLATE, skinning_weights=weights)
+    (tmp_path / "a.glb").write_bytes(glb(sequence._replace(template=template)))
+    wanted = kinematics.skin(
+        tf.constant(mesh().transforms[np.newaxis]), TEMPLATE.vertices, template.skinning_weights
+    )[0].numpy()
+    away = Animated(tmp_path / "a.glb").vertices(0) * [1000, -1000, -1000] - wanted
+    assert np.linalg.norm(away, axis=1).max() < TOLERANCE_MM
+
+
 def test_one_hand_of_a_file_of_both_is_picked(tmp_path):
     file = write(tmp_path / "take.json", ("right", "left", "left"))
     output = f"--output={tmp_path / 'a.glb'}"
     with pytest.raises(InputError, match=r"a right hand \(1 frames\) and a left one \(2 frames\)"):
-        run(f"--parameters={file}", output)
-    run(f"--parameters={file}", output, "--hand=left")
+        run(f"--input={file}", output)
+    run(f"--input={file}", output, "--hand=left")
     away = Animated(tmp_path / "a.glb").vertices(1) * 1000 - skinned(of_frame(1, "left"), "left")
     assert np.linalg.norm(away, axis=1).max() < TOLERANCE_MM
     file = write(tmp_path / "one.json", ("right",))
     with pytest.raises(InputError, match="one.json holds a right hand alone"):
-        run(f"--parameters={file}", output, "--hand=left")
+        run(f"--input={file}", output, "--hand=left")
     file = write(tmp_path / "two.json", ("left", "left"), ("a.png", "a.png"))
     with pytest.raises(InputError, match="a holds two left hands"):
-        run(f"--parameters={file}", output)
+        run(f"--input={file}", output)
 
 
 def test_what_is_wrong_is_said_in_a_line(take, tmp_path, monkeypatch):
     file, _ = take
     output = f"--output={tmp_path / 'a.glb'}"
     with pytest.raises(InputError, match="holds no frame in which a hand was found"):
-        run(f"--parameters={write(tmp_path / 'none.json', ('', ''))}", output)
+        run(f"--input={write(tmp_path / 'none.json', ('', ''))}", output)
     with pytest.raises(InputError, match="a.fbx: wanted a name that ends in .glb, .bvh, .usda"):
-        run(f"--parameters={file}", f"--output={tmp_path / 'a.fbx'}")
+        run(f"--input={file}", f"--output={tmp_path / 'a.fbx'}")
     with pytest.raises(InputError, match="no.json: cannot read"):
-        run(f"--parameters={tmp_path / 'no.json'}", output)
+        run(f"--input={tmp_path / 'no.json'}", output)
     told = json.loads(write(tmp_path / "other.json", ("right",)).read_text())
     told["template_hash"] = "0" * 64
     (tmp_path / "other.json").write_text(json.dumps(told))
     with pytest.raises(InputError, match=r"\(000000000000\), not makehuman_right .* --template"):
-        run(f"--parameters={tmp_path / 'other.json'}", output)
+        run(f"--input={tmp_path / 'other.json'}", output)
+    for ending in ("glb", "bvh", "usdc"):
+        with pytest.raises(InputError, match=rf"--output=/proc/a.{ending}: can't be written"):
+            run(f"--input={file}", f"--output=/proc/a.{ending}")
     monkeypatch.setitem(sys.modules, "pxr", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="USD wants usd-core: install the extra `usd`"):
-        run(f"--parameters={file}", f"--output={tmp_path / 'a.usdc'}")
+        run(f"--input={file}", f"--output={tmp_path / 'a.usdc'}")
     assert not (tmp_path / "a.glb").exists()
 
 
 def test_the_template_is_the_models_or_a_users(tmp_path):
-    import dataclasses
-
     user = dataclasses.replace(TEMPLATE, name="me", vertices=TEMPLATE.vertices * 1.1)
     user.save(tmp_path / "me.npz")
     file = write(tmp_path / "take.json", ("right",))
     told = json.loads(file.read_text()) | {"template_hash": load_template(tmp_path / "me.npz").hash}
     file.write_text(json.dumps(told))
     run(
-        f"--parameters={file}",
+        f"--input={file}",
         f"--output={tmp_path / 'a.glb'}",
         f"--template={tmp_path / 'me.npz'}",
     )
@@ -205,7 +225,7 @@ def test_the_template_is_the_models_or_a_users(tmp_path):
         Animated(tmp_path / "a.glb").rest, TEMPLATE.vertices * 1.1e-3, atol=1e-6
     )
     with pytest.raises(InputError, match="moves the template makehuman_right"):
-        run(f"--parameters={file}", f"--output={tmp_path / 'a.glb'}", f"--saved_model={MODEL}")
+        run(f"--input={file}", f"--output={tmp_path / 'a.glb'}", f"--saved_model={MODEL}")
 
 
 def test_the_animated_mesh_is_the_predicted_one(tmp_path):
@@ -217,7 +237,7 @@ def test_the_animated_mesh_is_the_predicted_one(tmp_path):
         table.add(name, "found", found)
     table.write()
     run(
-        f"--parameters={tmp_path / 'take.json'}",
+        f"--input={tmp_path / 'take.json'}",
         f"--output={tmp_path / 'a.glb'}",
         f"--saved_model={tmp_path / 'model'}",
     )
@@ -240,7 +260,7 @@ def test_khronos_validator_finds_no_fault(take, tmp_path):
         pytest.skip("npm does not answer")
     if done.returncode:
         pytest.skip("npm can't install gltf-validator")
-    run(f"--parameters={take[0]}", f"--output={tmp_path / 'a.glb'}")
+    run(f"--input={take[0]}", f"--output={tmp_path / 'a.glb'}")
     script = (
         "require('gltf-validator').validateBytes(new Uint8Array(require('fs')"
         ".readFileSync('a.glb'))).then(r => console.log(JSON.stringify(r.issues)))"
