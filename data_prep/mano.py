@@ -8,6 +8,7 @@ either, see `restricted_pickle`.
 
 import pathlib
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -43,19 +44,15 @@ def read_mano(path, left: bool | None = None) -> SourceHand:
     Raises:
         InputError: a pickle that asks for more than arrays, or a file of another structure.
     """
-    model = (
-        _read_npz(path)
-        if zipfile.is_zipfile(path)
-        else restricted_pickle.load(path, stand_ins=("chumpy", "scipy.sparse"))
-    )
+    model = read_model(path, _FIELDS)
     try:
         missing = [field for field in _FIELDS if field not in model]
         if missing:
             raise ValueError(f"it has no {', '.join(missing)}")
-        vertices = _values(model["v_template"])
+        vertices = values_of(model["v_template"])
         regressor = restricted_pickle.sparse_matrix(model["J_regressor"])
-        shapedirs = _values(model["shapedirs"])[..., :SHAPES]
-        weights, faces = _values(model["weights"]), np.asarray(model["f"]).astype(np.int64)
+        shapedirs = values_of(model["shapedirs"])[..., :SHAPES]
+        weights, faces = values_of(model["weights"]), np.asarray(model["f"]).astype(np.int64)
         parents = np.asarray(model["kintree_table"]).astype(np.int64)[0, 1:]
         count = len(vertices)
         shapes = {
@@ -106,23 +103,47 @@ def read_mano(path, left: bool | None = None) -> SourceHand:
     )
 
 
-def _read_npz(path) -> dict:
+def read_hands_mean(path) -> np.ndarray:
+    """[45] rad, the mean pose that MANO adds unless it is told `flat_hand_mean`; InputError."""
     try:
-        return read_arrays(path, _FIELDS)
+        mean = values_of(read_model(path, ["hands_mean"])["hands_mean"])
+        if mean.shape != (3 * (len(PARTS) - 1),) or not np.isfinite(mean).all():
+            raise ValueError(f"it is {mean.shape}")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(
+            f"{path}: hands_mean can't be read ({error}); use MANO_RIGHT.pkl as it came, or "
+            "--flat_hand_mean."
+        ) from None
+    return mean
+
+
+def read_model(path, fields: Sequence[str]) -> dict:
+    """What a .npz or .pkl holds by name, of the former `fields` alone; nothing in it runs.
+
+    Raises:
+        InputError: it can't be read, or is a pickle that asks for more than arrays.
+    """
+    if not zipfile.is_zipfile(path):
+        model = restricted_pickle.load(path, stand_ins=("chumpy", "scipy.sparse"))
+        if not isinstance(model, dict):
+            raise InputError(f"{path}: refused, it holds no arrays by name; use the original file.")
+        return model
+    try:
+        return read_arrays(path, fields)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: cannot read ({error}); an .npz of plain arrays is wanted."
         ) from None
 
 
-def _values(value) -> np.ndarray:
+def values_of(value) -> np.ndarray:
     """Returns the float64 numbers of an array, or of the stand-in for chumpy's Ch or Select."""
     if isinstance(value, restricted_pickle.StandIn):
         state = value.state
         if value.kind.endswith(".Select"):
-            chosen = _values(state["a"]).reshape(-1)[np.asarray(state["idxs"], np.int64)]
+            chosen = values_of(state["a"]).reshape(-1)[np.asarray(state["idxs"], np.int64)]
             return chosen.reshape([int(size) for size in state["preferred_shape"]])
         if "x" not in state:
             raise ValueError(f"it holds a {value.kind}, which is no array")
-        return _values(state["x"])
+        return values_of(state["x"])
     return np.asarray(value, np.float64)

@@ -67,14 +67,7 @@ def build_template(
     Raises:
         InputError: the mesh or the skeleton is no hand's; names the file.
     """
-    if source.left is None:
-        source = dataclasses.replace(source, left=_is_left(source, components))
-    elif _palmar(_place(source, components).hand) is False:
-        side = "right" if source.left else "left"
-        raise InputError(
-            f"{source.where}: this looks like a {side} hand; pass --handedness={side}."
-        )
-    place = _place(source, components)
+    source, place = placed(source, components)
     hand, markers = place.hand, None
     if source.markers is not None:
         markers = {
@@ -102,8 +95,22 @@ def build_template(
     return template
 
 
+def placed(source: SourceHand, components: str = "refuse") -> tuple[SourceHand, "Placed"]:
+    """The hand with its side known, and in the template's frame; errors as `build_template`."""
+    if source.left is None:
+        source = dataclasses.replace(source, left=_is_left(source, components))
+        return source, _place(source, components)
+    place = _place(source, components)
+    if _palmar(place.hand) is False:
+        side = "right" if source.left else "left"
+        raise InputError(
+            f"{source.where}: this looks like a {side} hand; pass --handedness={side}."
+        )
+    return source, place
+
+
 @dataclasses.dataclass(frozen=True)
-class _Placed:
+class Placed:
     """A hand brought to the template's frame, and the way there.
 
     Attributes:
@@ -124,7 +131,7 @@ class _Placed:
         return self.offsets(points - self.origin)
 
 
-def _place(source, components) -> _Placed:
+def _place(source, components) -> Placed:
     kept, faces = mesh_repair.clean(source.vertices, source.faces, components, source.where)
     if source.left:
         faces = mirror.mirror_faces(faces)
@@ -159,7 +166,7 @@ def _place(source, components) -> _Placed:
     if source.tips is not None:
         tips = np.einsum("ij,fj->fi", linear, source.tips - origin)
     hand = RestHand(vertices, faces, loop, weights, names, joints, tips, elbow)
-    return _Placed(hand, kept, linear, origin)
+    return Placed(hand, kept, linear, origin)
 
 
 def _template_from_source(joints, part_names):

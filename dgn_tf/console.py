@@ -11,6 +11,7 @@ def _command(module: str) -> Callable[[], None]:
     return run
 
 
+animate = _command("dgn_tf.animate")
 annotate = _command("dgn_tf.annotate")
 benchmark = _command("dgn_tf.benchmark")
 build_template = _command("data_prep.build_template")

@@ -262,7 +262,7 @@ def _side_evidence(predict, frames: Frames, most: int) -> list[float]:
 
 
 def predict_frames(
-    predict, frames: Frames, title: str, hand: str, warnings: tuple[str, ...] = ()
+    predict, frames: Frames, title: str, hand: str, warnings: tuple[str, ...] = (), parameters=None
 ) -> None:
     """Predicts the frames and writes the files of each; after an error, none.
 
@@ -276,6 +276,7 @@ def predict_frames(
         title: of the progress bar.
         hand: "right" or "left", see `hand_of`.
         warnings: of the whole recording, for the files of each frame.
+        parameters: `ParameterTable` of all frames, or None.
     """
     import tqdm
 
@@ -283,7 +284,8 @@ def predict_frames(
     from dgn_tf.picture_workers import PictureWorkers
 
     output = pathlib.Path(_OUTPUT_DIR.value)
-    seen = Seen(frames.table, _MIN_CONFIDENCE.value, warnings)
+    tables = [table for table in (frames.table, parameters) if table is not None]
+    seen = Seen(tables, _MIN_CONFIDENCE.value, warnings)
     with staged(output) as stage:
         with PictureWorkers(len(frames.pictures)) as pictures:
             for file in tqdm.tqdm(frames.files, desc=title, unit="frame", disable=None):
@@ -301,8 +303,8 @@ def predict_frames(
                         place, line = stage / f"{name}.png", picture_title(name, mesh)
                         pictures.draw(place, mesh, frame.depth, frame.intrinsics, line)
         seen.check()
-        if frames.table is not None:
-            frames.table.write()
+        for table in tables:
+            table.write()
     seen.summarise(output, _FORMAT.value, bool(frames.pictures))
 
 

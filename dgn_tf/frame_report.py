@@ -1,27 +1,26 @@
 """What `predict` and `serving_client` say of a recording, on the terminal and in its table."""
 
 import pathlib
+from collections.abc import Sequence
 
 from dgn_tf import plausibility
 from dgn_tf.errors import InputError
-from dgn_tf.frame_table import FOUND, LOW, UNREADABLE, FrameTable
+from dgn_tf.frame_table import FOUND, LOW, UNREADABLE
 
 LOW_CONFIDENCE = 0.5  # mean over the vertices; below it a mesh is not to be trusted
 
 
 class Seen:
-    """What is said of a recording: a line a frame, a summary, a row of the table.
+    """What is said of a recording: a line a frame, a summary, a row of each table.
 
     Args:
-        table: of all frames, or None.
+        tables: of all frames, each with the `add` of a `FrameTable`.
         min_confidence: below it frames are left out.
         warnings: of the whole recording, said already: they go into each frame's files.
     """
 
-    def __init__(
-        self, table: FrameTable | None, min_confidence: float, warnings: tuple[str, ...] = ()
-    ):
-        self._table, self._least, self._warnings = table, min_confidence, warnings
+    def __init__(self, tables: Sequence, min_confidence: float, warnings: tuple[str, ...] = ()):
+        self._tables, self._least, self._warnings = tables, min_confidence, warnings
         self._left_out: list[tuple[pathlib.Path, str, str]] = []
         self._found, self._unsure = 0, 0
         self._said: set[str] = set()
@@ -95,8 +94,8 @@ class Seen:
             _say(line)
 
     def _row(self, file, status, mesh, warnings) -> None:
-        if self._table is not None:
-            self._table.add(file, status, mesh, warnings)
+        for table in self._tables:
+            table.add(file, status, mesh, warnings)
 
 
 def _say(line: str) -> None:

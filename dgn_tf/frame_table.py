@@ -2,12 +2,12 @@
 
 import csv
 import io
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from dgn_tf.errors import InputError
+from dgn_tf.output_files import check_ending
 from dgn_tf.writing import output_file, write_output
 
 ENDINGS = (".csv", ".npz", ".parquet")
@@ -26,9 +26,7 @@ class FrameTable:
 
     def __init__(self, file: str):
         self._file, self._rows = file, []  # type: str, list[tuple]
-        self._ending = pathlib.Path(file).suffix.lower()
-        if self._ending not in ENDINGS:
-            raise InputError(f"--table={file}: wanted a name that ends in {', '.join(ENDINGS)}.")
+        self._ending = check_ending("table", file, ENDINGS)
         if self._ending == ".parquet":
             _parquet()
 

@@ -13,7 +13,7 @@ from dgn_tf.errors import InputError
 # The flags of all programs that name a file to write; `pictures` is a folder of one.
 FLAGS_OF_FILES = (
     *("json", "plot", "output", "report", "figure", "turntable", "mesh", "pictures", "worst"),
-    *("predictions_out", "labels_out", "joint_data", "table"),
+    *("predictions_out", "labels_out", "joint_data", "table", "parameters"),
 )
 
 Paths = str | os.PathLike | Iterable[str | os.PathLike] | None
@@ -44,6 +44,14 @@ def check_flags(arguments: Sequence[str]) -> None:
     # absl takes a flag file's place by what is in it.
     inputs["flagfile"] = [text.partition("=")[2] for text in arguments if "-flagfile=" in text]
     refuse_inputs(outputs, inputs)
+
+
+def check_ending(flag: str, file: str, endings: Sequence[str]) -> str:
+    """The ending of a flag's file, in small letters; InputError where it is none of `endings`."""
+    ending = pathlib.Path(file).suffix.lower()
+    if ending not in endings:
+        raise InputError(f"--{flag}={file}: wanted a name that ends in {', '.join(endings)}.")
+    return ending
 
 
 def _paths_in(value) -> list[str]:

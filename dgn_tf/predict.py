@@ -6,13 +6,17 @@
 writes for each frame `<stem>.ply` (the mesh, mm, camera frame), `<stem>.json` (key points by
 NYU's names, transforms, joint angles, confidence) and `<stem>.png` (depth, correspondence, mesh,
 overlay). With --user_template=me.npz (dgn_tf.calibrate) the mesh is that user's hand, fitted to the
-frame's depth from the model's estimate.
+frame's depth from the model's estimate. --parameters=FILE writes the recording's rotations, scales
+and joint angles in one file, of which dgn_tf.animate makes animations.
 The results appear together once all frames are done, or, after an error, not at all.
 """
+
+from typing import Any
 
 from absl import flags
 
 from dgn_tf import errors, frame_command
+from dgn_tf.output_files import check_ending
 from dgn_tf.serving.inference_only import assume_frozen_weights
 from dgn_tf.serving.runtimes import BACKENDS
 from dgn_tf.shipped import shipped_model
@@ -36,6 +40,12 @@ _BACKEND = flags.DEFINE_enum(
     BACKENDS,
     "What runs the model; onnxruntime and openvino run the files of export --onnx beside it.",
 )
+_PARAMETERS = flags.DEFINE_string(
+    "parameters",
+    "",
+    "A file for the parameters of all frames: rotations, scales, bone lengths, shape, joint "
+    "angles. Of the ending .json or .npz, both say what their fields are; empty: none.",
+)
 _MAX_HANDS = flags.DEFINE_integer(
     "max_hands",
     1,
@@ -52,15 +62,21 @@ def main(_):
     hands = _MAX_HANDS.value
     if hands > 1 and (_USER_TEMPLATE.value or flags.FLAGS.center_mm):
         raise errors.InputError("--max_hands=2 goes without --user_template and --center_mm.")
+    if _PARAMETERS.value:
+        from dgn_tf import parameter_file
+
+        check_ending("parameters", _PARAMETERS.value, parameter_file.ENDINGS)
     frames = frame_command.frames_of_flags(
         hands, saved_model=saved_model, user_template=_USER_TEMPLATE.value
     )
     from dgn_tf import predictor
 
-    predict = predictor.HandMeshPredictor(saved_model, backend=_BACKEND.value)
+    predict: Any = predictor.HandMeshPredictor(saved_model, backend=_BACKEND.value)
     if hands > 1:
         side = flags.FLAGS.hand if flags.FLAGS["hand"].present else "auto"
-        frame_command.predict_frames(predict, frames, "predict", side)
+        frame_command.predict_frames(
+            predict, frames, "predict", side, parameters=_parameters(predict, hands)
+        )
         return
     hand = frame_command.hand_of(predict, frames)
     warnings = frame_command.check_side(predict, frames, hand)
@@ -70,10 +86,19 @@ def main(_):
         from dgn_tf.template import load_template
 
         user = load_template(_USER_TEMPLATE.value)
-        meshes = UserMeshes(predict, user, load_template_of(saved_model))
-        frame_command.predict_frames(meshes, frames, "predict", hand, warnings)
-    else:
-        frame_command.predict_frames(predict, frames, "predict", hand, warnings)
+        predict = UserMeshes(predict, user, load_template_of(saved_model))
+    frame_command.predict_frames(
+        predict, frames, "predict", hand, warnings, _parameters(predict, hands)
+    )
+
+
+def _parameters(predict, hands: int):
+    """The table that --parameters asks for, or None."""
+    if not _PARAMETERS.value:
+        return None
+    from dgn_tf.parameter_file import ParameterTable
+
+    return ParameterTable(_PARAMETERS.value, predict.template, hands)
 
 
 if __name__ == "__main__":

@@ -105,8 +105,9 @@ class HandMesh:
         return trimesh.Trimesh(self.vertices, self.faces, process=False)
 
     def to_json(self) -> dict:
-        """What `predict` writes: JSON-able, mm, camera frame."""
+        """What `predict` writes, see `schemas/hand.schema.json`: JSON-able, mm, camera frame."""
         return {
+            "format_version": 1,
             "unit": "mm",
             "frame": "camera: x right, y down, z forward",
             "hand": self.hand,

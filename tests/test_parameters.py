@@ -11,12 +11,12 @@ from scipy.spatial.transform import Rotation
 
 from dgn_tf.errors import InputError
 from dgn_tf.geometry import kinematics
-from dgn_tf.parameters import hand_parameters, transforms_of
+from dgn_tf.joint_angles import freedoms
+from dgn_tf.parameters import MIRROR, bones_of, hand_parameters, posed_by, transforms_of
 from dgn_tf.template import load_template
 
 TEMPLATE = load_template()
 PARTS = len(TEMPLATE.parents)
-MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 
 
 def posed(seed=0, hand="right"):
@@ -98,3 +98,68 @@ def test_a_predicted_hand_has_parameters_and_a_mesh(tmp_path):
     mesh = hand.to_trimesh()
     np.testing.assert_array_equal(mesh.vertices, hand.vertices)
     np.testing.assert_array_equal(mesh.faces, hand.faces)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(
+    "joint, towards",
+    [
+        ("index_mcp_flexion", [0, -1, 0]),  # the palm's side
+        ("index_pip_flexion", [0, -1, 0]),
+        ("little_dip_flexion", [0, -1, 0]),
+        ("thumb_mcp_flexion", [-1, 0, 0]),  # across the palm
+        ("index_mcp_abduction", [1, 0, 0]),  # the thumb's side
+        ("little_mcp_abduction", [1, 0, 0]),
+        ("thumb_cmc_abduction", [0, -1, 0]),  # out of the palm's plane
+    ],
+)
+def test_signs_of_joints_are_those_of_the_body_on_both_hands(side, joint, towards):
+    """The template's x points to the thumb and y to the hand's back; mirrored, x still does."""
+    move = next(move for move in freedoms(TEMPLATE) if move.name == joint)
+    turn = np.zeros(3)
+    turn[move.axis] = 0.3
+    local = np.tile(np.eye(4), [PARTS, 1, 1])
+    local[move.part, :3, :3] = Rotation.from_rotvec(turn).as_matrix()
+    transforms = posed_by(local, bones_of(TEMPLATE, "right"), TEMPLATE.parents)
+    tip = TEMPLATE.keypoint_names.index(
+        {"index": "F4", "little": "F1", "thumb": "TH"}[joint.split("_")[0]] + "_KNU3_A"
+    )
+    if side == "left":  # what a left hand's model gives of the mirrored scene
+        transforms = MIRROR @ transforms @ MIRROR
+    hand = types.SimpleNamespace(transforms=transforms, part_names=TEMPLATE.part_names, hand=side)
+    found = hand_parameters(hand, TEMPLATE)
+    angles = dict(zip(found.joint_names, found.joint_angles, strict=True))
+    assert angles.pop(joint) == pytest.approx(0.3)
+    np.testing.assert_allclose(list(angles.values()), 0, atol=1e-6)
+    mirrored = [-1, 1, 1] if side == "left" else [1, 1, 1]
+    rest = TEMPLATE.keypoints[tip] * mirrored
+    part = TEMPLATE.keypoint_weights[tip].argmax()
+    moved = transforms[part, :3, :3] @ rest + transforms[part, :3, 3] - rest
+    along = moved * mirrored @ towards  # towards the body's own directions
+    assert along > 0.3 * np.linalg.norm(moved) > 0
+
+
+def test_limits_are_the_templates_own_and_a_predicted_shape_is_the_hands():
+    hand, _, _ = posed(2)
+    found = hand_parameters(hand, TEMPLATE)
+    for name, limits in zip(found.joint_names, found.joint_limits, strict=True):
+        move = next(move for move in freedoms(TEMPLATE) if move.name == name)
+        np.testing.assert_array_equal(limits, TEMPLATE.joint_limits[move.part, move.axis])
+    free = np.ptp(TEMPLATE.joint_limits, axis=-1) > 0
+    assert len(found.joint_names) == len(set(found.joint_names)) == free.sum() == 27
+    told = found.to_json()
+    assert told["joints"]["index_pip_flexion"]["limits_rad"][1] > 1.5
+    assert set(told["shape"]) == set(TEMPLATE.shape_names)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_shape_is_that_of_the_hand_whose_bones_are_seen(side):
+    size = 1.05
+    transforms = np.tile(np.diag([size, size, size, 1.0]), [PARTS, 1, 1])  # a larger hand
+    hand = types.SimpleNamespace(transforms=transforms, part_names=TEMPLATE.part_names, hand=side)
+    found = hand_parameters(hand, TEMPLATE)
+    joints = np.linalg.inv(TEMPLATE.bone_from_template.astype(float))[:, :3, 3]
+    true = (size - 1) * (joints - joints[TEMPLATE.parents])[1:]  # of the bones' vectors, mm
+    bones = (TEMPLATE.shape_joints - TEMPLATE.shape_joints[:, TEMPLATE.parents])[:, 1:]
+    told = np.tensordot(found.shape, bones, 1)
+    assert np.linalg.norm(told - true) < 0.4 * np.linalg.norm(true)  # the prior holds it back

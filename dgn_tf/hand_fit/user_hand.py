@@ -96,6 +96,7 @@ class UserMeshes:
 
     def __init__(self, predict, user: HandTemplate, parent: HandTemplate):
         self._predict, self._hand = predict, UserHand(user, parent)
+        self.template = user
         self._read = MeshReader(parent)
 
     def __call__(self, depth_mm, intrinsics, *arguments, **named):

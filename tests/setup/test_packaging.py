@@ -84,6 +84,11 @@ def test_package_data_ships_the_template(setup, checkout):
     ]
 
 
+def test_package_data_ships_the_schemas(setup, checkout):
+    assert "schemas/*" in setup["options.package_data"]["dgn_tf"].split()
+    assert len(list((checkout / "dgn_tf" / "schemas").glob("*.schema.json"))) == 2
+
+
 def test_the_packages_own_configs_are_the_checkouts(checkout):
     assert (checkout / "dgn_tf" / "configs").resolve() == checkout / "configs"
 

@@ -1,0 +1,1 @@
+"""Posed hands over time as animations that other programs open."""
