@@ -1,6 +1,7 @@
 """Parameter files: what was written comes back, and what is wrong with a file is said in a line."""
 
 import json
+import random
 import shutil
 import types
 
@@ -15,6 +16,7 @@ from dgn_tf.parameters import hand_parameters
 from dgn_tf.template import load_template
 from tests import programs
 from tests.exported_model import blob_frame, exported_model, network
+from tests.faults.mutations import HOW_MANY, mutated
 from tests.test_parameters import posed
 
 TEMPLATE = load_template()
@@ -115,14 +117,22 @@ def test_no_file_another_ending_and_foreign_bytes(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match="no parameters of dgn_tf.predict"):
             read_parameters(str(tmp_path / name))
-    whole = write(tmp_path / "take.npz").read_bytes()
-    rng = np.random.default_rng(0)
-    for _ in range(30):  # flipped and cut: read right or refused, nothing else
-        spoilt = bytearray(whole[: rng.integers(10, len(whole))])
-        spoilt[rng.integers(len(spoilt))] ^= 1 << rng.integers(8)
-        (tmp_path / "take.npz").write_bytes(bytes(spoilt))
-        with pytest.raises(InputError):
-            read_parameters(str(tmp_path / "take.npz"))
+
+
+@pytest.mark.parametrize("count", HOW_MANY)
+@pytest.mark.parametrize("ending", ["json", "npz"])
+def test_damage_by_chance_is_refused_in_a_line_or_read(tmp_path, ending, count):
+    """JSON has no check sums: a digit may be another, but what is read is a recording."""
+    file = write(tmp_path / f"take.{ending}")
+    whole, rng = file.read_bytes(), random.Random(5)
+    for _ in range(count):
+        file.write_bytes(mutated(whole, rng))
+        try:
+            found = read_parameters(str(file))
+        except InputError as error:
+            assert "\n" not in str(error)
+        else:
+            assert np.isfinite(found.local).all() and len(found.hands) == len(found.local)
 
 
 def model_folder(folder):

@@ -1,6 +1,6 @@
 """A hand over time as a UsdSkel animation (extra `usd`): metres, y up.
 
-USD stores scales of joints as 16-bit floats, so that a vertex may be off by a twentieth of a mm.
+USD stores scales of joints as 16-bit floats, so that a vertex may be off by a tenth of a mm.
 """
 
 import importlib.util
