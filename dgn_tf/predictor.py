@@ -17,6 +17,7 @@ from dgn_tf.hand_description import (
 from dgn_tf.json_file import parse_json
 from dgn_tf.plausibility import FARTHEST_MM, NEAREST_MM
 from dgn_tf.serving import allow_list
+from dgn_tf.serving.session_model import SessionModel
 from dgn_tf.shipped import shipped_model
 
 HANDS = ("right", "left", "auto")
@@ -310,7 +311,7 @@ class HandMeshPredictor(FrameToMesh):
         _check_signatures(proto, self.folder)
         self.description = read_description(self.folder)
         super().__init__(intrinsics, hand)
-        self._model = allow_list.load_checked(self.folder)
+        self._model = SessionModel(proto, self.folder)
         _check_told(self._model, self.description, self.folder)
 
     @functools.cached_property
@@ -358,27 +359,20 @@ class HandMeshPredictor(FrameToMesh):
         return self._run(signature, inputs, name)[0]
 
     def _run(self, signature, inputs, name):
-        import tensorflow as tf
-
-        tensors = {key: tf.constant(value) for key, value in inputs.items()}
         try:
-            outputs = self._model.signatures[signature](**tensors)
-        except tf.errors.OpError as error:
-            raise InputError(f"{name}: the model refused it: {reason(error)}") from None
-        return {key: value.numpy() for key, value in outputs.items()}, self.description
+            return self._model.run(signature, inputs), self.description
+        except ValueError as error:
+            raise InputError(f"{name}: the model refused it: {error}") from None
 
 
 def _check_told(model, description, folder):
     """Compares the assets with what the model's own signature `hand` says, where it has one."""
-    import tensorflow as tf
-
-    signature = model.signatures.get("hand")
-    if signature is None:  # exported before there was one
+    if "hand" not in model.signatures:  # exported before there was one
         return
     try:
-        told = signature(left=tf.constant([False, True]))
-        same = describe(parse_json(told["description"].numpy()[0]), *told["faces"].numpy())
-    except (tf.errors.OpError, KeyError, TypeError, ValueError) as error:
+        told = model.run("hand", {"left": np.array([False, True])})
+        same = describe(parse_json(told["description"][0]), *told["faces"])
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"--saved_model {folder}: its signature `hand` is damaged ({reason(error)}); export it "
             "anew."
