@@ -17,7 +17,7 @@ from dgn_tf.hand_description import (
 from dgn_tf.json_file import parse_json
 from dgn_tf.plausibility import FARTHEST_MM, NEAREST_MM
 from dgn_tf.serving import allow_list
-from dgn_tf.serving.runtimes import TensorFlowRuntime, open_runtime
+from dgn_tf.serving.runtimes import open_runtime
 from dgn_tf.shipped import shipped_model
 
 HANDS = ("right", "left", "auto")
@@ -298,13 +298,15 @@ class HandMeshPredictor(FrameToMesh):
         self, saved_model=None, intrinsics=None, hand: str = "right", backend: str = "tensorflow"
     ):
         self.folder = allow_list.find_version(saved_model or shipped_model())
+        proto = None
         if backend == "tensorflow":
-            _check_signatures(allow_list.read_saved_model(self.folder), self.folder)
+            proto = allow_list.read_saved_model(self.folder)
+            _check_signatures(proto, self.folder)
         self.description = read_description(self.folder)
         super().__init__(intrinsics, hand)
-        self._runtime = open_runtime(backend, self.folder)
-        if isinstance(self._runtime, TensorFlowRuntime):
-            _check_told(self._runtime.model, self.description, self.folder)
+        self._runtime = open_runtime(backend, self.folder, proto)
+        if proto is not None:
+            _check_told(self._runtime, self.description, self.folder)
 
     @functools.cached_property
     def template(self):
@@ -336,7 +338,7 @@ class HandMeshPredictor(FrameToMesh):
 
     def check_signature(self, signature: str) -> None:
         """InputError where the model has no such signature."""
-        if not self._runtime.has(signature):
+        if signature not in self._runtime.signatures:
             raise InputError(
                 f"--saved_model {self.folder} has no signature {signature!r}; export it anew by "
                 "python -m dgn_tf.export."
@@ -361,15 +363,12 @@ class HandMeshPredictor(FrameToMesh):
 
 def _check_told(model, description, folder):
     """Compares the assets with what the model's own signature `hand` says, where it has one."""
-    import tensorflow as tf
-
-    signature = model.signatures.get("hand")
-    if signature is None:  # exported before there was one
+    if "hand" not in model.signatures:  # exported before there was one
         return
     try:
-        told = signature(left=tf.constant([False, True]))
-        same = describe(parse_json(told["description"].numpy()[0]), *told["faces"].numpy())
-    except (tf.errors.OpError, KeyError, TypeError, ValueError) as error:
+        told = model.run("hand", {"left": np.array([False, True])})
+        same = describe(parse_json(told["description"][0]), *told["faces"])
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"--saved_model {folder}: its signature `hand` is damaged ({reason(error)}); export it "
             "anew."

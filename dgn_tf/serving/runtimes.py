@@ -5,34 +5,31 @@ Each takes numpy arrays by name and gives numpy arrays by name, as the SavedMode
 
 import importlib
 import os
-from typing import Protocol
 
 import numpy as np
 
 from dgn_tf.errors import InputError, reason
+from dgn_tf.serving import allow_list
+from dgn_tf.serving.session_model import SessionModel
 
 BACKENDS = ("tensorflow", "onnxruntime", "openvino")
 _MOST_THREADS = 4  # of one frame: its operations are small
 
 
-class Runtime(Protocol):
-    """The signatures of one exported model."""
+def open_runtime(backend: str, folder, proto=None) -> "SessionModel | OnnxFiles":
+    """The runtime of a model's version `folder`.
 
-    def has(self, signature: str) -> bool:
-        """Whether there is such a signature."""
-
-    def run(self, signature: str, inputs: dict) -> dict:
-        """Outputs by name, numpy [B, ...]; ValueError says why the inputs were refused."""
-
-
-def open_runtime(backend: str, folder) -> Runtime:
-    """The runtime of a model's version `folder`, which was looked at before: see `allow_list`.
+    Args:
+        backend: one of `BACKENDS`.
+        folder: of the version.
+        proto: the SavedModel as `allow_list.read_saved_model` read it; None: it is read.
 
     Raises:
         InputError: no such backend, it is not installed, or the model or its files can't be used.
     """
     if backend == "tensorflow":
-        return TensorFlowRuntime(folder)
+        proto = allow_list.read_saved_model(folder) if proto is None else proto
+        return SessionModel(proto, folder)
     if backend not in BACKENDS:
         raise InputError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}.")
     try:
@@ -44,28 +41,6 @@ def open_runtime(backend: str, folder) -> Runtime:
             f"backend {backend} is not installed: pip install 'dgn_tf[{extra}]'."
         ) from None
     return OnnxFiles(folder, _with_onnxruntime if backend == "onnxruntime" else _with_openvino)
-
-
-class TensorFlowRuntime:
-    """A SavedModel in this process."""
-
-    def __init__(self, folder):
-        from dgn_tf.serving import allow_list
-
-        self.model = allow_list.load_checked(folder)
-
-    def has(self, signature: str) -> bool:
-        return signature in self.model.signatures
-
-    def run(self, signature: str, inputs: dict) -> dict:
-        import tensorflow as tf
-
-        tensors = {key: tf.constant(value) for key, value in inputs.items()}
-        try:
-            outputs = self.model.signatures[signature](**tensors)
-        except tf.errors.OpError as error:
-            raise ValueError(reason(error)) from None
-        return {key: value.numpy() for key, value in outputs.items()}
 
 
 class OnnxFiles:
@@ -87,11 +62,8 @@ class OnnxFiles:
         self._folder, self._opened, self._onnx = folder, opened, onnx
         self._model = onnx.fingerprint(folder)
         self._functions: dict = {}
-        self._function(next(filter(self.has, onnx.SIGNATURES), onnx.SIGNATURES[0]))
-
-    def has(self, signature: str) -> bool:
-        file = self._onnx.file_of(self._folder, signature)
-        return signature in self._onnx.SIGNATURES and file.is_file()
+        self.signatures = [name for name in onnx.SIGNATURES if onnx.file_of(folder, name).is_file()]
+        self._function((self.signatures or onnx.SIGNATURES)[0])
 
     def run(self, signature: str, inputs: dict) -> dict:
         function, names = self._function(signature)
