@@ -154,10 +154,11 @@ class Viewer:
             "/points", points.astype(np.float16), (120, 130, 150), point_size=0.002
         )
         self._frustum = scene.add_camera_frustum("/camera", 0.9, 4 / 3, scale=0.03, thickness=0.002)
+        self._seen_by: tuple[float, float] | None = None
         self._hands: dict[int, tuple] = {}
         self._play = gui.add_checkbox("Play", True)
         self._slider = gui.add_slider("Frame", 0, 1, 1, 0)
-        self._said = gui.add_markdown("no frame yet")
+        self._said = gui.add_html("no frame yet")
         self._play.on_update(lambda _: self._wake())
         self._slider.on_update(self._slid)
 
@@ -201,7 +202,9 @@ class Viewer:
     def _draw(self, one: Drawn) -> None:
         with self._server.atomic():
             self._cloud.points = one.points
-            self._frustum.fov, self._frustum.aspect = one.frustum
+            if one.frustum != self._seen_by:  # the page builds it anew each time
+                self._seen_by = one.frustum
+                self._frustum.fov, self._frustum.aspect = one.frustum
             for slot, hand in enumerate(one.hands):
                 self._draw_hand(slot, hand)
         shown = sum(hand is not None for hand in one.hands)
@@ -222,7 +225,10 @@ class Viewer:
             scene = self._server.scene
             colour = tuple(hand.colour.tolist())
             mesh = scene.add_mesh_simple(
-                *(f"/hand_{slot}", hand.vertices, hand.faces), color=colour, opacity=0.8
+                *(f"/hand_{slot}", hand.vertices, hand.faces),
+                color=colour,
+                cast_shadow=False,
+                receive_shadow=False,
             )
             joints = scene.add_point_cloud(
                 *(f"/keypoints_{slot}", hand.keypoints, hand.keypoint_colours),

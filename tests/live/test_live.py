@@ -242,3 +242,14 @@ def test_a_browser_that_closes_stops_nothing(checkout, tmp_path):
     finally:
         program.kill()
         browser.quit()
+
+
+def test_a_pages_latency_is_of_the_frames_that_were_shown():
+    from benchmarks.page_latency import latencies
+
+    given = {"3.00": 100.0, "3.03": 100.033, "3.07": 100.067}
+    found = latencies(given, {"3.00": 100.040, "3.07": 100.127, "9.99": 109.0})
+    assert found["frames"] == 3 and found["drawn"] == 2
+    assert found["latency_ms"] == pytest.approx(50.0)
+    with pytest.raises(InputError, match="the page showed no frame"):
+        latencies(given, {})
