@@ -56,12 +56,27 @@ _MAX_HANDS = flags.DEFINE_integer(
     upper_bound=2,
 )
 
+_FILTER = flags.DEFINE_enum(
+    "filter",
+    "none",
+    ["none", "one_euro"],
+    "one_euro: the frames are one recording, in their order, and its hand is held steady as "
+    "dgn_tf.live does it; none: frames stand alone.",
+)
+_RATE = flags.DEFINE_float(
+    "rate", 30.0, "Frames a second of the recording that --filter holds steady.", lower_bound=2.0
+)
+
 
 def main(_):
     saved_model = _SAVED_MODEL.value or shipped_model()
     hands = _MAX_HANDS.value
     if hands > 1 and (_USER_TEMPLATE.value or flags.FLAGS.center_mm):
         raise errors.InputError("--max_hands=2 goes without --user_template and --center_mm.")
+    if _FILTER.value == "none" and flags.FLAGS["rate"].present:
+        raise errors.InputError("--rate has no effect without --filter=one_euro.")
+    if _FILTER.value != "none" and hands > 1:
+        raise errors.InputError("--filter is of one hand: leave out --max_hands=2.")
     if _PARAMETERS.value:
         from dgn_tf import parameter_file
 
@@ -87,6 +102,10 @@ def main(_):
 
         user = load_template(_USER_TEMPLATE.value)
         predict = UserMeshes(predict, user, load_template_of(saved_model))
+    if _FILTER.value != "none":
+        from dgn_tf.live.steadiness import SteadyMeshes
+
+        predict = SteadyMeshes(predict, _RATE.value)
     frame_command.predict_frames(
         predict, frames, "predict", hand, warnings, _parameters(predict, hands)
     )

@@ -310,3 +310,32 @@ def is_running(process: pathlib.Path) -> bool:
         return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_recording_is_held_steady_where_that_is_asked_for(checkout, tmp_path):
+    rng = np.random.default_rng(4)
+    depth = np.asarray(Image.open(checkout / "samples" / "00_flat.png")).astype(float)
+    (tmp_path / "take").mkdir()
+    for number in range(3):
+        noisy = np.where(depth > 0, depth + rng.normal(0, 2.0, depth.shape), 0)
+        Image.fromarray(noisy.round().astype(np.uint16)).save(tmp_path / f"take/{number}.png")
+    moved, firsts = {}, []
+    for name, asked in (("none", []), ("one_euro", ["--filter=one_euro", "--rate=30"])):
+        programs.run(
+            *("dgn_tf.predict", f"--saved_model={checkout / 'saved_models' / 'dgn'}", *asked),
+            *(f"--depth={tmp_path}/take", "--intrinsics=475,475,319.5,239.5", "--depth_unit=1"),
+            *("--pictures=none", f"--output_dir={tmp_path / name}"),
+        )
+        found = [json.loads((tmp_path / f"{name}/{n}.json").read_text()) for n in range(3)]
+        points = np.array([list(one["keypoints_mm"].values()) for one in found])
+        moved[name] = np.linalg.norm(np.diff(points, axis=0), axis=-1).mean()
+        firsts.append(points[0])
+    np.testing.assert_allclose(*firsts, atol=2e-3)  # there is nothing to filter the first by
+    assert 0 < moved["one_euro"] < 0.6 * moved["none"]
+    model = f"--saved_model={checkout / 'saved_models' / 'dgn'}"
+    for arguments, line in (
+        (["--rate=15"], "--rate has no effect without --filter=one_euro"),
+        (["--filter=one_euro", "--max_hands=2"], "--filter is of one hand"),
+    ):
+        with pytest.raises(InputError, match=line):
+            programs.run("dgn_tf.predict", model, "--depth=x", "--output_dir=y", *arguments)

@@ -218,3 +218,22 @@ class SteadyHand:
             if part:  # a parent stands before its children
                 transforms[part] = transforms[parent] @ transforms[part]
         return transforms
+
+
+class SteadyMeshes:
+    """A predictor of a recording's frames, called in their order, whose hand is held steady.
+
+    Args:
+        predict: called with a frame, gives a `HandMesh`; with its `template`.
+        rate: frames a second, over 2: longer gaps begin anew.
+    """
+
+    def __init__(self, predict, rate: float):
+        self._predict, self.template = predict, predict.template
+        self._steady, self._step = SteadyHand(PosedTemplate(self.template)), 1 / rate
+        self._frames = 0
+
+    def __call__(self, *arguments, **named):
+        """The filtered mesh; errors are the predictor's, and time goes on over them."""
+        self._frames += 1
+        return self._steady(self._predict(*arguments, **named), self._frames * self._step)
