@@ -45,8 +45,9 @@ def main(_):
 
     first = tracker()
     template = first.template
-    still = hands("still", 8.0, seed=FLAGS.seed, sensor=EXACT_SENSOR, noise_mm=1.0, sides="r")
-    wave = hands("wave", 8.0, seed=FLAGS.seed, sensor=EXACT_SENSOR, noise_mm=1.0, sides="r")
+    held = min(8.0, FLAGS.seconds)
+    still = hands("still", held, seed=FLAGS.seed, sensor=EXACT_SENSOR, noise_mm=1.0, sides="r")
+    wave = hands("wave", held, seed=FLAGS.seed, sensor=EXACT_SENSOR, noise_mm=1.0, sides="r")
     result = {"machine": machine.describe(), "filter": FLAGS.filter}
     result["crossing"] = follow(first, hands("cross", FLAGS.seconds, seed=FLAGS.seed))
     one = {"hand": "right", "max_hands": 1}

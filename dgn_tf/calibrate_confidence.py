@@ -38,7 +38,7 @@ def main(_):
     import numpy as np
 
     from dgn_tf import model_folder, plots
-    from dgn_tf.confidence.fitting import collect, fit, measure
+    from dgn_tf.confidence.fitting import collector, fit, measure
     from dgn_tf.confidence.probability import keypoint_neighbours
     from dgn_tf.json_file import known, write_json
     from dgn_tf.records.batches import Batching
@@ -62,9 +62,9 @@ def main(_):
             yield synthesize_batch(template, config, seed, start, count)
 
     neighbours = keypoint_neighbours(template)
-    model = fit(
-        collect(network, frames(FLAGS.seed)), neighbours, model_folder.weights_sha256(folder)
-    )
+    collect = collector(network)
+    weights_sha256 = model_folder.weights_sha256(folder)
+    model = fit(collect(frames(FLAGS.seed)), neighbours, weights_sha256)
     sets = {"held out": frames(FLAGS.seed + 1)}
     drawn = np.flatnonzero(config.sensor_shares)
     for kind in drawn if len(drawn) > 1 else ():
@@ -78,7 +78,7 @@ def main(_):
         )
     figures, curves = {}, {}
     for name, batches in sets.items():
-        figures[name], curves[name] = measure(model, collect(network, batches), neighbours)
+        figures[name], curves[name] = measure(model, collect(batches), neighbours)
         for what, values in figures[name].items():
             print(f"{name}, {what}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
     model.save(folder / model_folder.CONFIDENCE)

@@ -23,30 +23,36 @@ class Cases(NamedTuple):
     keypoints_right: np.ndarray  # [N, J] bool
 
 
-def collect(network, batches) -> Cases:
-    """Runs a network over synthetic batches, with true vertices and key points in mm."""
-    kept = []
+def collector(network):
+    """A function that runs a network over synthetic batches, with true vertices and key points.
 
-    @tf.function
+    It takes batches, mm, and returns their `Cases`; it is traced once for all calls.
+    """
+
+    @tf.function(autograph=False, reduce_retracing=True)
     def run(inputs):
         outputs = network(inputs, training=False)
         return {**outputs, "seen": network.confidence_features(outputs, inputs)}
 
-    for batch in batches:
-        outputs = run({name: tf.constant(batch[name]) for name in NETWORK_INPUTS})
-        right = [
-            np.linalg.norm(outputs[name] - np.asarray(batch[name]), axis=-1) < WITHIN_MM
-            for name in ("vertices", "keypoints")
-        ]
-        kept.append((outputs["seen"].numpy(), outputs["confidence"].numpy(), *right))
-    return Cases(*(np.concatenate(parts) for parts in zip(*kept, strict=True)))
+    def collect(batches) -> Cases:
+        kept = []
+        for batch in batches:
+            outputs = run({name: tf.constant(batch[name]) for name in NETWORK_INPUTS})
+            right = [
+                np.linalg.norm(outputs[name] - np.asarray(batch[name]), axis=-1) < WITHIN_MM
+                for name in ("vertices", "keypoints")
+            ]
+            kept.append((outputs["seen"].numpy(), outputs["confidence"].numpy(), *right))
+        return Cases(*(np.concatenate(parts) for parts in zip(*kept, strict=True)))
+
+    return collect
 
 
 def fit(cases: Cases, neighbours: np.ndarray, weights_sha256: str) -> ConfidenceModel:
     """The most likely model: logistic regressions, the vertices', then the key points'.
 
     Args:
-        cases: of `collect`.
+        cases: of `collector`.
         neighbours: [J, V] of `keypoint_neighbours`.
         weights_sha256: of the network.
     """
