@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dgn_tf.errors import InputError
 from dgn_tf.geometry.raster import render_mesh
 from dgn_tf.predictor import LEAST_SCORE, HandMesh, HandMeshPredictor, hand_mesh, residual
 
@@ -32,6 +33,27 @@ class Frame(NamedTuple):
     def millimetres(self) -> np.ndarray:
         """[H, W] float32 mm, 0 = missing."""
         return _measured(self.depth, self.unit)
+
+
+def frame_of(depth, intrinsics, unit: float) -> Frame:
+    """A frame of what a caller gave, checked as far as a look at every pixel is not needed.
+
+    Args:
+        depth: [H, W] steps.
+        intrinsics: [4], checked; or None.
+        unit: mm.
+
+    Raises:
+        InputError: `depth` is of the wrong kind, or there are no intrinsics.
+    """
+    if intrinsics is None:
+        raise InputError("intrinsics are missing: fx, fy, cx, cy of the depth camera, pixels.")
+    depth = np.asarray(depth)
+    if depth.ndim != 2 or 0 in depth.shape or depth.dtype.kind not in "iuf":
+        raise InputError(
+            f"the frame is {depth.dtype} {list(depth.shape)}; numbers [H, W] are wanted."
+        )
+    return Frame(depth, np.float32(unit), intrinsics)
 
 
 def _measured(steps, unit) -> np.ndarray:

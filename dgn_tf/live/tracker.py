@@ -1,14 +1,15 @@
 """From frames to hands that keep their identity: crops that follow, sides and losses decided."""
 
 import collections
+import concurrent.futures
 import dataclasses
 import math
 
 import numpy as np
 
-from dgn_tf.errors import InputError
+from dgn_tf.errors import InputError, reason
 from dgn_tf.hand_side import Side, decide
-from dgn_tf.live.looking import NEAR_MM, Crop, Frame, Looker, Seen
+from dgn_tf.live.looking import NEAR_MM, Crop, Frame, Looker, Seen, frame_of
 from dgn_tf.live.steadiness import FILTERS, PosedTemplate, SteadyHand
 from dgn_tf.predictor import HANDS, HandMesh, HandMeshPredictor, check_intrinsics
 
@@ -147,6 +148,9 @@ class HandTracker:
         max_hands: 1 or 2.
         hand: "right" or "left" where all are; "auto": decided over time, each.
         filter: "one_euro" or "none", see `SteadyHand`.
+        background: while a hand is held, a thread searches the frame for a further one, and what
+            it finds is looked at in a later frame: no tracked frame waits for it. Which frame that
+            is depends on the machine; without it the same frames give the same hands.
 
     Attributes:
         model: the `HandMeshPredictor` whose signatures are run.
@@ -163,6 +167,7 @@ class HandTracker:
         max_hands: int = 2,
         hand: str = "auto",
         filter: str = "one_euro",
+        background: bool = False,
     ):
         if max_hands not in (1, 2):
             raise InputError(f"max_hands is {max_hands!r}; wanted 1 or 2.")
@@ -185,6 +190,8 @@ class HandTracker:
         self._posed = PosedTemplate(self.template) if filter != "none" else None
         self._tracks: list[_Track] = []
         self._made, self._searched_s, self._time_s = 0, -math.inf, -math.inf
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "search") if background else None
+        self._searching: concurrent.futures.Future | None = None
 
     @property
     def localised(self) -> int:
@@ -203,30 +210,19 @@ class HandTracker:
             unit: mm.
 
         Raises:
-            InputError: an argument is of the wrong kind, or intrinsics are missing.
+            InputError: an argument is of the wrong kind, intrinsics are missing, or the search in
+                the background failed.
         """
-        frame = self._frame(depth, intrinsics, unit)
+        intrinsics = self._intrinsics if intrinsics is None else check_intrinsics(intrinsics)
+        frame = frame_of(depth, intrinsics, unit)
         if not 0 < time_s - self._time_s <= _BREAK_S:
             for track in self._tracks:
                 track.begin_anew(time_s)
             self._searched_s = -math.inf
         self._time_s = time_s
         self._follow(frame, time_s)
-        if self._search_is_due(time_s):
-            self._search(frame, time_s)
+        self._search(frame, time_s)
         return [track.shown() for track in sorted(self._tracks, key=lambda one: one.identity)]
-
-    def _frame(self, depth, intrinsics, unit) -> Frame:
-        """The arguments, checked as far as a look at every pixel is not needed."""
-        intrinsics = self._intrinsics if intrinsics is None else check_intrinsics(intrinsics)
-        if intrinsics is None:
-            raise InputError("intrinsics are missing: fx, fy, cx, cy of the depth camera, pixels.")
-        depth = np.asarray(depth)
-        if depth.ndim != 2 or 0 in depth.shape or depth.dtype.kind not in "iuf":
-            raise InputError(
-                f"the frame is {depth.dtype} {list(depth.shape)}; numbers [H, W] are wanted."
-            )
-        return Frame(depth, np.float32(unit), intrinsics)
 
     def _follow(self, frame: Frame, time_s: float) -> None:
         """Looks for each hand where it was going to be."""
@@ -361,11 +357,29 @@ class HandTracker:
         )
 
     def _search(self, frame: Frame, time_s: float) -> None:
-        """Looks for hands in the whole frame."""
-        self._searched_s = time_s
+        """Looks for hands in the whole frame where it is time to, and at what a thread found."""
         held = [track.outline() for track in self._tracks if track.valid]
-        places = self._look.locate(frame.millimetres(), frame.intrinsics, held)
-        for centre in places[: self._most - len(held)]:
+        if self._searching is not None:
+            # Without a hand there is nothing to keep up with. Never two searches at once: not
+            # every runtime bears that.
+            if held and not self._searching.done():
+                return
+            searching, self._searching = self._searching, None
+            self._look_at(_found_by(searching), frame, time_s)
+            held = [track.outline() for track in self._tracks if track.valid]
+        if not self._search_is_due(time_s):
+            return
+        self._searched_s = time_s
+        locate, inputs = self._look.locate, (frame.millimetres(), frame.intrinsics, held)
+        if held and self._thread is not None:
+            self._searching = self._thread.submit(locate, *inputs)
+        else:
+            self._look_at(locate(*inputs), frame, time_s)
+
+    def _look_at(self, places, frame: Frame, time_s: float) -> None:
+        """Begins the hands that are at the likeliest of the places, as many as are missing."""
+        missing = self._most - sum(track.valid for track in self._tracks)
+        for centre in places[:missing]:
             gone = self._just_lost(centre, time_s)
             hand = self._hand if self._hand != "auto" else gone.hand if gone else ""
             seen = self._found(frame, centre, hand, _AGAIN if gone else _FOUND)
@@ -420,3 +434,16 @@ class HandTracker:
         """mm: how far a hand that was found is from one that was lost; another side counts."""
         other = 0.0 if track.known in ("", seen.mesh.hand) else 400.0
         return float(np.linalg.norm(track.middle - seen.middle)) + other
+
+
+def _found_by(searching: concurrent.futures.Future) -> list[np.ndarray]:
+    """Places that a search in the background found; waits for it."""
+    try:
+        return searching.result()
+    except InputError:
+        raise
+    except Exception as error:  # of a thread, where nobody sees it
+        raise InputError(
+            f"the search for a further hand failed: {reason(error)}; track without "
+            "background=True to see where."
+        ) from error

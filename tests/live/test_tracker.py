@@ -1,5 +1,6 @@
 """Hands that are followed, by the shipped model, through rendered frames."""
 
+import concurrent.futures
 import os
 import time
 
@@ -153,6 +154,81 @@ def test_wrong_arguments_end_in_one_line(trackers, one_hand):
     for wrong in ({"max_hands": 3}, {"hand": "both"}, {"filter": "median"}):
         with pytest.raises(InputError, match="wanted"):
             trackers(**wrong)
+
+
+class Search:
+    """A model whose localiser takes its time, fails, or finds one place."""
+
+    def __init__(self, model, seconds=0.0, error=None, place=None):
+        self._model, self._seconds, self._error, self._place = model, seconds, error, place
+
+    def run(self, signature, inputs, name="the frame"):
+        if signature != "locate":
+            return self._model.run(signature, inputs, name)
+        time.sleep(self._seconds)
+        if self._error is not None:
+            raise self._error
+        if self._place is None:
+            return self._model.run(signature, inputs, name)
+        return {"centre": self._place[np.newaxis, np.newaxis], "score": np.ones([1, 1])}
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+
+def searching_thread_rests(tracker):
+    if tracker._searching is not None:
+        concurrent.futures.wait([tracker._searching])
+
+
+def test_a_search_in_the_background_finds_the_same_hands(trackers):
+    frames = list(SyntheticHands(trackers.template, "two", 30, RATE, seed=5))
+    found = {}
+    for background in (False, True):
+        tracker = trackers(background=background)
+        found[background] = []
+        for number, frame in enumerate(frames):  # the second hand is seen from the tenth on
+            place = frame.truth.vertices[int(number >= 10)].mean(axis=0)
+            tracker._look._model = Search(tracker.model, place=place)
+            found[background].append(tracker(frame.depth, frame.time_s, frame.intrinsics))
+            searching_thread_rests(tracker)
+    assert [len(hands) for hands in found[False]] == [1] * 10 + [2] * 20
+    assert [len(hands) for hands in found[True]] == [1] * 11 + [2] * 19  # a frame later
+    for one, other in zip(found[False][-1], found[True][-1], strict=True):
+        assert one.valid and other.valid and one.identity == other.identity
+        assert one.mesh.hand == other.mesh.hand
+        assert np.abs(one.mesh.vertices - other.mesh.vertices).max() < 10  # mm
+
+
+def test_a_tracked_frame_does_not_wait_for_the_search_in_the_background(trackers, one_hand):
+    tracker = trackers(background=True)
+    follow(tracker, one_hand[:5])  # held, and the functions compiled
+    searching_thread_rests(tracker)
+    tracker._look._model = Search(tracker.model, seconds=5.0)
+    start = time.monotonic()
+    found = follow(tracker, one_hand[5:15])
+    assert tracker._searching is not None and not tracker._searching.done()
+    assert time.monotonic() - start < 5.0
+    assert all(hands[0].valid for hands in found)
+    # Without a hand it is waited for: there is nothing else to do.
+    nothing = np.zeros_like(one_hand[15].depth)
+    hands = tracker(nothing, one_hand[15].time_s, one_hand[15].intrinsics)
+    assert not hands[0].valid and time.monotonic() - start > 5.0
+
+
+def test_a_fault_of_the_search_in_the_background_is_one_line_at_the_next_frame(trackers, one_hand):
+    tracker = trackers(background=True)
+    follow(tracker, one_hand[:5])
+    searching_thread_rests(tracker)
+    model = tracker._look._model
+    tracker._look._model = Search(model, error=MemoryError("no memory\nfor it"))
+    with pytest.raises(InputError, match="a further hand failed: no memory; track") as raised:
+        for number in range(5, 8):
+            searching_thread_rests(tracker)
+            follow(tracker, one_hand[number : number + 1])
+    assert "\n" not in str(raised.value)
+    tracker._look._model = model
+    assert follow(tracker, one_hand[8:9])[0][0].valid  # and one may go on
 
 
 def memory_grows(trackers, frames: int) -> float:
