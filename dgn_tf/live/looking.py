@@ -10,6 +10,8 @@ from dgn_tf.geometry.raster import render_mesh
 from dgn_tf.predictor import LEAST_SCORE, HandMesh, HandMeshPredictor, hand_mesh, residual
 
 NEAR_MM = 15.0  # a surface and the depth before it agree within
+_CERTAIN, _STANDS_OUT = 0.8, 0.5  # confidence and share of the border behind it: one is enough
+_AROUND = 16  # of a crop's side, one in so many: how wide the border around a hand is
 _SEEN = 0.4  # of the surface towards the camera, at least, for a pose to be valid
 
 
@@ -160,6 +162,24 @@ class Looker:
         height, width = depth.shape
         surface, _, _ = render_mesh(vertices, self._faces[hand], intrinsics, width, height)
         return minimum_filter(surface, 3)
+
+    def believed(self, seen: Seen, crop: Crop) -> bool:
+        """Whether a hand that nobody expected is one: walls and clothes have their likes.
+
+        Of what lies around a hand in the air, most lies behind it; a hand that lies on something
+        has to be surer.
+        """
+        if seen.mesh.confidence.mean() >= _CERTAIN:
+            return True
+        from scipy.ndimage import distance_transform_edt
+
+        surface = self.surface(seen.mesh.vertices, seen.mesh.hand, crop.depth, crop.intrinsics)
+        away, nearest = distance_transform_edt(np.isinf(surface), return_indices=True)
+        wide = self._size / _AROUND
+        border = (away > wide / 2) & (away <= wide)
+        edge = surface[nearest[0][border], nearest[1][border]]
+        behind = crop.depth[border] - edge > NEAR_MM
+        return bool(behind.sum() >= _STANDS_OUT * max(len(behind), 1))
 
     def take_out(self, vertices, hand: str, depth, intrinsics) -> None:
         """Takes a hand's pixels out of a frame or a crop [H, W] mm, in place."""

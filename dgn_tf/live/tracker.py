@@ -148,9 +148,8 @@ class HandTracker:
         max_hands: 1 or 2.
         hand: "right" or "left" where all are; "auto": decided over time, each.
         filter: "one_euro" or "none", see `SteadyHand`.
-        background: while a hand is held, a thread searches the frame for a further one, and what
-            it finds is looked at in a later frame: no tracked frame waits for it. Which frame that
-            is depends on the machine; without it the same frames give the same hands.
+        background: while a hand is held, a thread searches for a further one, which is looked at
+            in a later frame: none waits. Which frame that is depends on the machine.
 
     Attributes:
         model: the `HandMeshPredictor` whose signatures are run.
@@ -408,6 +407,8 @@ class HandTracker:
                 return None
             centre = seen.middle
             if seen.good(least):
+                if least is _FOUND and not self._look.believed(seen, crop):
+                    return None
                 alone = all(np.linalg.norm(track.middle - centre) >= _SAME_MM for track in held)
                 return seen if alone else None
         return None
@@ -437,7 +438,7 @@ class HandTracker:
 
 
 def _found_by(searching: concurrent.futures.Future) -> list[np.ndarray]:
-    """Places that a search in the background found; waits for it."""
+    """Places that a search in the background found, once it has ended."""
     try:
         return searching.result()
     except InputError:

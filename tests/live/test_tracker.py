@@ -118,6 +118,16 @@ def test_a_frame_without_depth_is_no_error(trackers, one_hand):
     assert lost and not any(hand.valid for hand in lost)
 
 
+def test_a_wall_and_clothes_are_no_hands(trackers):
+    taken = 0
+    for seed in range(31, 36):
+        source = SyntheticHands(trackers.template, "two", 240, RATE, seed=seed)
+        for number in range(0, 240, 60):
+            frame = blank(source.frame(number))
+            taken += len(trackers()(frame.depth, 0.0, frame.intrinsics))
+    assert taken == 0
+
+
 def test_a_hand_that_comes_back_mirrored_is_another(trackers, one_hand):
     tracker = trackers(max_hands=1)
     follow(tracker, one_hand[:25])
