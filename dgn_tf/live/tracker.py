@@ -444,7 +444,5 @@ def _found_by(searching: concurrent.futures.Future) -> list[np.ndarray]:
     except InputError:
         raise
     except Exception as error:  # of a thread, where nobody sees it
-        raise InputError(
-            f"the search for a further hand failed: {reason(error)}; track without "
-            "background=True to see where."
-        ) from error
+        told = f"the search for a further hand failed: {reason(error)}"
+        raise InputError(f"{told}; track without background=True to see where.") from error
