@@ -211,9 +211,10 @@ def stream(tracker, made, seconds: float) -> dict:
         `frames` tracked and `skipped`; `first_ten_s`, of frames before them; `age_ms`, from when
         the source gave a frame to its result: `median`, `p99` and `largest`; `waited_ms`, its part
         before tracking: `median` and `p99`; `late`, share of the frames older than 100 ms;
+        `cpu_ms`, which all threads used of a frame: on busy machines it tells more;
         `hands`, mean number of valid ones; `memory_mb`, resident: at the `start`, after a `minute`
-        (or a tenth, if that is less) and at the `end`, and `growth`, MB an hour by a line through
-        what came after the minute.
+        (or a tenth, if that is less) and at the `end`, after each of the `minutes`, and `growth`,
+        MB an hour by a line through what came after the first.
     """
     import psutil
 
@@ -234,13 +235,15 @@ def stream(tracker, made, seconds: float) -> dict:
 
     newest = Newest(Ordered(camera(), "stream"))
     ages: list[float] = []
+    busy: list[float] = []
     waited: list[float] = []
     held: list[int] = []
     memory: list[tuple[float, float]] = []
     for frame in newest:
-        taken = time.monotonic()
+        taken, before = time.monotonic(), time.process_time()
         hands = tracker(frame.depth, frame.time_s, frame.intrinsics, frame.unit)
         done = time.monotonic()
+        busy.append(1e3 * (time.process_time() - before))
         ages.append(1e3 * (done - frame.time_s))
         waited.append(1e3 * (taken - frame.time_s))
         held.append(sum(hand.valid for hand in hands))
@@ -258,6 +261,7 @@ def stream(tracker, made, seconds: float) -> dict:
             "largest": float(max(ages)),
         },
         "late": float(np.mean(np.array(ages) > _LATE_MS)),
+        "cpu_ms": {"median": float(np.median(busy)), "p99": float(np.percentile(busy, 99))},
         "waited_ms": {
             "median": float(np.median(waited)),
             "p99": float(np.percentile(waited, 99)),
@@ -267,6 +271,7 @@ def stream(tracker, made, seconds: float) -> dict:
             "start": resident[0],
             "minute": resident[settled][0],
             "end": resident[-1],
+            "minutes": [resident[clock >= begun][0] for begun in np.arange(60, clock[-1], 60)],
             "growth": 3600 * float(np.polyfit(clock[settled], resident[settled], 1)[0]),
         },
     }
