@@ -1,10 +1,12 @@
 """How well hands are followed: error, jitter, lag, losses, identities and time, with truth known.
 
     python -m benchmarks.tracking --json=runs/tracking.json
+    python -m benchmarks.tracking --stream=600 --json=runs/stream.json
 
 Two minutes of two hands that cross 60 times, a still hand with 1 mm of added noise and one that
 moves at up to 0.5 m/s, all rendered; and a tracked frame beside the exported model's `crop` alone,
-in turn within this run.
+in turn within this run. The second follows a stream in real time, as of a camera, alone: how old
+each frame is when its hands are known, and the process's memory.
 """
 
 import json
@@ -22,12 +24,17 @@ flags.DEFINE_float("seconds", 120.0, "Of the recording of two hands.", lower_bou
 flags.DEFINE_integer("seed", 1, "Of the synthetic hands.")
 flags.DEFINE_string("filter", "one_euro", "none or one_euro.")
 flags.DEFINE_integer("rounds", 200, "Frames timed.", lower_bound=10)
+flags.DEFINE_float("stream", 0.0, "Seconds of a stream, followed alone.", lower_bound=0)
 flags.DEFINE_string("json", "", "File for the figures; empty: they are printed alone.")
 
 _RATE = 30.0
 _SEEN = 0.5  # of a hand: less is hidden, and not counted as lost
 _NEAR_MM = 80.0  # a tracked hand so near to a true one's middle is taken for it
 _MEETING_S = 2.0
+_LOOP_S = 8.0  # of rendered frames, which a stream shows to and fro
+_GONE_S = 1.0  # of them at the end, without a hand
+_LATE_MS = 100.0  # no frame is to be older
+_BEHIND_MM = 900.0  # nothing of a hand lies further away
 
 
 def main(_):
@@ -43,12 +50,22 @@ def main(_):
     def hands(motion, seconds, **settings):
         return SyntheticHands(template, motion, round(seconds * _RATE), _RATE, **settings)
 
-    first = tracker()
+    def tell(result):
+        result["load_after"] = machine.describe()["load"]
+        print(json.dumps(result, indent=1))
+        if FLAGS.json:
+            write_json(result, FLAGS.json)
+
+    result = {"machine": machine.describe(), "filter": FLAGS.filter}
+    first = tracker(background=bool(FLAGS.stream))
     template = first.template
+    if FLAGS.stream:
+        frames = list(hands("cross", _LOOP_S, seed=FLAGS.seed))
+        tell({**result, "stream": stream(first, frames, FLAGS.stream)})
+        return
     held = min(8.0, FLAGS.seconds)
     still = hands("still", held, seed=FLAGS.seed, sensor=EXACT_SENSOR, noise_mm=1.0, sides="r")
     wave = hands("wave", held, seed=FLAGS.seed, sensor=EXACT_SENSOR, noise_mm=1.0, sides="r")
-    result = {"machine": machine.describe(), "filter": FLAGS.filter}
     result["crossing"] = follow(first, hands("cross", FLAGS.seconds, seed=FLAGS.seed))
     one = {"hand": "right", "max_hands": 1}
     for name in dict.fromkeys(("none", FLAGS.filter)):
@@ -57,10 +74,7 @@ def main(_):
             **lag(tracker(name, **one), wave),
         }
     result["time"] = frame_time(tracker(**one), wave, FLAGS.rounds)
-    result["load_after"] = machine.describe()["load"]
-    print(json.dumps(result, indent=1))
-    if FLAGS.json:
-        write_json(result, FLAGS.json)
+    tell(result)
 
 
 def follow(tracker, source) -> dict:
@@ -184,6 +198,93 @@ def frame_time(tracker, source, rounds: int) -> dict:
         "crop_ms": 1e3 * float(np.median(seconds["crop"])),
         "tracked_to_crop": timing.spread(seconds["tracked"], seconds["crop"]),
     }
+
+
+def stream(tracker, made, seconds: float) -> dict:
+    """Follows hands in real time by the newest frame each time, as of a camera.
+
+    Args:
+        tracker: a `HandTracker`.
+        made: frames, which are shown to and fro; in the last second of them no hand is shown.
+        seconds: for which they are.
+
+    Returns:
+        `frames` tracked and `skipped`; `first_ten_s`, of frames before them; `age_ms`, from when
+        the source gave a frame to its result: `median`, `p99` and `largest`; `waited_ms`, its part
+        before tracking: `median` and `p99`; `late`, share of the frames older than 100 ms;
+        `cpu_ms`, which all threads used of a frame: on busy machines it tells more;
+        `hands`, mean number of valid ones; `memory_mb`, resident: at the `start`, after a `minute`
+        (or a tenth, if that is less) and at the `end`, after each of the `minutes`, and `growth`,
+        MB an hour by a line through what came after the first.
+    """
+    import psutil
+
+    from dgn_tf.live.sources import Newest, Ordered
+
+    shown = [_as_sensed(frame, frame.time_s > made[-1].time_s - _GONE_S) for frame in made]
+    shown += shown[-2:0:-1]
+    process, rate = psutil.Process(), 1 / (made[1].time_s - made[0].time_s)
+    start = time.monotonic()
+    for frame in shown[:10]:  # the first ones compile
+        tracker(frame.depth, time.monotonic(), frame.intrinsics, frame.unit)
+    first, start = time.monotonic() - start, time.monotonic()
+
+    def camera():
+        for number in range(round(seconds * rate)):
+            time.sleep(max(0.0, start + number / rate - time.monotonic()))
+            yield shown[number % len(shown)]._replace(time_s=time.monotonic())
+
+    newest = Newest(Ordered(camera(), "stream"))
+    ages: list[float] = []
+    busy: list[float] = []
+    waited: list[float] = []
+    held: list[int] = []
+    memory: list[tuple[float, float]] = []
+    for frame in newest:
+        taken, before = time.monotonic(), time.process_time()
+        hands = tracker(frame.depth, frame.time_s, frame.intrinsics, frame.unit)
+        done = time.monotonic()
+        busy.append(1e3 * (time.process_time() - before))
+        ages.append(1e3 * (done - frame.time_s))
+        waited.append(1e3 * (taken - frame.time_s))
+        held.append(sum(hand.valid for hand in hands))
+        if not memory or done - start - memory[-1][0] >= 1.0:
+            memory.append((done - start, process.memory_info().rss / 1e6))
+    clock, resident = np.array(memory).T
+    settled = clock >= min(60.0, seconds / 10)
+    return {
+        "frames": len(ages),
+        "skipped": newest.skipped,
+        "first_ten_s": first,
+        "age_ms": {
+            "median": float(np.median(ages)),
+            "p99": float(np.percentile(ages, 99)),
+            "largest": float(max(ages)),
+        },
+        "late": float(np.mean(np.array(ages) > _LATE_MS)),
+        "cpu_ms": {"median": float(np.median(busy)), "p99": float(np.percentile(busy, 99))},
+        "waited_ms": {
+            "median": float(np.median(waited)),
+            "p99": float(np.percentile(waited, 99)),
+        },
+        "hands": float(np.mean(held)),
+        "memory_mb": {
+            "start": resident[0],
+            "minute": resident[settled][0],
+            "end": resident[-1],
+            "minutes": [resident[clock >= begun][0] for begun in np.arange(60, clock[-1], 60)],
+            "growth": 3600 * float(np.polyfit(clock[settled], resident[settled], 1)[0]),
+        },
+    }
+
+
+def _as_sensed(frame, without_hands: bool):
+    """A rendered frame in steps of an eighth of a millimetre, as a camera counts them."""
+    depth = frame.depth
+    if without_hands:
+        depth = np.where(depth < _BEHIND_MM, 0, depth)
+    steps = np.rint(depth * 8).clip(0, 65535).astype(np.uint16)
+    return frame._replace(depth=steps, unit=0.125, truth=None)
 
 
 if __name__ == "__main__":

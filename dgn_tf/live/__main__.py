@@ -120,6 +120,7 @@ def main(_):
         max_hands=_MAX_HANDS.value,
         hand=_HAND.value,
         filter=_FILTER.value,
+        background=sources.is_device(named),  # files stay reproducible
     )
     ordered = sources.Ordered(frames, named)
     stream: Iterable = sources.Newest(ordered) if sources.is_device(named) else ordered

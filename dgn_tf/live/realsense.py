@@ -34,7 +34,9 @@ def recording(file: str) -> Iterator[LiveFrame]:
         pipeline = rs.pipeline()
         profile = pipeline.start(config)
     except RuntimeError as error:
-        kind = named_kind(file)
+        with open(file, "rb") as stream:
+            bag = stream.read(7) in (b"#ROSBAG", b"SQLite ")  # else what it is says more
+        kind = "" if bag else named_kind(file)
         raise InputError(
             f"--source={file} can't be replayed: {kind + '; ' if kind else ''}{reason(error)}; "
             "copy or record it again."

@@ -1,34 +1,24 @@
 """From frames to hands that keep their identity: crops that follow, sides and losses decided."""
 
 import collections
+import concurrent.futures
 import dataclasses
 import math
-from typing import NamedTuple
 
 import numpy as np
 
-from dgn_tf.errors import InputError
-from dgn_tf.geometry.raster import render_mesh
+from dgn_tf.errors import InputError, reason
 from dgn_tf.hand_side import Side, decide
+from dgn_tf.live.looking import NEAR_MM, Crop, Frame, Looker, Seen, frame_of
 from dgn_tf.live.steadiness import FILTERS, PosedTemplate, SteadyHand
-from dgn_tf.predictor import (
-    HANDS,
-    LEAST_SCORE,
-    HandMesh,
-    HandMeshPredictor,
-    check_intrinsics,
-    hand_mesh,
-    residual,
-)
+from dgn_tf.predictor import HANDS, HandMesh, HandMeshPredictor, check_intrinsics
 
 _HOLD_MM = 6.0  # a crop's centre stays while the hand's is so near: still hands see still crops
-_NEAR_MM = 15.0  # a surface and the depth before it agree within
 _REACH_MM = 200.0  # of a hand that was just lost, from where it went
 _SAME_MM = 60.0  # two hands' middles are no nearer
 _HELD = (0.2, 0.6)  # confidence and fit below which a hand is lost
 _FOUND = (0.6, 0.85)  # from which it is found,
 _AGAIN = (0.3, 0.7)  # and where it was lost a moment ago
-_SEEN = 0.4  # of the surface towards the camera, at least, for a pose to be valid
 _BREAK_S = 0.5  # between frames: motion before says nothing
 _SEARCH_S = 1.0  # between looks for a further hand; so long after a change at every frame
 _VELOCITY_S = 0.1  # over which a hand's velocity is taken
@@ -67,90 +57,10 @@ class TrackedHand:
         return float(self.mesh.confidence.mean())
 
 
-class _Frame(NamedTuple):
-    """A depth frame as it came: [H, W] steps of `unit` mm, and its camera [4]."""
-
-    depth: np.ndarray
-    unit: np.float32
-    intrinsics: np.ndarray
-
-    def at(self, points) -> np.ndarray:
-        """[N] mm of the pixels that show points [N, 3]; 0 where missing or beyond the frame."""
-        fx, fy, cx, cy = self.intrinsics
-        height, width = self.depth.shape
-        u = np.floor(points[:, 0] / points[:, 2] * fx + (cx + 0.5))
-        v = np.floor(points[:, 1] / points[:, 2] * fy + (cy + 0.5))
-        inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
-        u, v = np.where(inside, u, 0).astype(np.intp), np.where(inside, v, 0).astype(np.intp)
-        return np.where(inside, _measured(self.depth[v, u], self.unit), 0)
-
-    def millimetres(self) -> np.ndarray:
-        """[H, W] float32 mm, 0 = missing."""
-        return _measured(self.depth, self.unit)
-
-
-def _measured(steps, unit) -> np.ndarray:
-    """float32 mm; 0 where the camera measured nothing."""
-    depth = steps.astype(np.float32) * unit
-    if steps.dtype.kind == "u":
-        return depth
-    return np.where((depth > 0) & (depth < np.inf), depth, np.float32(0))
-
-
-class _Crop:
-    """The window of a frame around a place, by nearest neighbour (`geometry.camera.crop_depth`).
-
-    Attributes:
-        depth: [S, S] float32 mm, 0 = missing.
-        intrinsics: [4] of the crop.
-        centre: [3] mm.
-    """
-
-    def __init__(self, frame: _Frame, centre, cube_mm: float, size: int):
-        self.centre = np.asarray(centre, np.float32)
-        focal, principal = frame.intrinsics[:2], frame.intrinsics[2:]
-        scale = size * self.centre[2] / (focal * cube_mm)
-        offset = (size - 1) / 2 - scale * (principal + focal * self.centre[:2] / self.centre[2])
-        self.intrinsics = np.concatenate([focal * scale, principal * scale + offset]).astype(
-            np.float32
-        )
-        pixels = np.arange(size, dtype=np.float32)[:, np.newaxis]
-        places = np.floor((pixels - offset) / scale + 0.5)  # [S, 2] column, row
-        limits = np.array([frame.depth.shape[1], frame.depth.shape[0]])
-        inside = (places >= 0) & (places < limits)
-        places = np.clip(places, 0, limits - 1).astype(np.intp)
-        cut = frame.depth[places[:, 1, np.newaxis], places[np.newaxis, :, 0]]
-        seen = inside[:, 1, np.newaxis] & inside[np.newaxis, :, 0]
-        self.depth = np.where(seen, _measured(cut, frame.unit), np.float32(0))
-
-    def points(self, valid) -> np.ndarray:
-        """[N, 3] mm of the pixels where `valid` [S, S]."""
-        rows, columns = np.nonzero(valid & (self.depth > 0))
-        z = self.depth[rows, columns]
-        fx, fy, cx, cy = self.intrinsics
-        return np.stack([(columns - cx) / fx * z, (rows - cy) / fy * z, z], axis=1)
-
-
-@dataclasses.dataclass(eq=False)
-class _Seen:
-    """What one frame says of a hand: the mesh as predicted, and how far it is to be believed."""
-
-    mesh: HandMesh
-    middle: np.ndarray  # [3] mm, of the surface that is seen
-    fit: float
-    seen: float
-    evidence: float | None = None  # mm, of `FrameToMesh.side_evidence`
-
-    def good(self, least: tuple[float, float]) -> bool:
-        confidence, fit = least
-        sure = self.mesh.confidence.mean() >= confidence
-        return bool(sure and self.fit >= fit and self.seen >= _SEEN)
-
-
 class _Track:
     """One hand through time; `steady` filters it, or is None."""
 
-    def __init__(self, identity: int, seen: _Seen, steady: SteadyHand | None):
+    def __init__(self, identity: int, seen: Seen, steady: SteadyHand | None):
         self.identity, self._steady = identity, steady
         self.hand = seen.mesh.hand  # as which it is looked at now
         self.known = ""  # the side that is sure
@@ -161,7 +71,7 @@ class _Track:
         self.middle = seen.middle
         self.seen_s, self.asked_s, self.found_s = -math.inf, -math.inf, -math.inf
 
-    def take(self, seen: _Seen, time_s: float) -> None:
+    def take(self, seen: Seen, time_s: float) -> None:
         """The frame's pose becomes the track's."""
         gap = time_s - self.seen_s
         if not self.valid:
@@ -209,6 +119,10 @@ class _Track:
             return np.zeros(3)
         return self.velocity * _COAST_S * (1 - math.exp(-gap / _COAST_S))
 
+    def outline(self) -> tuple[np.ndarray, str]:
+        """Vertices [V, 3] mm as last seen, and the hand whose faces they have."""
+        return self.last.mesh.vertices, self.hand
+
     def shown(self) -> TrackedHand:
         sure = decide(self.evidence).probability if self.evidence else 0.5
         return TrackedHand(
@@ -234,11 +148,12 @@ class HandTracker:
         max_hands: 1 or 2.
         hand: "right" or "left" where all are; "auto": decided over time, each.
         filter: "one_euro" or "none", see `SteadyHand`.
+        background: while a hand is held, a thread searches for a further one, which is looked at
+            in a later frame: none waits. Which frame that is depends on the machine.
 
     Attributes:
         model: the `HandMeshPredictor` whose signatures are run.
         template: its `HandTemplate`.
-        localised: how often the whole frame was searched.
 
     Raises:
         InputError: no such model, or it has no signatures `crop` and `locate`; a wrong argument.
@@ -251,6 +166,7 @@ class HandTracker:
         max_hands: int = 2,
         hand: str = "auto",
         filter: str = "one_euro",
+        background: bool = False,
     ):
         if max_hands not in (1, 2):
             raise InputError(f"max_hands is {max_hands!r}; wanted 1 or 2.")
@@ -268,13 +184,18 @@ class HandTracker:
         info = self.model.description.info
         if "image_size" not in info:  # exported before it was told
             raise InputError(f"--saved_model {self.model.folder}: export it anew to track hands.")
-        self._cube, self._size = float(info["cube_mm"]), int(info["image_size"])
-        self._faces = self.model.description.faces
+        self._look = Looker(self.model, float(info["cube_mm"]), int(info["image_size"]))
         self.template = self.model.template
         self._posed = PosedTemplate(self.template) if filter != "none" else None
         self._tracks: list[_Track] = []
         self._made, self._searched_s, self._time_s = 0, -math.inf, -math.inf
-        self.localised = 0
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "search") if background else None
+        self._searching: concurrent.futures.Future | None = None
+
+    @property
+    def localised(self) -> int:
+        """How often the whole frame was searched."""
+        return self._look.located
 
     def __call__(
         self, depth, time_s: float, intrinsics=None, unit: float = 1.0
@@ -288,32 +209,21 @@ class HandTracker:
             unit: mm.
 
         Raises:
-            InputError: an argument is of the wrong kind, or intrinsics are missing.
+            InputError: an argument is of the wrong kind, intrinsics are missing, or the search in
+                the background failed.
         """
-        frame = self._frame(depth, intrinsics, unit)
+        intrinsics = self._intrinsics if intrinsics is None else check_intrinsics(intrinsics)
+        frame = frame_of(depth, intrinsics, unit)
         if not 0 < time_s - self._time_s <= _BREAK_S:
             for track in self._tracks:
                 track.begin_anew(time_s)
             self._searched_s = -math.inf
         self._time_s = time_s
         self._follow(frame, time_s)
-        if self._search_is_due(time_s):
-            self._search(frame, time_s)
+        self._search(frame, time_s)
         return [track.shown() for track in sorted(self._tracks, key=lambda one: one.identity)]
 
-    def _frame(self, depth, intrinsics, unit) -> _Frame:
-        """The arguments, checked as far as a look at every pixel is not needed."""
-        intrinsics = self._intrinsics if intrinsics is None else check_intrinsics(intrinsics)
-        if intrinsics is None:
-            raise InputError("intrinsics are missing: fx, fy, cx, cy of the depth camera, pixels.")
-        depth = np.asarray(depth)
-        if depth.ndim != 2 or 0 in depth.shape or depth.dtype.kind not in "iuf":
-            raise InputError(
-                f"the frame is {depth.dtype} {list(depth.shape)}; numbers [H, W] are wanted."
-            )
-        return _Frame(depth, np.float32(unit), intrinsics)
-
-    def _follow(self, frame: _Frame, time_s: float) -> None:
+    def _follow(self, frame: Frame, time_s: float) -> None:
         """Looks for each hand where it was going to be."""
         tracks = [track for track in self._tracks if time_s - track.seen_s <= _BREAK_S]
         moved = [track.moved(time_s) for track in tracks]
@@ -323,14 +233,14 @@ class HandTracker:
         if not tracks:
             return
         crops = [
-            self._cut(frame, self._centre(track, step))
+            self._look.cut(frame, self._centre(track, step))
             for track, step in zip(tracks, moved, strict=True)
         ]
         self._share_out(tracks, moved, crops)
         jobs = []
         for track, crop in zip(tracks, crops, strict=True):
             jobs.append((crop, track.hand, self._asks(track, time_s)))
-        found = self._see(frame, jobs)
+        found = self._look.see(frame, jobs)
         for seen, track in zip(self._apart(found, tracks, moved), tracks, strict=True):
             if seen is None or not seen.good(_HELD):
                 track.valid = False
@@ -339,9 +249,6 @@ class HandTracker:
             if seen.evidence is not None:
                 self._decide_side(track)
         self._note_meetings()
-
-    def _cut(self, frame: _Frame, centre) -> _Crop:
-        return _Crop(frame, centre, self._cube, self._size)
 
     def _centre(self, track: _Track, step) -> np.ndarray:
         """Of the crop: the one before where the hand has hardly moved from it."""
@@ -364,94 +271,19 @@ class HandTracker:
             for other, track in enumerate(tracks):
                 away = track.middle + moved[other] - crop.centre
                 # Where a hidden hand is by now is a guess: it takes no pixel from one that is seen.
-                if other == own or not track.valid or np.abs(away).max() > self._cube:
+                if other == own or not track.valid or np.abs(away).max() > self._look.cube_mm:
                     continue
-                theirs = self._surface(track, moved[other], crop.depth, crop.intrinsics)
-                ours = self._surface(tracks[own], moved[own], crop.depth, crop.intrinsics)
-                to_theirs, to_ours = np.abs(crop.depth - theirs), np.abs(crop.depth - ours)
+                to_theirs, to_ours = (
+                    np.abs(crop.depth - self._surface(tracks[one], moved[one], crop))
+                    for one in (other, own)
+                )
                 # Around both there are pixels that only the motion's error puts beside them.
-                crop.depth[(to_theirs < 2 * _NEAR_MM) & (to_theirs < to_ours)] = 0.0
+                crop.depth[(to_theirs < 2 * NEAR_MM) & (to_theirs < to_ours)] = 0.0
 
-    def _surface(self, track: _Track, step, depth, intrinsics) -> np.ndarray:
-        """[H, W] mm where an image is to show a hand, a pixel wider all around; inf elsewhere."""
-        from scipy.ndimage import minimum_filter
-
-        height, width = depth.shape
+    def _surface(self, track: _Track, step, crop: Crop) -> np.ndarray:
+        """[S, S] mm where a crop is to show a hand that went on by `step`; inf elsewhere."""
         vertices = track.last.mesh.vertices + step.astype(np.float32)
-        surface, _, _ = render_mesh(vertices, self._faces[track.hand], intrinsics, width, height)
-        return minimum_filter(surface, 3)
-
-    def _see(self, frame: _Frame, jobs) -> list[_Seen | None]:
-        """Runs the model once on all crops.
-
-        Args:
-            frame: they are of.
-            jobs: (crop, hand, whether to ask which side's it is); hand "" is the side's that lies
-                nearer to the points.
-        """
-        sides = [("right", "left") if ask or not hand else (hand,) for _, hand, ask in jobs]
-        rows = [
-            (crop, side) for (crop, _, _), both in zip(jobs, sides, strict=True) for side in both
-        ]
-        outputs = self._run(rows)
-        meshes = iter([self._mesh(outputs, row, side) for row, (_, side) in enumerate(rows)])
-        seen: list[_Seen | None] = []
-        for (crop, hand, _), both in zip(jobs, sides, strict=True):
-            found = {side: mesh for side in both if (mesh := next(meshes)) is not None}
-            evidence = None
-            if len(found) == 2:
-                away = {
-                    side: residual(mesh.vertices, crop.points(mesh.valid))
-                    for side, mesh in found.items()
-                }
-                evidence = away["left"] - away["right"]
-            side = hand or ("left" if (evidence or 0.0) < 0 else "right")
-            mesh = found.get(side)
-            seen.append(None if mesh is None else self._judged(frame, mesh, evidence))
-        return seen
-
-    def _run(self, rows) -> dict[str, np.ndarray]:
-        """Outputs of the model, [N, ...], of N crops as hands of a side."""
-        return self.model.run(
-            "crop",
-            {
-                "depth": np.stack([crop.depth for crop, _ in rows]),
-                "intrinsics": np.stack([crop.intrinsics for crop, _ in rows]),
-                "centre": np.stack([crop.centre for crop, _ in rows]),
-                "cube": np.full(len(rows), self._cube, np.float32),
-                "left": np.array([side == "left" for _, side in rows]),
-            },
-        )
-
-    def _mesh(self, outputs, row: int, side: str) -> HandMesh | None:
-        """One row of the model's answer; None where it holds no hand or no numbers."""
-        if not outputs["found"][row]:
-            return None
-        if not (np.abs(outputs["transforms"][row]) < 1e6).all():  # NaN is not, either
-            return None
-        one = {key: value[row] for key, value in outputs.items()}
-        return hand_mesh(one, self.model.description, side)
-
-    def _judged(self, frame: _Frame, mesh: HandMesh, evidence) -> _Seen:
-        """Holds a mesh to the frame: what of it the depth shows, hides, or looks through."""
-        faces = self._faces[mesh.hand]
-        vertices = mesh.vertices
-        corners = vertices[faces]
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        middles = corners.mean(axis=1)
-        # Twice the area of the face that the camera sees, as a solid angle; below 0: its back.
-        area = -np.einsum("ij,ij->i", normals, middles) / middles[:, 2] ** 3
-        front = area > 0
-        middles, area = middles[front], area[front]
-        depth = frame.at(middles)
-        behind = depth - middles[:, 2]
-        there = (depth > 0) & (np.abs(behind) < _NEAR_MM)
-        through = (depth > 0) & (behind >= _NEAR_MM)
-        whole = max(float(area.sum()), 1e-12)
-        shown, missed = float(area[there].sum()), float(area[through].sum())
-        # Of all that faces the camera: an occluder that comes before it doesn't move it.
-        middle = (middles * area[:, np.newaxis]).sum(axis=0) / whole
-        return _Seen(mesh, middle, shown / max(shown + missed, 1e-12), shown / whole, evidence)
+        return self._look.surface(vertices, track.hand, crop.depth, crop.intrinsics)
 
     def _apart(self, found, tracks, moved):
         """What was found; of two that show the same hand, the one that went on as it went."""
@@ -472,7 +304,7 @@ class HandTracker:
         first, second = self._tracks
         away = np.linalg.norm(first.middle - second.middle)
         for track in self._tracks:
-            if away < self._cube / 2 or not track.valid:
+            if away < self._look.cube_mm / 2 or not track.valid:
                 track.met = True
             elif track.met:
                 track.met = False
@@ -523,27 +355,35 @@ class HandTracker:
             time_s - self._searched_s >= _SEARCH_S - 1e-6
         )
 
-    def _search(self, frame: _Frame, time_s: float) -> None:
-        """Looks for hands in the whole frame."""
-        self._searched_s = time_s
-        depth = frame.millimetres()
-        for track in self._tracks:
-            if track.valid:  # what is found is another hand
-                self._take_out(track, depth, frame.intrinsics)
-        if not depth.any():
+    def _search(self, frame: Frame, time_s: float) -> None:
+        """Looks for hands in the whole frame where it is time to, and at what a thread found."""
+        held = [track.outline() for track in self._tracks if track.valid]
+        if self._searching is not None:
+            # Without a hand there is nothing to keep up with. Never two searches at once: not
+            # every runtime bears that.
+            if held and not self._searching.done():
+                return
+            searching, self._searching = self._searching, None
+            self._look_at(_found_by(searching), frame, time_s)
+            held = [track.outline() for track in self._tracks if track.valid]
+        if not self._search_is_due(time_s):
             return
-        self.localised += 1
-        inputs = {"depth": depth[np.newaxis], "intrinsics": frame.intrinsics[np.newaxis]}
-        places = self.model.run("locate", inputs)
+        self._searched_s = time_s
+        locate, inputs = self._look.locate, (frame.millimetres(), frame.intrinsics, held)
+        if held and self._thread is not None:
+            self._searching = self._thread.submit(locate, *inputs)
+        else:
+            self._look_at(locate(*inputs), frame, time_s)
+
+    def _look_at(self, places, frame: Frame, time_s: float) -> None:
+        """Begins the hands that are at the likeliest of the places, as many as are missing."""
         missing = self._most - sum(track.valid for track in self._tracks)
-        for centre, score in zip(places["centre"][0], places["score"][0], strict=True):
-            if score >= LEAST_SCORE and missing:
-                gone = self._just_lost(centre, time_s)
-                hand = self._hand if self._hand != "auto" else gone.hand if gone else ""
-                seen = self._found(frame, centre, hand, _AGAIN if gone else _FOUND)
-                if seen is not None:
-                    self._begin(seen, gone, time_s)
-            missing -= 1
+        for centre in places[:missing]:
+            gone = self._just_lost(centre, time_s)
+            hand = self._hand if self._hand != "auto" else gone.hand if gone else ""
+            seen = self._found(frame, centre, hand, _AGAIN if gone else _FOUND)
+            if seen is not None:
+                self._begin(seen, gone, time_s)
 
     def _just_lost(self, place, time_s: float) -> _Track | None:
         """The hand that was lost a moment ago and can be at a place by now."""
@@ -553,30 +393,27 @@ class HandTracker:
                     return track
         return None
 
-    def _found(self, frame: _Frame, centre, hand: str, least) -> _Seen | None:
+    def _found(self, frame: Frame, centre, hand: str, least) -> Seen | None:
         """The hand at a place of the localiser's, of a side or of the likelier, if one is there."""
         held = [track for track in self._tracks if track.valid]
         for _ in range(2):  # the mesh tells better than the votes where the hand's middle is
             if any(np.linalg.norm(track.middle - centre) < _SAME_MM for track in held):
                 return None
-            crop = self._cut(frame, centre)
+            crop = self._look.cut(frame, centre)
             for track in held:
-                self._take_out(track, crop.depth, crop.intrinsics)
-            seen = self._see(frame, [(crop, hand, False)])[0]
+                self._look.take_out(*track.outline(), crop.depth, crop.intrinsics)
+            seen = self._look.see(frame, [(crop, hand, False)])[0]
             if seen is None:
                 return None
             centre = seen.middle
             if seen.good(least):
+                if least is _FOUND and not self._look.believed(seen, crop):
+                    return None
                 alone = all(np.linalg.norm(track.middle - centre) >= _SAME_MM for track in held)
                 return seen if alone else None
         return None
 
-    def _take_out(self, track: _Track, depth, intrinsics) -> None:
-        """Takes a hand's pixels out of a frame or a crop [H, W] mm, in place."""
-        theirs = self._surface(track, np.zeros(3), depth, intrinsics)
-        depth[np.abs(depth - theirs) < 2 * _NEAR_MM] = 0.0
-
-    def _begin(self, seen: _Seen, gone: _Track | None, time_s: float) -> None:
+    def _begin(self, seen: Seen, gone: _Track | None, time_s: float) -> None:
         """A hand that was found is one that was just lost, one lost before, or a further one."""
         if gone is not None:
             gone.take(seen, time_s)
@@ -594,7 +431,18 @@ class HandTracker:
         track.take(seen, time_s)
         self._tracks.append(track)
 
-    def _strangeness(self, track: _Track, seen: _Seen) -> float:
+    def _strangeness(self, track: _Track, seen: Seen) -> float:
         """mm: how far a hand that was found is from one that was lost; another side counts."""
         other = 0.0 if track.known in ("", seen.mesh.hand) else 400.0
         return float(np.linalg.norm(track.middle - seen.middle)) + other
+
+
+def _found_by(searching: concurrent.futures.Future) -> list[np.ndarray]:
+    """Places that a search in the background found, once it has ended."""
+    try:
+        return searching.result()
+    except InputError:
+        raise
+    except Exception as error:  # of a thread, where nobody sees it
+        told = f"the search for a further hand failed: {reason(error)}"
+        raise InputError(f"{told}; track without background=True to see where.") from error

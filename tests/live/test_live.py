@@ -74,6 +74,24 @@ def test_a_viewer_that_is_not_installed_is_named(monkeypatch):
         run("--source=synthetic", "--seconds=0.1", "--viewer=viser", "--host=127.0.0.1")
 
 
+def test_a_camera_is_searched_in_the_background_and_a_file_is_not(monkeypatch, capsys):
+    from dgn_tf.live import realsense, tracker
+
+    settings = []
+
+    class Noted(tracker.HandTracker):
+        def __init__(self, *arguments, **named):
+            settings.append(named["background"])
+            super().__init__(*arguments, **named)
+
+    frames = [drawn_frame()._replace(time_s=time_s) for time_s in (0.0, 0.1)]
+    monkeypatch.setattr(tracker, "HandTracker", Noted)
+    monkeypatch.setattr(realsense, "camera", lambda serial: iter(frames))
+    run("--source=realsense", "--viewer=none")
+    run("--source=samples/00_flat.png", *SAMPLES[1:], "--viewer=none")
+    assert settings == [True, False] and "frames in" in capsys.readouterr().out
+
+
 def test_a_source_that_breaks_off_ends_in_one_line(monkeypatch, capsys):
     from dgn_tf.live import sources
 
