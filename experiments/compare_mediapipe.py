@@ -1,18 +1,20 @@
 """Times the exported model against MediaPipe's hand networks, on the same threads in one run.
 
     python -m pip download --no-deps mediapipe==0.10.14
+    python -m dgn_tf.export --weights=saved_models/dgn --output_dir=runs/onnx --onnx --litert
     python -m experiments.compare_mediapipe --wheel=mediapipe-0.10.14-cp311-*.whl \
-        --saved_model=saved_models/dgn --json=runs/mediapipe.json
+        --saved_model=runs/onnx --litert=runs/onnx/1.fp32.tflite --json=runs/mediapipe.json
 
 The networks are read out of the wheel and run by `tf.lite`; mediapipe itself is neither installed
 nor imported. Crop to mesh: the SavedModel's signature `crop` and the LiteRT file of `dgn_tf.export
---litert`, against `hand_landmark_full` and `_lite`. Whole 640 x 480 frame to mesh:
-`serving_default`, against `palm_detection_full` and then `hand_landmark_full`. Of MediaPipe the
-networks alone are timed: what it does around them (resizing, anchors, the crop out of a frame)
-counts as nothing; of ours everything counts.
+--litert`, and its ONNX files where they are beside it, against `hand_landmark_full` and `_lite`.
+Whole 640 x 480 frame to mesh: `serving_default`, against `palm_detection_full` and then
+`hand_landmark_full`. Of MediaPipe the networks alone are timed: what it does around them (resizing,
+anchors, the crop out of a frame) counts as nothing; of ours everything counts.
 """
 
 import functools
+import importlib.util
 import io
 import pathlib
 import time
@@ -25,6 +27,7 @@ from absl import flags
 from dgn_tf import errors
 from dgn_tf.errors import InputError
 from dgn_tf.serving.inference_only import assume_frozen_weights
+from dgn_tf.serving.runtimes import BACKENDS
 
 FLAGS = flags.FLAGS
 
@@ -37,9 +40,10 @@ flags.DEFINE_string(
 flags.DEFINE_string("saved_model", "saved_models/dgn", "Exported model, folder or version.")
 flags.DEFINE_string(
     "litert",
-    "",
-    "The float32 .tflite of `dgn_tf.export --litert`; empty: made of the model's "
-    "weights, in memory.",
+    None,
+    "The float32 .tflite of `dgn_tf.export --litert`. It is not made here: a process that takes "
+    "weights for frozen runs the network with those that it was built with.",
+    required=True,
 )
 flags.DEFINE_integer("threads", 2, "Threads of every network.", lower_bound=1)
 flags.DEFINE_integer("rounds", 40, "Rounds; all take turns in each.", lower_bound=5)
@@ -70,8 +74,13 @@ def main(_):
         others["palm_detection_full"]()
         others["hand_landmark_full"]()
 
-    jobs = {**_own_jobs(), **others, "palm_and_hand_full": palm_and_hand_full}
-    result = measure(jobs, RATIOS, FLAGS.rounds, FLAGS.burst)
+    own = _own_jobs()
+    jobs = {**own, **others, "palm_and_hand_full": palm_and_hand_full}
+    by_onnx = [name for name in own if name.removeprefix("crop_") in BACKENDS]
+    ratios = {
+        f"{name} to hand_landmark_full": (name, "hand_landmark_full", 1.3) for name in by_onnx
+    }
+    result = measure(jobs, RATIOS | ratios, FLAGS.rounds, FLAGS.burst)
     result["threads"] = FLAGS.threads
     for name, value in result["times"].items():
         print(f"{name:36}p50 {value['ms_p50']:7.2f} ms, p99 {value['ms_p99']:7.2f} ms")
@@ -146,9 +155,10 @@ def _own_jobs() -> dict[str, Callable[[], object]]:
     import tensorflow as tf
 
     from benchmarks.predictor import synthetic_frame
-    from dgn_tf.conversion import litert
+    from dgn_tf.conversion import litert, onnx
     from dgn_tf.model_folder import load_network
     from dgn_tf.serving.allow_list import find_version, read_saved_model
+    from dgn_tf.serving.runtimes import open_runtime
 
     folder = find_version(FLAGS.saved_model)
     read_saved_model(folder)  # refuses what a hand model does not need
@@ -161,10 +171,18 @@ def _own_jobs() -> dict[str, Callable[[], object]]:
         signatures["serving_default"], depth=depth, intrinsics=camera, left=left
     )
     crop = _crop(depth, camera, frame()["centre"], network.config.image_size)
-    content = _litert_content() or litert.convert(network, "fp32")
-    run = litert.runner(content, threads=FLAGS.threads)
+    run = litert.runner(_litert_content(), threads=FLAGS.threads)
     arrays = {name: value.numpy() for name, value in crop.items()}
+    inputs = {**arrays, "left": np.array([False])}
+    by_onnx = {
+        f"crop_{backend}": functools.partial(
+            open_runtime(backend, folder, threads=FLAGS.threads).run, "crop", inputs
+        )
+        for backend in BACKENDS[1:]
+        if onnx.file_of(folder, "crop").is_file() and importlib.util.find_spec(backend)
+    }
     return {
+        **by_onnx,
         "crop": lambda: signatures["crop"](**crop, left=left)["vertices"].numpy(),
         "crop_litert": lambda: run(**arrays)["vertices"],
         "frame": lambda: frame()["vertices"].numpy(),
@@ -172,8 +190,6 @@ def _own_jobs() -> dict[str, Callable[[], object]]:
 
 
 def _litert_content() -> bytes:
-    if not FLAGS.litert:
-        return b""
     try:
         return pathlib.Path(FLAGS.litert).read_bytes()
     except OSError as error:

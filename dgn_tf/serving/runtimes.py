@@ -16,13 +16,14 @@ BACKENDS = ("tensorflow", "onnxruntime", "openvino")
 _MOST_THREADS = 4  # of one frame: its operations are small
 
 
-def open_runtime(backend: str, folder, proto=None) -> "SessionModel | OnnxFiles":
+def open_runtime(backend: str, folder, proto=None, threads: int = 0) -> "SessionModel | OnnxFiles":
     """The runtime of a model's version `folder`.
 
     Args:
         backend: one of `BACKENDS`.
         folder: of the version.
         proto: the SavedModel as `allow_list.read_saved_model` read it; None: it is read.
+        threads: of ONNX Runtime and OpenVINO; 0: the processors, at most four.
 
     Raises:
         InputError: no such backend, it is not installed, or the model or its files can't be used.
@@ -40,7 +41,8 @@ def open_runtime(backend: str, folder, proto=None) -> "SessionModel | OnnxFiles"
         raise InputError(
             f"backend {backend} is not installed: pip install 'dgn_tf[{extra}]'."
         ) from None
-    return OnnxFiles(folder, _with_onnxruntime if backend == "onnxruntime" else _with_openvino)
+    opened = _with_onnxruntime if backend == "onnxruntime" else _with_openvino
+    return OnnxFiles(folder, opened, threads or min(os.cpu_count() or 1, _MOST_THREADS))
 
 
 class OnnxFiles:
@@ -50,16 +52,18 @@ class OnnxFiles:
         folder: of the version.
         opened: of a file's bytes and the number of threads to a function from a list of arrays by
             name to a list of outputs, and the outputs' names.
+        threads: see `open_runtime`.
 
     Raises:
         InputError: none of them is there, or the first is damaged, of another model, or holds what
             is not allowed.
     """
 
-    def __init__(self, folder, opened):
+    def __init__(self, folder, opened, threads: int):
         from dgn_tf.conversion import onnx
 
         self._folder, self._opened, self._onnx = folder, opened, onnx
+        self._threads = threads
         self._model = onnx.fingerprint(folder)
         self._functions: dict = {}
         self.signatures = [name for name in onnx.SIGNATURES if onnx.file_of(folder, name).is_file()]
@@ -85,9 +89,8 @@ class OnnxFiles:
                     f"{file} is of another model than {self._folder}; export both anew with "
                     "python -m dgn_tf.export --onnx."
                 )
-            threads = min(os.cpu_count() or 1, _MOST_THREADS)
             try:
-                self._functions[signature] = self._opened(content, threads)
+                self._functions[signature] = self._opened(content, self._threads)
             except Exception as error:  # as above
                 raise InputError(f"{file} can't be loaded ({reason(error)}).") from None
         return self._functions[signature]
