@@ -382,7 +382,8 @@ class HandTracker:
             gone = self._just_lost(centre, time_s)
             hand = self._hand if self._hand != "auto" else gone.hand if gone else ""
             seen = self._found(frame, centre, hand, _AGAIN if gone else _FOUND)
-            if seen is not None:
+            # What lies where the hand can't have got is not it: a hidden hand's like, in clothes.
+            if seen is not None and (gone is None or self._just_lost(seen.middle, time_s) is gone):
                 self._begin(seen, gone, time_s)
 
     def _just_lost(self, place, time_s: float) -> _Track | None:
