@@ -32,7 +32,10 @@ def recording(file: str) -> Iterator[LiveFrame]:
     try:
         config.enable_device_from_file(file, repeat_playback=False)
         pipeline = rs.pipeline()
-        profile = pipeline.start(config)
+        # Before the start: in real time, the first frames may be lost.
+        profile = config.resolve(rs.pipeline_wrapper(pipeline))
+        profile.get_device().as_playback().set_real_time(False)
+        pipeline.start(config)
     except RuntimeError as error:
         with open(file, "rb") as stream:
             bag = stream.read(7) in (b"#ROSBAG", b"SQLite ")  # else what it is says more
@@ -41,7 +44,6 @@ def recording(file: str) -> Iterator[LiveFrame]:
             f"--source={file} can't be replayed: {kind + '; ' if kind else ''}{reason(error)}; "
             "copy or record it again."
         ) from None
-    profile.get_device().as_playback().set_real_time(False)
     return _frames(pipeline, file, _REPLAY_WAIT_MS)
 
 
