@@ -1,8 +1,7 @@
 """ONNX files of a model's signatures: standard operators alone, no loop, no branch.
 
 A file holds one signature of `serving.module`, with its names, any batch and any size of whole
-frames. Checks of a request have no form in ONNX and are left out: who runs a file checks the
-inputs, as `dgn_tf.runtimes` does.
+frames. Refusals in words have no form in ONNX: what is wrong is a hand that is not found.
 """
 
 import hashlib
@@ -15,7 +14,6 @@ from dgn_tf.errors import InputError
 
 SIGNATURES = ("crop", "centred", "serving_default", "locate")  # the last two need a finder
 OPSET = 17
-AGREEMENT_MM = 0.01  # of the vertices with the network's, by ONNX's slow reference or a runtime
 PASSED = "_out"  # ends an output's name that is an input's too: ONNX knows one of a name
 DESCRIPTION, SAVED_MODEL = "hand", "saved_model_sha256"  # names of the file's properties
 
@@ -193,8 +191,10 @@ def forbidden(model) -> str:
         return "an empty graph, functions or training"
     if {entry.domain for entry in model.opset_import} - {"", "ai.onnx"}:
         return "operators of another domain"
-    # A name that is no UTF-8 comes as bytes.
-    other = {str(node.op_type) for node in model.graph.node if node.op_type not in OPERATORS}
+    for node in (*model.graph.node, *model.graph.initializer):
+        if not all(isinstance(name, str) for name in _names(node)):  # no UTF-8: it comes as bytes
+            return "names that are no text"
+    other = {node.op_type for node in model.graph.node if node.op_type not in OPERATORS}
     if other or any(node.domain not in ("", "ai.onnx") for node in model.graph.node):
         return f"operators that are not allowed ({', '.join(sorted(other)) or 'of a domain'})"
     tensors = [*model.graph.initializer]
@@ -210,3 +210,10 @@ def forbidden(model) -> str:
         return "data outside of the file"
     elements = sum(int(np.prod(tensor.dims, dtype=np.float64)) for tensor in tensors)
     return "constants that are too large" if elements * 4 > MAX_BYTES else ""
+
+
+def _names(item) -> list:
+    """What a node or an initialiser is called and calls."""
+    if hasattr(item, "op_type"):
+        return [item.name, item.op_type, item.domain, *item.input, *item.output]
+    return [item.name]

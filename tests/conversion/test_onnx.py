@@ -50,7 +50,8 @@ def changed(version, tmp_path):
         file = files.file_of(folder, name)
         model = onnx.load(str(file))
         how(model)
-        file.write_bytes(model.SerializeToString())
+        content = model.SerializeToString()
+        file.write_bytes(content.replace(b"NO_TEXT", b"NO_TEX\xff"))
         return folder, file
 
     return change
@@ -194,6 +195,10 @@ def _foreign(model):
     model.graph.node[0].op_type = "Loop"
 
 
+def _no_text(model):
+    model.graph.node[0].input[0] = "NO_TEXT"
+
+
 def _domain(model):
     model.opset_import.add(domain="com.example", version=1)
 
@@ -220,6 +225,7 @@ def _another(model):
     "how, message",
     [
         (_foreign, "operators that are not allowed (Loop)"),
+        (_no_text, "names that are no text"),
         (_domain, "operators of another domain"),
         (_outside, "data outside of the file"),
         (_huge, "constants that are too large"),
