@@ -147,9 +147,10 @@ def _name_sizes(graph) -> None:
 
 
 def fingerprint(saved_model) -> str:
-    """SHA-256 of a SavedModel's graph and variables, hex: what its ONNX files are told by."""
+    """SHA-256 of a SavedModel's graph, variables and assets, hex: its ONNX files name it."""
     folder, found = pathlib.Path(saved_model), hashlib.sha256()
-    for file in (folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))):
+    parts = [sorted((folder / name).glob("*")) for name in ("variables", "assets")]
+    for file in (folder / "saved_model.pb", *parts[0], *parts[1]):
         found.update(file.read_bytes())
     return found.hexdigest()
 
